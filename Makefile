@@ -1,0 +1,59 @@
+# Every target sets up what it needs in .venv; all the work is the command `ltbench`.
+
+METHOD   ?= erm
+DATASET  ?= shapes-lt
+PROTOCOL ?=
+SEEDS    ?= 0
+BACKBONE ?=
+CLUSTER  ?= inline
+ARGS     ?=
+PYTHON   ?= python3
+
+LTBENCH := .venv/bin/ltbench
+OPTIONS  = $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(BACKBONE),--backbone $(BACKBONE)) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help bench sweep status leaderboard data test lint
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "  METHOD=$(METHOD) DATASET=$(DATASET) PROTOCOL=$(PROTOCOL) SEEDS=$(SEEDS) BACKBONE=$(BACKBONE) CLUSTER=$(CLUSTER) ARGS=$(ARGS)"
+	@echo "  for example: make bench METHOD=db-focal SEEDS=0-2 ARGS='--epochs 5'"
+
+bench: .venv/installed ## train METHOD on DATASET, print the table, write results/local/leaderboard.md
+	$(LTBENCH) run --method $(METHOD) --dataset $(DATASET) --seeds $(SEEDS) $(OPTIONS)
+
+sweep: .venv/installed ## train METHOD (names with commas, or all) on DATASET (names with commas)
+	$(LTBENCH) sweep --methods $(METHOD) --datasets $(DATASET) --seeds $(SEEDS) --cluster $(CLUSTER) $(OPTIONS)
+
+status: .venv/installed ## tell where your runs stand
+	$(LTBENCH) status $(ARGS)
+
+leaderboard: .venv/installed ## make the leaderboards anew from their records
+	$(LTBENCH) leaderboard $(ARGS)
+
+data: .venv/installed ## check DATASET's images and decode them into the cache
+	$(LTBENCH) data --dataset $(DATASET) $(OPTIONS)
+
+test: .venv/installed-dev ## run the tests
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/installed-dev ## check the style
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "error: $(PYTHON) is not Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	@echo "installing ltbench and PyTorch into .venv (once, a few minutes)"
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	@echo "installing ltbench, PyTorch and the development tools into .venv (once, a few minutes)"
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/installed

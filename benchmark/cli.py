@@ -1,0 +1,527 @@
+"""The command `ltbench`: a thin layer over the Python API.
+
+Nothing heavy is imported here: `--help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.runner import Plan
+
+app = typer.Typer(
+    name="ltbench",
+    help="Train and compare methods of long-tailed multi-label image recognition.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help: rich's renderer alone would take longer than everything else.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+PUBLISHED = Path("results")
+LOCAL = PUBLISHED / "local"
+
+
+class Rerun(StrEnum):
+    """Which runs are launched; see `benchmark.runner.decide`."""
+
+    never = "never"
+    missing = "missing"
+    failed = "failed"
+    stale = "stale"
+    always = "always"
+
+
+class Cluster(StrEnum):
+    """Where a sweep runs."""
+
+    inline = "inline"
+
+
+ProtocolOption = Annotated[str | None, typer.Option(help="Protocol name; by default the dataset's own.")]
+BackboneOption = Annotated[str | None, typer.Option(help="Backbone name; by default the protocol's.")]
+WeightsOption = Annotated[
+    str | None, typer.Option(metavar="PATH|NAME|none", help="Pretrained weights: a file, torchvision's name, none.")
+]
+SizeOption = Annotated[int | None, typer.Option(help="Image size in pixels; by default the protocol's.")]
+EpochsOption = Annotated[int | None, typer.Option(help="Epochs; by default the protocol's.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, or of the recipe: recipe.optimizer.lr."),
+]
+DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.")]
+ResultsOption = Annotated[Path, typer.Option(envvar="LTBENCH_RESULTS", help="Results folder.")]
+RerunOption = Annotated[Rerun, typer.Option(help="Which runs to launch, by where they stand.")]
+DataRootOption = Annotated[
+    Path | None, typer.Option(help="Root of the images of registered datasets; or the variable LTBENCH_DATA.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+
+RUN_HELP = """Train one method and score it once on the test set.
+
+\b
+Examples:
+  ltbench run --method erm
+  ltbench run --method asl --seeds 0-2 --set gamma_neg=2
+  ltbench run --method db-focal --dataset voc-lt --data-root /data --device cuda
+  ltbench run --method erm --dataset my/dataset --backbone mobilenet_v2 \\
+      --weights mobilenet.safetensors --image-size 161 --set recipe.optimizer.lr=1e-4
+"""
+
+
+@app.command(help=RUN_HELP)
+def run(
+    method: Annotated[str, typer.Option(help="Method name; `ltbench methods` lists them.")],
+    dataset: Annotated[str, typer.Option(help="Registered name, or the path of a dataset folder.")] = "shapes-lt",
+    protocol: ProtocolOption = None,
+    seed: Annotated[int | None, typer.Option(help="One seed.  [default: 0]")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1,2|0-4", help="Several seeds, one run each.")] = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    epochs: EpochsOption = None,
+    settings: SetOption = None,
+    data_root: DataRootOption = None,
+    device: DeviceOption = "auto",
+    results: ResultsOption = LOCAL,
+    rerun: RerunOption = Rerun.missing,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    if seed is not None and seeds is not None:
+        raise InputError("give --seed or --seeds, not both")
+    from benchmark.runner import plan
+
+    common = {
+        "protocol": protocol,
+        "backbone": backbone,
+        "weights": weights,
+        "image_size": image_size,
+        "epochs": epochs,
+        "settings": _parse_settings(settings),
+        "data_root": data_root,
+    }
+    plans = [plan(method, dataset, seed=s, **common) for s in _parse_seeds(seeds or str(seed or 0))]
+    _carry_out(plans, results, rerun, device, dry_run, as_json)
+
+
+SWEEP_HELP = """Train several methods on several datasets, one run after the other; only what is missing is run.
+
+\b
+Examples:
+  ltbench sweep --methods all --seeds 0-2
+  ltbench sweep --methods erm,asl,db-focal --datasets voc-lt,coco-lt --data-root /data --seeds 0-4
+"""
+
+
+@app.command(help=SWEEP_HELP)
+def sweep(
+    methods: Annotated[str, typer.Option(metavar="all|a,b", help="Method names.")],
+    datasets: Annotated[str, typer.Option(metavar="d,e", help="Registered names or dataset folders.")] = "shapes-lt",
+    protocol: ProtocolOption = None,
+    seeds: Annotated[str, typer.Option(metavar="0,1,2|0-4", help="One run for each seed.")] = "0",
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    epochs: EpochsOption = None,
+    settings: SetOption = None,
+    data_root: DataRootOption = None,
+    device: DeviceOption = "auto",
+    cluster: Annotated[Cluster, typer.Option(help="Where to run: inline, in this process.")] = Cluster.inline,
+    results: ResultsOption = LOCAL,
+    rerun: RerunOption = Rerun.missing,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    from benchmark.method import METHODS
+    from benchmark.runner import plan
+
+    names = list(METHODS) if methods == "all" else _parse_names(methods, "--methods")
+    common = {
+        "protocol": protocol,
+        "backbone": backbone,
+        "weights": weights,
+        "image_size": image_size,
+        "epochs": epochs,
+        "settings": _parse_settings(settings),
+        "data_root": data_root,
+    }
+    plans = [
+        plan(name, dataset, seed=seed, **common)
+        for dataset in _parse_names(datasets, "--datasets")
+        for name in names
+        for seed in _parse_seeds(seeds)
+    ]
+    _carry_out(plans, results, rerun, device, dry_run, as_json)
+
+
+def _carry_out(plans: list[Plan], results: Path, rerun: Rerun, device: str, dry_run: bool, as_json: bool) -> None:
+    """Run every plan; one that fails does not stop the others."""
+    from benchmark import leaderboard
+    from benchmark.progress import Reporter
+    from benchmark.runner import execute
+
+    if dry_run:
+        _show_plan(plans, results, rerun, as_json)
+        return
+    reporter = Reporter(_console(stderr=True))
+    records, failures = [], []
+    for number, work in enumerate(plans, 1):
+        if len(plans) > 1:
+            reporter.line(f"run {number} of {len(plans)}")
+        try:
+            records.append(execute(work, results, rerun.value, device, reporter))
+        except (RunFailed, InputError) as error:
+            if len(plans) == 1:
+                raise
+            failures.append(f"{work.spec.method} on {work.spec.dataset.name}, seed {work.spec.seed}: {error}")
+            reporter.line(f"failed: {error}")
+    if records:
+        leaderboard.write(results, results)
+    if as_json:
+        print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
+    else:
+        shown = {record.run_id for record in records}
+        for table in leaderboard.tables(results, problems=[]):
+            if shown & table.run_ids:
+                _console().print(table.to_rich())
+        if records:
+            print(f"leaderboard: {results / 'leaderboard.md'}")
+    if failures:
+        raise RunFailed(f"{len(failures)} of {len(plans)} runs failed: {failures[0]}", cause="code")
+
+
+def _show_plan(plans: list[Plan], results: Path, rerun: Rerun, as_json: bool) -> None:
+    from benchmark.environment import code_digest
+    from benchmark.runner import decide
+    from benchmark.store import Store
+
+    rows = []
+    for work in plans:
+        folder = Store(results).folder(work.spec)
+        state, launch = decide(folder, rerun.value, code_digest(work.method))
+        rows.append(
+            {
+                "method": work.spec.method,
+                "dataset": work.spec.dataset.name,
+                "protocol": work.spec.protocol,
+                "seed": work.spec.seed,
+                "run_id": work.spec.run_id,
+                "state": state,
+                "action": "launch" if launch else "skip",
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    _print_table(
+        ["method", "dataset", "protocol", "seed", "run", "state", "action"],
+        [[*list(row.values())[:4], row["run_id"][:12], row["state"], row["action"]] for row in rows],
+    )
+    print(f"{sum(row['action'] == 'launch' for row in rows)} of {len(rows)} runs to launch")
+
+
+@app.command(
+    help="List the methods, or tell one method's settings.\n\n\b\nExamples:\n  ltbench methods\n  ltbench methods asl"
+)
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show this method's documentation and settings.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    from benchmark.method import METHODS
+
+    chosen = METHODS.items() if name is None else [(name, METHODS.get(name))]
+    facts = {
+        key: {
+            "title": method.title,
+            "version": method.version,
+            "about": " ".join((method.__doc__ or "").split()),
+            "settings": {
+                field: {"default": info.default, "about": info.description or ""}
+                for field, info in method.Config.model_fields.items()
+            },
+        }
+        for key, method in chosen
+    }
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    elif name is None:
+        _print_lines((key, f"{fact['title']}: {fact['about']}") for key, fact in facts.items())
+    else:
+        print(f"{facts[name]['title']}, version {facts[name]['version']}\n\n{facts[name]['about']}\n")
+        _print_lines(
+            (f"{field}={about['default']}", about["about"]) for field, about in facts[name]["settings"].items()
+        )
+
+
+@app.command(help="List the registered datasets.\n\n\b\nExample:\n  ltbench datasets --json")
+def datasets(as_json: JsonOption = False) -> None:
+    from benchmark.data.dataset import DATASETS
+
+    cards = {name: folder.card for name, folder in DATASETS.items()}
+    if as_json:
+        print(json.dumps({name: card.model_dump(mode="json") for name, card in cards.items()}, indent=1))
+    else:
+        _print_lines((name, f"{card.title}: {card.notes}") for name, card in cards.items())
+
+
+@app.command(help="List the protocols.\n\n\b\nExample:\n  ltbench protocols --json")
+def protocols(as_json: JsonOption = False) -> None:
+    from benchmark.spec import PROTOCOLS
+
+    if as_json:
+        print(json.dumps({name: entry.model_dump(mode="json") for name, entry in PROTOCOLS.items()}, indent=1))
+    else:
+        _print_lines(
+            (name, f"{entry.title}: {entry.recipe.backbone}, {entry.recipe.weights}, {entry.recipe.image_size} px")
+            for name, entry in PROTOCOLS.items()
+        )
+
+
+@app.command(
+    help="Print one run's record.\n\n\b\nExamples:\n  ltbench show erm-s0-1a2b3c4d5e6f\n  ltbench show 1a2b3c4d"
+)
+def show(
+    run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
+    results: Annotated[
+        Path | None, typer.Option(envvar="LTBENCH_RESULTS", help="Results folder; by default both.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    record = _find_record(run, [results] if results else [LOCAL, PUBLISHED])
+    if as_json:
+        print(record.to_json(), end="")
+        return
+    spec, metrics = record.spec, record.metrics
+    rows = [
+        ("run", f"{spec.folder_name} ({record.run_id})"),
+        ("method", f"{record.method_title}, version {spec.method_version}, {json.dumps(spec.config)}"),
+        ("dataset", f"{record.dataset_title}, fingerprint {spec.dataset.fingerprint[:12]}"),
+        ("protocol", f"{spec.protocol} version {spec.protocol_version}, {json.dumps(spec.overrides)}"),
+        ("backbone", f"{spec.recipe.backbone}, weights {spec.weights.name}, {spec.recipe.image_size} px"),
+        ("weights scored", f"{record.declared}, epoch {record.selection.epoch} by rule {record.selection.rule}"),
+        *((name, _number(getattr(metrics, name))) for name in ("overall", "head", "medium", "tail", "cf1", "of1")),
+        (
+            "training",
+            f"{record.timings.train_s:.0f} s, {record.timings.images_per_second:.0f} images/s, "
+            f"{record.environment.gpu or record.environment.device}",
+        ),
+        ("code", f"commit {record.environment.git_commit}{' with changes' if record.environment.git_dirty else ''}"),
+        ("finished", record.finished),
+    ]
+    _print_lines(rows)
+    _print_table(
+        ["class", "group", "training images", "AP"],
+        [[name, record.groups[name], record.class_counts[name], _number(ap)] for name, ap in metrics.per_class.items()],
+    )
+
+
+def _find_record(run: str, stores: list[Path]) -> Any:
+    from benchmark.store import Store
+
+    for number, root in enumerate(stores, 1):
+        try:
+            return Store(root).find(run).record()
+        except StoreError as error:
+            if number == len(stores) or "no finished run" not in str(error):
+                raise
+    return None
+
+
+@app.command(
+    help="Tell where every run of a results folder stands.\n\n\b\nExample:\n  ltbench status --results results"
+)
+def status(results: ResultsOption = LOCAL, as_json: JsonOption = False) -> None:
+    from benchmark.store import RunFolder
+
+    rows = []
+    for path in sorted(results.glob("runs/*/")):
+        folder = RunFolder(path)
+        try:
+            state, note = folder.state(), ""
+            if state == "failed":
+                note = str((folder.last_attempt() or {}).get("message", ""))
+        except StoreError as error:
+            state, note = "damaged", str(error)
+        rows.append({"run": path.name, "state": state, "note": note})
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    _print_table(["run", "state", "note"], [list(row.values()) for row in rows])
+    print(f"{len(rows)} runs in {results}")
+
+
+@app.command(
+    help="Check a dataset's lists and images and decode the images into the cache.\n\n\b\n"
+    "Examples:\n  ltbench data\n  ltbench data --dataset voc-lt --data-root /data"
+)
+def data(
+    dataset: Annotated[str, typer.Option(help="Registered name, or the path of a dataset folder.")] = "shapes-lt",
+    protocol: ProtocolOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    data_root: DataRootOption = None,
+) -> None:
+    from benchmark.progress import Reporter
+    from benchmark.runner import plan, prepare_images
+
+    work = plan(
+        "erm",
+        dataset,
+        protocol=protocol,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        data_root=data_root,
+    )
+    cached = prepare_images(work, Reporter(_console(stderr=True)))
+    groups = list(work.dataset.groups.values())
+    print(
+        f"{work.dataset.card.title}: {len(groups)} classes, "
+        + ", ".join(f"{groups.count(group)} {group}" for group in ("head", "medium", "tail"))
+    )
+    _print_lines(
+        (name, f"{images.num_images} images, {images.size} px, pixels {images.digest[:12]}")
+        for name, images in cached.items()
+    )
+
+
+@app.command(
+    help="Make the leaderboard from the records of a results folder.\n\n\b\nExamples:\n  ltbench leaderboard\n"
+    "  ltbench leaderboard --check\n  ltbench leaderboard --results results/local --out board"
+)
+def leaderboard(
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LTBENCH_RESULTS",
+            help="Results folder.  [default: results (published) and, where it exists, results/local (yours)]",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write.  [default: the results folder]")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file differs.")] = False,
+) -> None:
+    from benchmark import leaderboard as board
+
+    stores = [results] if results else [PUBLISHED, *([LOCAL] if (LOCAL / "runs").exists() else [])]
+    if out is not None and results is None:
+        stores = [PUBLISHED]
+    for store in stores:
+        if not store.is_dir():
+            raise InputError(f"{store}: no such results folder; give one with --results")
+        target = out or store
+        if check:
+            differences = board.check(store, target)
+            for difference in differences:
+                print(difference, file=sys.stderr)
+            if differences:
+                raise StoreError(
+                    f"{target / 'leaderboard.md'}: not what the records of {store} give ({len(differences)} "
+                    "differences above); write it anew with ltbench leaderboard"
+                )
+            print(f"{target / 'leaderboard.md'}: up to date")
+        else:
+            board.write(store, target)
+            print(f"{target / 'leaderboard.md'}")
+
+
+def _parse_settings(settings: Iterable[str] | None) -> dict[str, Any]:
+    from benchmark.yamlio import parse_value
+
+    parsed: dict[str, Any] = {}
+    for item in settings or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {item!r}: write --set key=value")
+        if key in parsed:
+            raise InputError(f"--set {key} is given twice")
+        parsed[key] = parse_value(value)
+    return parsed
+
+
+def _parse_seeds(text: str) -> list[int]:
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
+            raise InputError(f"--seeds {text!r}: write seeds as 0,1,2 or 0-4")
+        seeds += range(int(first), int(last or first) + 1)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds {text!r}: names {'a seed twice' if seeds else 'no seed'}; write 0,1,2 or 0-4")
+    return seeds
+
+
+def _parse_names(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{option} {text!r}: give names separated by commas, each once")
+    return names
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _print_lines(rows: Iterable[tuple[str, str]]) -> None:
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}")
+
+
+def _print_table(header: list[str], rows: list[list[Any]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    _console().print(table)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, an interruption 130."""
+    # A reader that goes away (`| head`) ends the program quietly.
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        app()
+    except RunInterrupted as error:
+        print(f"interrupted: {error}", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except LtbenchError as error:
+        if os.environ.get("LTBENCH_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

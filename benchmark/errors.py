@@ -1,0 +1,31 @@
+"""The errors a user sees: one line each, naming the file, the value and the remedy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Cause = Literal["nan", "oom", "data", "disk", "interrupted", "code"]
+
+
+class LtbenchError(Exception):
+    """A failure that its message explains in full; the command line prints it without a traceback."""
+
+
+class InputError(LtbenchError):
+    """Something the user gave cannot be used; nothing was started."""
+
+
+class StoreError(LtbenchError):
+    """The results folder cannot be read or written, or holds something that is not whole."""
+
+
+class RunFailed(LtbenchError):
+    """A run stopped on an error of its own; `cause` tells the kind."""
+
+    def __init__(self, message: str, cause: Cause):
+        super().__init__(message)
+        self.cause = cause
+
+
+class RunInterrupted(LtbenchError):
+    """A run was asked to stop (Ctrl-C, SIGTERM); its checkpoint is on disk and it can go on."""

@@ -1,0 +1,94 @@
+"""The one metric: logits -> average precision -> head / medium / tail.
+
+Needs numpy alone, so stored logits can be scored anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from benchmark.errors import RunFailed
+from benchmark.records import GROUPS, Group, Metrics
+
+
+def average_precision(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Average precision of every class: logits [N, C], targets {0, 1} [N, C] -> float64 [C].
+
+    AP = sum_n (R_n - R_{n-1}) P_n over the distinct scores, as scikit-learn's `average_precision_score`: images
+    with one score enter together, so their order does not matter. NaN for a class without positives.
+
+    Raises ValueError for other shapes, for logits that are not finite, and for targets other than 0 and 1.
+    """
+    logits, targets = np.asarray(logits), np.asarray(targets)
+    if logits.ndim != 2 or logits.shape != targets.shape or not len(logits):
+        raise ValueError(f"logits and targets must both be [N, C] with N > 0, found {logits.shape}, {targets.shape}")
+    if not np.isfinite(logits).all():
+        row, column = np.argwhere(~np.isfinite(logits))[0]
+        raise ValueError(f"logits are not all finite: {logits[row, column]} at image {row}, class {column}")
+    if not ((targets == 0) | (targets == 1)).all():
+        raise ValueError("targets must be 0 or 1")
+
+    n = len(logits)
+    order = np.argsort(-logits, axis=0, kind="stable")
+    scores = np.take_along_axis(logits, order, axis=0)
+    hits = np.take_along_axis(targets, order, axis=0).astype(np.int64)
+    found = np.cumsum(hits, axis=0)
+    precision = found / np.arange(1, n + 1)[:, None]
+
+    # Every image takes the precision at the last image that shares its score.
+    last_of_tie = np.ones_like(hits, dtype=bool)
+    last_of_tie[:-1] = scores[1:] != scores[:-1]
+    position = np.where(last_of_tie, np.arange(n)[:, None], n)
+    end = np.minimum.accumulate(position[::-1], axis=0)[::-1]
+    precision = np.take_along_axis(precision, end, axis=0)
+
+    positives = found[-1]
+    total = (precision * hits).sum(axis=0)
+    return np.divide(total, positives, out=np.full(logits.shape[1], np.nan), where=positives > 0)
+
+
+def f1_scores(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """(CF1, OF1) in [0, 1] at sigmoid >= 0.5, that is logit >= 0.
+
+    CF1 is the F1 of the class-wise means of precision and recall, OF1 that of all decisions together (as in
+    ML-GCN's evaluation). A class never predicted has precision 0, a class without positives recall 0.
+    """
+    chosen, true = np.asarray(logits) >= 0, np.asarray(targets) == 1
+    right, predicted, positives = (chosen & true).sum(0), chosen.sum(0), true.sum(0)
+
+    def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.divide(a, b, out=np.zeros(np.shape(a)), where=np.asarray(b) > 0)
+
+    def f1(precision: float, recall: float) -> float:
+        return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+    cf1 = f1(float(ratio(right, predicted).mean()), float(ratio(right, positives).mean()))
+    of1 = f1(float(ratio(right.sum(), predicted.sum())), float(ratio(right.sum(), positives.sum())))
+    return cf1, of1
+
+
+def score(logits: np.ndarray, targets: np.ndarray, groups: Mapping[str, Group]) -> Metrics:
+    """All metrics of one split, in percent. logits float32 [N, C]; groups: class name -> group, in class order.
+
+    A class without a positive has no AP and is in no mean. Raises RunFailed when logits are not finite.
+    """
+    try:
+        ap = 100 * average_precision(logits, targets)
+    except ValueError as error:
+        raise RunFailed(f"the model's scores cannot be evaluated: {error}", cause="nan") from None
+    group_of = np.array(list(groups.values()))
+
+    def mean(values: np.ndarray) -> float | None:
+        known = values[~np.isnan(values)]
+        return float(known.mean()) if len(known) else None
+
+    cf1, of1 = f1_scores(logits, targets)
+    return Metrics(
+        overall=mean(ap),
+        **{group: mean(ap[group_of == group]) for group in GROUPS},
+        cf1=100 * cf1,
+        of1=100 * of1,
+        per_class={name: None if np.isnan(value) else float(value) for name, value in zip(groups, ap, strict=True)},
+    )

@@ -1,0 +1,330 @@
+"""Tables: one a track, one row a method, from records to numbers and text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from benchmark.errors import StoreError
+from benchmark.leaderboard.statistics import Estimate, estimate
+from benchmark.leaderboard.tracks import Track, plain, settings_text, titles
+from benchmark.records import Record
+from benchmark.spec import canonical_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import rich.table
+
+MISSING = "–"
+VARIOUS = "various"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with one configuration in one track: its records, one a seed, sorted by seed.
+
+    label: method, version where a track holds several, and what the user changed in its configuration.
+    """
+
+    label: str
+    records: tuple[Record, ...]
+
+    @property
+    def title(self) -> str:
+        """The method's title, as its last record gives it."""
+        return plain(max(self.records, key=lambda record: (record.finished, record.run_id)).method_title)
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.records)
+
+    @property
+    def seeds(self) -> str:
+        """The seeds, as text."""
+        return ", ".join(str(record.spec.seed) for record in self.records)
+
+    @cached_property
+    def scores(self) -> dict[str, Estimate | None]:
+        """Column -> mean over seeds with its interval, in percent; None where a seed has no value."""
+        return {
+            column: estimate([getattr(record.metrics, key) for record in self.records])
+            for column, key in Table.SCORES.items()
+        }
+
+    def class_scores(self, name: str) -> Estimate | None:
+        """Average precision of one class, in percent; None where a seed has no value."""
+        return estimate([record.metrics.per_class[name] for record in self.records])
+
+    @property
+    def parameters(self) -> str:
+        """Trained / all parameters, in millions."""
+        return _common(
+            f"{_millions(record.parameters.trained)} / {_millions(record.parameters.all)}" for record in self.records
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the recipe: the same for all seeds, since the recipe is."""
+        return self.records[0].spec.recipe.epochs
+
+    @property
+    def weights(self) -> str:
+        """The weight set whose numbers count."""
+        return {"raw": "raw", "ema": "EMA"}[self.records[0].declared]
+
+    @property
+    def selection(self) -> str:
+        """The rule that chose the epoch."""
+        return self.records[0].selection.rule
+
+    @property
+    def train_s(self) -> float:
+        """Training time in seconds, mean over seeds."""
+        times = estimate([record.timings.train_s for record in self.records])
+        assert times is not None  # a record always has its times
+        return times.mean
+
+    @property
+    def device(self) -> str:
+        """What the training time was measured on."""
+        return _common(_device(record) for record in self.records)
+
+    @property
+    def code_versions(self) -> int:
+        """Number of different versions of the code among the seeds."""
+        return len({record.environment.code_digest for record in self.records})
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table of one track, best overall mAP first. It names its own columns.
+
+    classes: name -> (group, number of training images), in class order.
+    """
+
+    METHOD: ClassVar = "Method"
+    N: ClassVar = "n"
+    SEEDS: ClassVar = "Seeds"
+    PARAMETERS: ClassVar = "Parameters trained / all (M)"
+    EPOCHS: ClassVar = "Epochs"
+    WEIGHTS: ClassVar = "Weights"
+    SELECTION: ClassVar = "Selection rule"
+    TRAIN_TIME: ClassVar = "Train time"
+    MAP_COLUMNS: ClassVar = {"Overall": "overall", "Head": "head", "Medium": "medium", "Tail": "tail"}
+    SCORES: ClassVar = MAP_COLUMNS | {"CF1": "cf1", "OF1": "of1"}
+    FACTS: ClassVar[dict[str, Callable[[Row], str]]] = {
+        N: lambda row: str(row.n),
+        SEEDS: lambda row: row.seeds,
+        PARAMETERS: lambda row: row.parameters,
+        EPOCHS: lambda row: str(row.epochs),
+        WEIGHTS: lambda row: row.weights,
+        SELECTION: lambda row: row.selection,
+        TRAIN_TIME: lambda row: f"{_duration(row.train_s)} ({row.device})",
+    }
+
+    track: Track
+    title: str
+    rows: tuple[Row, ...]
+    classes: dict[str, tuple[str, int]]
+    num_train_images: int
+    num_test_images: int
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names, in order."""
+        return [self.METHOD, *self.SCORES, *self.FACTS]
+
+    @property
+    def run_ids(self) -> set[str]:
+        """The runs that the table is made of."""
+        return {record.run_id for row in self.rows for record in row.records}
+
+    @property
+    def missing_classes(self) -> list[str]:
+        """Classes without a test positive in some record, in class order."""
+        missing = {name for row in self.rows for record in row.records for name in record.metrics.missing_classes}
+        return [name for name in self.classes if name in missing]
+
+    @cached_property
+    def _best(self) -> dict[str, str]:
+        best = {}
+        for column in self.MAP_COLUMNS:
+            means = [score.mean for row in self.rows if (score := row.scores[column]) is not None]
+            best[column] = _number(max(means)) if means else MISSING
+        return best
+
+    def is_best(self, row: Row, column: str) -> bool:
+        """Whether the row's mean is the column's best, at the precision shown; mAP columns only."""
+        score = row.scores[column]
+        return score is not None and self._best.get(column) == _number(score.mean)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The table as numbers: means and half-widths in percent (missing: NaN), times in seconds."""
+        import pandas as pd
+
+        return pd.DataFrame([self._values(row) for row in self.rows])
+
+    def _values(self, row: Row) -> dict[str, Any]:
+        values: dict[str, Any] = {self.METHOD: row.label, "Title": row.title}
+        for column, score in row.scores.items():
+            values[column] = float("nan") if score is None else score.mean
+            known = score is not None and score.half_width is not None
+            values[f"{column} ±"] = score.half_width if known else float("nan")
+        first = row.records[0].parameters
+        return values | {
+            self.N: row.n,
+            self.SEEDS: row.seeds,
+            "Parameters trained": first.trained,
+            "Parameters all": first.all,
+            self.EPOCHS: row.epochs,
+            self.WEIGHTS: row.weights,
+            self.SELECTION: row.selection,
+            "Train time (s)": row.train_s,
+            "Device": row.device,
+        }
+
+    def to_rich(self) -> rich.table.Table:
+        """The essential columns for a terminal."""
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        # Text, not str: rich would read square brackets in a name as markup.
+        table = RichTable(
+            title=Text(self.title, style="bold"),
+            caption=Text("mAP in percent, mean ± 95 % t-interval over n seeds"),
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            caption_justify="left",
+        )
+        table.add_column(self.METHOD, overflow="fold", min_width=8)
+        table.add_column(self.N, justify="right")
+        for column in self.SCORES:
+            table.add_column(column, justify="right", min_width=6)
+        for row in self.rows:
+            scores = [
+                Text(score_text(row.scores[column]), style="bold" if self.is_best(row, column) else "")
+                for column in self.SCORES
+            ]
+            table.add_row(Text(row.label), Text(str(row.n)), *scores)
+        return table
+
+
+def score_text(score: Estimate | None, bold: Callable[[str], str] = str) -> str:
+    """`84.21 ± 0.35`; the mean alone for a single run; a dash for a missing cell."""
+    if score is None:
+        return MISSING
+    mean = bold(_number(score.mean))
+    return mean if score.half_width is None else f"{mean} ± {_number(score.half_width)}"
+
+
+def build_tables(records: Iterable[Record]) -> list[Table]:
+    """One table a track, sorted. The order of the records does not matter.
+
+    A row holds records that differ in the seed alone: where two differ in anything else that decides a result
+    (another version of the method, another mean and standard deviation for the images, another rule of
+    selection), they stand in rows of their own. So a seed occurs twice in a row only when two records are of
+    the same run, which raises StoreError: one of them is a copy, and nothing says which to believe.
+    """
+    by_track: dict[Track, list[Record]] = defaultdict(list)
+    # Newest first, so that the titles shown are the newest.
+    for record in sorted(records, key=lambda record: (record.finished, record.run_id), reverse=True):
+        by_track[Track.from_record(record)].append(record)
+    names = titles(by_track)
+    return [
+        _build_table(track, names[track], by_track[track])
+        for track in sorted(by_track, key=lambda track: track.sort_key)
+    ]
+
+
+def _build_table(track: Track, title: str, records: Sequence[Record]) -> Table:
+    first = records[0]
+    for record in records:
+        if _dataset_facts(record) != _dataset_facts(first):
+            raise StoreError(
+                f"{_place(record)}: classes, groups or numbers of images are not those of {_place(first)}, though "
+                "both name the same dataset fingerprint; remove the wrong one"
+            )
+    rows = sorted(_build_rows(records), key=_rank)
+    classes = {name: (group, first.class_counts[name]) for name, group in first.groups.items()}
+    return Table(track, title, tuple(rows), classes, first.num_train_images, first.num_test_images)
+
+
+def _dataset_facts(record: Record) -> tuple:
+    return record.groups, record.class_counts, record.num_train_images, record.num_test_images
+
+
+def _place(record: Record) -> str:
+    return f"runs/{record.spec.folder_name}/record.json"
+
+
+def _rank(row: Row) -> tuple:
+    overall = row.scores["Overall"]
+    return overall is None, 0.0 if overall is None else -overall.mean, row.label
+
+
+def _build_rows(records: Sequence[Record]) -> list[Row]:
+    versions = defaultdict(set)
+    for record in records:
+        versions[record.spec.method].add(record.spec.method_version)
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        label = _label(record, show_version=len(versions[record.spec.method]) > 1)
+        groups[label, _digest_without_seed(record)].append(record)
+    uses = Counter(label for label, _ in groups)
+    return [
+        Row(label if uses[label] == 1 else f"{label} [{digest[:8]}]", _by_seed(group))
+        for (label, digest), group in groups.items()
+    ]
+
+
+def _label(record: Record, show_version: bool) -> str:
+    method = plain(record.spec.method) + (f" v{record.spec.method_version}" if show_version else "")
+    settings = settings_text(record.spec.config_overrides)
+    return f"{method} ({settings})" if settings else method
+
+
+def _digest_without_seed(record: Record) -> str:
+    identity = record.spec.identity()
+    del identity["seed"]
+    return hashlib.sha256(canonical_json([identity, record.declared, record.selection.rule]).encode()).hexdigest()
+
+
+def _by_seed(records: Sequence[Record]) -> tuple[Record, ...]:
+    seeds = Counter(record.spec.seed for record in records)
+    twice = [record for record in records if seeds[record.spec.seed] > 1]
+    if twice:
+        raise StoreError(f"{_place(twice[0])}: {len(twice)} records hold the same run; remove the copies under runs/")
+    return tuple(sorted(records, key=lambda record: record.spec.seed))
+
+
+def _common(texts: Iterable[str]) -> str:
+    different = set(texts)
+    return different.pop() if len(different) == 1 else VARIOUS
+
+
+def _device(record: Record) -> str:
+    environment = record.environment
+    if environment.gpu is not None:
+        return plain(environment.gpu)
+    return f"CPU, {environment.cpu_threads} thread{'s' if environment.cpu_threads != 1 else ''}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _millions(count: int) -> str:
+    millions = count / 1e6
+    return f"{millions:.1f}" if millions >= 10 else f"{millions:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,173 @@
+"""Backbones: torchvision's networks and a small CNN, as a sequence of named stages without the class head."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torchvision
+from torch import nn
+
+from benchmark.errors import InputError
+from benchmark.registry import Registry
+
+
+class Backbone(nn.Module):
+    """A feature extractor.
+
+    stages: named, in order; the first is the stem. Their output is a feature map [B, D, h, w], or tokens
+        [B, 1 + h * w, D] with the class token first.
+    feature_dim: D.
+    """
+
+    def __init__(self, stages: OrderedDict[str, nn.Module], feature_dim: int):
+        super().__init__()
+        self.stages = nn.Sequential(stages)
+        self.feature_dim = feature_dim
+        self._frozen: list[nn.Module] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images [B, 3, H, W] -> pooled features [B, D]."""
+        return self.pool(self.stages(images))
+
+    def pool(self, features: torch.Tensor) -> torch.Tensor:
+        """Output of the last stage -> [B, D]: global average, or the class token."""
+        return features[:, 0] if features.ndim == 3 else features.mean(dim=(2, 3))
+
+    def freeze(self, num_stages: int, batch_norm: bool) -> None:
+        """Keep the first `num_stages` stages fixed and, with `batch_norm`, every batch norm's statistics.
+
+        Frozen parts stay in evaluation mode whatever `train()` says. Raises InputError for too many stages.
+        """
+        if num_stages > len(self.stages):
+            names = ", ".join(name for name, _ in self.stages.named_children())
+            raise InputError(f"frozen_stages is {num_stages}, but the backbone has {len(self.stages)} ({names})")
+        self._frozen = list(self.stages[:num_stages])
+        for stage in self._frozen:
+            stage.requires_grad_(False)
+        if batch_norm:
+            self._frozen += [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """How to build a backbone.
+
+    build: image size -> the whole network, randomly initialised, with the key names that weight files use.
+    split: the network -> its stages in order.
+    head: prefixes of the class head's keys, which weight files may carry and the backbone has not.
+    torchvision_name: under which torchvision lists its pretrained weights, None when there are none.
+    """
+
+    title: str
+    build: Callable[[int], nn.Module]
+    split: Callable[[nn.Module], OrderedDict[str, nn.Module]]
+    feature_dim: int
+    head: tuple[str, ...]
+    torchvision_name: str | None
+
+
+BACKBONES: Registry[BackboneEntry] = Registry("backbone", BackboneEntry)
+
+
+def make_backbone(name: str, image_size: int, state: dict[str, torch.Tensor] | None) -> Backbone:
+    """A backbone by name; `state` as `benchmark.models.weights.PretrainedWeights.load` gives it."""
+    entry = BACKBONES.get(name)
+    network = entry.build(image_size)
+    if state is not None:
+        network.load_state_dict(state, strict=False)
+    return Backbone(entry.split(network), entry.feature_dim)
+
+
+def _resnet_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
+    stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+    layers = {f"layer{i}": getattr(network, f"layer{i}") for i in range(1, 5)}
+    return OrderedDict(stem=stem, **layers)
+
+
+def _mobilenet_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
+    # One stage a resolution: 1/2, 1/4, 1/8, 1/16 and 1/32 of the image.
+    borders = [0, 2, 4, 7, 14, 19]
+    names = ["stem", "stage1", "stage2", "stage3", "stage4"]
+    return OrderedDict(
+        (name, network.features[a:b]) for name, a, b in zip(names, borders[:-1], borders[1:], strict=True)
+    )
+
+
+class _PatchEmbedding(nn.Module):
+    """Images -> tokens with class token, position embedding and dropout: a ViT's stem."""
+
+    def __init__(self, vit: torchvision.models.VisionTransformer):
+        super().__init__()
+        self.project = vit.conv_proj
+        self.class_token = vit.class_token
+        self.position = vit.encoder.pos_embedding
+        self.dropout = vit.encoder.dropout
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        patches = self.project(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        return self.dropout(tokens + self.position)
+
+
+def _vit_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
+    blocks = list(network.encoder.layers)
+    stages: OrderedDict[str, nn.Module] = OrderedDict(stem=_PatchEmbedding(network))
+    stages.update((f"block{i}", block) for i, block in enumerate(blocks, 1))
+    stages[f"block{len(blocks)}"] = nn.Sequential(blocks[-1], network.encoder.ln)
+    return stages
+
+
+def _small_cnn(image_size: int) -> nn.Module:
+    def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+        conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+    return nn.Sequential(
+        OrderedDict(
+            stem=block(3, 32, 2),
+            stage1=nn.Sequential(block(32, 64, 2), block(64, 64, 1)),
+            stage2=nn.Sequential(block(64, 128, 2), block(128, 128, 1)),
+            stage3=nn.Sequential(block(128, 256, 2), block(256, 256, 1)),
+        )
+    )
+
+
+def _vit(image_size: int) -> nn.Module:
+    if image_size % 16:
+        raise InputError(f"vit_b_16 needs an image size that is a multiple of 16; {image_size} is not")
+    return torchvision.models.vit_b_16(image_size=image_size)
+
+
+for _name, _title, _dim in [
+    ("resnet18", "ResNet-18", 512),
+    ("resnet50", "ResNet-50", 2048),
+    ("resnet101", "ResNet-101", 2048),
+]:
+    _factory = getattr(torchvision.models, _name)
+    BACKBONES.register(_name)(
+        BackboneEntry(_title, lambda size, f=_factory: f(), _resnet_stages, _dim, ("fc.",), _name)
+    )
+BACKBONES.register("mobilenet_v2")(
+    BackboneEntry(
+        "MobileNetV2",
+        lambda size: torchvision.models.mobilenet_v2(),
+        _mobilenet_stages,
+        1280,
+        ("classifier.",),
+        "mobilenet_v2",
+    )
+)
+BACKBONES.register("vit_b_16")(BackboneEntry("ViT-B/16", _vit, _vit_stages, 768, ("heads.",), "vit_b_16"))
+BACKBONES.register("small_cnn")(
+    BackboneEntry("small CNN", _small_cnn, lambda net: OrderedDict(net.named_children()), 256, (), None)
+)

@@ -1,0 +1,93 @@
+"""What all multi-label losses share: element-wise values, a weight, a reduction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmark.errors import InputError
+
+Reduction = Literal["none", "mean", "sum"]
+
+
+class MultiLabelLoss(nn.Module, ABC):
+    """Base of a loss over logits [B, C] and targets {0, 1} [B, C]; neither is changed.
+
+    loss_weight multiplies the result; reduction is over B and C.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, reduction: Reduction = "mean"):
+        super().__init__()
+        if reduction not in ("none", "mean", "sum"):
+            raise InputError(f"unknown reduction {reduction!r} (known: none, mean, sum)")
+        self.loss_weight = loss_weight
+        self.reduction = reduction
+
+    @abstractmethod
+    def elementwise(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Loss of every decision, [B, C]."""
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar, or [B, C] with reduction "none"."""
+        loss = self.loss_weight * self.elementwise(logits, targets.to(logits.dtype))
+        if self.reduction == "none":
+            return loss
+        return loss.mean() if self.reduction == "mean" else loss.sum()
+
+
+def counts_tensor(class_counts: Sequence[int] | torch.Tensor, num_images: float) -> torch.Tensor:
+    """Training positives of every class, float32 [C]. Raises InputError unless 0 < n_c <= N for all."""
+    counts = torch.as_tensor(class_counts, dtype=torch.float32)
+    if not ((counts > 0) & (counts <= num_images)).all():
+        raise InputError(f"class counts must be in 1..{num_images:g}, found {counts.tolist()}")
+    return counts
+
+
+def focal(bce: torch.Tensor, gamma: float, balance: float) -> torch.Tensor:
+    """balance * (1 - p_t)^gamma with p_t = exp(-BCE), element-wise: the focal factor of an unweighted BCE."""
+    return balance * (1 - torch.exp(-bce)) ** gamma
+
+
+class NegativeTolerantLoss(MultiLabelLoss):
+    """Base of losses on negative-tolerant logits (Wu et al., ECCV 2020, eq. 5-7): a bias from the class priors is
+    added, and the logits of negatives are multiplied by lambda (`neg_scale`), their loss divided by it.
+
+    Raises InputError when a class is in every training image: its bias would be infinite.
+    """
+
+    KAPPA = 0.05
+
+    def __init__(
+        self,
+        class_counts: Sequence[int],
+        num_images: int,
+        neg_scale: float,
+        loss_weight: float = 1.0,
+        reduction: Reduction = "mean",
+    ):
+        super().__init__(loss_weight, reduction)
+        counts = counts_tensor(class_counts, num_images)
+        if (counts >= num_images).any():
+            where = int((counts >= num_images).nonzero()[0])
+            raise InputError(f"class number {where} is in every training image: its logit bias would be infinite")
+        self.neg_scale = neg_scale
+        self.register_buffer("counts", counts, persistent=False)
+        self.register_buffer("bias", -torch.log(num_images / counts - 1) * self.KAPPA / neg_scale, persistent=False)
+
+    @abstractmethod
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """Weight of every decision, broadcast to [B, C], before the division for negatives."""
+
+    def weighted_bce(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(weight * BCE, BCE), each [B, C]."""
+        positive = targets > 0
+        tolerant = logits + self.bias
+        tolerant = torch.where(positive, tolerant, tolerant * self.neg_scale)
+        bce = F.binary_cross_entropy_with_logits(tolerant, targets, reduction="none")
+        weight = self.weight(targets)
+        return torch.where(positive, weight, weight / self.neg_scale) * bce, bce

@@ -1,0 +1,218 @@
+"""Pretrained weights: by torchvision's name, from a local file, or none; always with their normalisation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Literal
+from urllib.error import URLError
+
+import torch
+import torchvision
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+
+from benchmark.errors import InputError
+from benchmark.models.backbones import BACKBONES
+from benchmark.registry import did_you_mean
+from benchmark.spec import Positive, Strict, WeightsRef, parse
+from benchmark.yamlio import load_yaml
+
+NONE = "none"
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+
+
+class WeightsCard(Strict):
+    """What a weights file says of itself: safetensors metadata, or `<file>.yaml` beside it."""
+
+    architecture: str
+    mean: tuple[float, float, float] = Field(description="of RGB in [0, 1]")
+    std: tuple[Positive, Positive, Positive]
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    batch_norm: Literal["normal", "folded"] = "normal"
+    source: str = ""
+
+
+def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedWeights:
+    """The weights that a user named.
+
+    weights: `none`; a torchvision name such as `IMAGENET1K_V1`; or the path of a .safetensors file or of a
+    PyTorch state dict. Nothing is loaded or fetched yet, but a local file is read for its digest and card.
+
+    Raises InputError for an unknown name, a missing file, or a file of another architecture.
+    """
+    entry = BACKBONES.get(backbone)
+    if weights == NONE:
+        ref = WeightsRef(
+            name=NONE, digest=None, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear", batch_norm="normal"
+        )
+        return PretrainedWeights(ref, backbone, image_size)
+    if "/" in weights or weights.endswith(_SUFFIXES):
+        return _from_file(Path(weights), backbone, image_size)
+    known = [] if entry.torchvision_name is None else torchvision.models.get_model_weights(entry.torchvision_name)
+    by_name = {item.name: item for item in known}
+    if weights not in by_name:
+        raise InputError(
+            f"unknown weights {weights!r} for backbone {backbone}{did_you_mean(weights, [*by_name, NONE])}; "
+            "or give the path of a .safetensors or .pth file"
+        )
+    item = by_name[weights]
+    preparation = item.transforms()
+    ref = WeightsRef(
+        name=weights,
+        digest=f"torchvision/{item.url.rpartition('/')[2]}",
+        mean=tuple(preparation.mean),
+        std=tuple(preparation.std),
+        interpolation=preparation.interpolation.value,
+        batch_norm="normal",
+    )
+    return PretrainedWeights(ref, backbone, image_size, published=item)
+
+
+def _from_file(path: Path, backbone: str, image_size: int) -> PretrainedWeights:
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file; give a file, a torchvision name or none")
+    card = _card(path)
+    if card.architecture != backbone:
+        raise InputError(
+            f"{path}: these are weights of {card.architecture!r}, not of {backbone!r}; "
+            f"use --backbone {card.architecture} or other weights"
+        )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    ref = WeightsRef(
+        name=path.stem,
+        digest=digest,
+        mean=card.mean,
+        std=card.std,
+        interpolation=card.interpolation,
+        batch_norm=card.batch_norm,
+    )
+    return PretrainedWeights(ref, backbone, image_size, file=path)
+
+
+def _card(path: Path) -> WeightsCard:
+    beside = path.with_name(path.name + ".yaml")
+    if beside.exists():
+        return parse(WeightsCard, load_yaml(beside), str(beside))
+    facts: dict[str, object] = {}
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts = dict(file.metadata() or {})
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
+        for key in ("mean", "std"):
+            try:
+                facts[key] = json.loads(str(facts.get(key)))
+            except ValueError:
+                facts.pop(key, None)
+    facts = {key: value for key, value in facts.items() if key in WeightsCard.model_fields}
+    lacking = [key for key in ("architecture", "mean", "std") if key not in facts]
+    if lacking:
+        raise InputError(
+            f"{path}: the file does not say its {', '.join(lacking)}; write them into {beside.name} beside it "
+            "(architecture: resnet50, mean: [r, g, b], std: [r, g, b] of RGB in [0, 1])"
+        )
+    return parse(WeightsCard, facts, f"{path}: metadata")
+
+
+class PretrainedWeights:
+    """Weights that have been resolved; `ref` is what a run's specification holds of them."""
+
+    def __init__(
+        self,
+        ref: WeightsRef,
+        backbone: str,
+        image_size: int,
+        file: Path | None = None,
+        published: torchvision.models.WeightsEnum | None = None,
+    ):
+        self.ref = ref
+        self._backbone = backbone
+        self._image_size = image_size
+        self._file = file
+        self._published = published
+
+    def load(self) -> dict[str, torch.Tensor] | None:
+        """The state dict of the whole network less its class head, None for random initialisation.
+
+        Raises InputError, naming file and tensors, when the weights cannot be fetched or do not fit: missing,
+        unexpected or non-finite tensors, other shapes.
+        """
+        if self._published is not None:
+            state, where = self._fetch(), str(self._published)
+        elif self._file is not None:
+            state, where = _read_state(self._file), str(self._file)
+        else:
+            return None
+        return self._fitted(state, where)
+
+    def _fetch(self) -> dict[str, torch.Tensor]:
+        url = self._published.url
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        try:
+            return self._published.get_state_dict(progress=False, check_hash=True)
+        except (URLError, OSError, RuntimeError) as error:
+            raise InputError(
+                f"weights {self._published} are not in {folder} and could not be fetched ({error}): put "
+                f"{url.rpartition('/')[2]} (from {url}) there, or give a file with --weights PATH"
+            ) from None
+
+    def _fitted(self, state: dict[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
+        entry = BACKBONES.get(self._backbone)
+        with torch.device("meta"):
+            expected = _trunk(entry.build(self._image_size).state_dict(), entry.head)
+        state = _trunk(state, entry.head)
+        if self._backbone == "vit_b_16":
+            state = _fit_positions(state, self._image_size)
+        # PyTorch counts batches for a momentum mode nobody here uses: files may leave the counter out.
+        missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+        unexpected = [key for key in state if key not in expected]
+        shapes = [
+            f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}"
+            for key in expected
+            if key in state and state[key].shape != expected[key].shape
+        ]
+        for problem, keys in [("lacks", missing), ("has the unknown", unexpected), ("has other shapes:", shapes)]:
+            if keys:
+                more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+                raise InputError(
+                    f"{where}: does not fit backbone {self._backbone}: it {problem} {', '.join(keys[:3])}{more}; "
+                    "give weights of this architecture"
+                )
+        broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+        if broken:
+            raise InputError(f"{where}: {broken[0]} has values that are not finite; the file is damaged, replace it")
+        return state
+
+
+def _trunk(state: dict[str, torch.Tensor], head: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in state.items() if not (head and key.startswith(head))}
+
+
+def _fit_positions(state: dict[str, torch.Tensor], image_size: int) -> dict[str, torch.Tensor]:
+    """Interpolate a ViT's position embedding to the image size, as torchvision does for fine-tuning."""
+    key = "encoder.pos_embedding"
+    if key not in state or state[key].shape[1] == (image_size // 16) ** 2 + 1:
+        return state
+    if math.isqrt(state[key].shape[1] - 1) ** 2 != state[key].shape[1] - 1:
+        return state  # not a square grid: reported as a wrong shape
+    return torchvision.models.vision_transformer.interpolate_embeddings(image_size, 16, state, "bicubic")
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a whole file of plain tensors ({reason}); fetch or convert it again") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path}: not a state dict (names to tensors); save model.state_dict() instead")
+    return state

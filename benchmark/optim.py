@@ -1,0 +1,98 @@
+"""Optimiser, learning rate and weight averaging."""
+
+from __future__ import annotations
+
+import bisect
+import math
+
+import torch
+from torch import nn
+
+from benchmark.method import Method
+from benchmark.spec import Optimizer, Schedule
+
+
+def make_optimizer(method: Method, config: Optimizer, device: torch.device) -> torch.optim.Optimizer:
+    """The optimiser over the method's parameter groups; each group keeps its full rate as `base_lr`."""
+    groups = []
+    for group in method.parameter_groups():
+        lr = config.lr * (config.head_lr_scale if group.learning_rate == "head" else 1.0)
+        decay = config.weight_decay if group.weight_decay is None else group.weight_decay
+        groups.append({"params": group.parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
+    groups = [group for group in groups if group["params"]]
+    fused = {"fused": True} if device.type == "cuda" else {"foreach": True}
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, **fused)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name](groups, **fused)
+
+
+def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: int) -> float:
+    """Factor on the learning rate at `step` (from 0): a pure function, so resuming needs no state.
+
+    constant; step: gamma to the power of milestones passed; cosine: to 0 at the end of the run; one-cycle: cosine
+    from 1/25 to 1 over the fraction `peak` of the run, then cosine to 1e-4/25 (Smith and Topin's policy with
+    PyTorch's defaults, without its momentum cycle). A linear warm-up from `warmup_start` multiplies all of them.
+    """
+    if schedule.name == "step":
+        factor = schedule.gamma ** bisect.bisect_right(schedule.milestones, step / steps_per_epoch)
+    elif schedule.name == "cosine":
+        factor = (1 + math.cos(math.pi * step / total_steps)) / 2
+    elif schedule.name == "one-cycle":
+        turn = schedule.peak * total_steps
+        if step < turn:
+            factor = _cosine(1 / 25, 1.0, step / turn)
+        else:
+            factor = _cosine(1.0, 1e-4 / 25, (step - turn) / max(total_steps - 1 - turn, 1))
+    else:
+        factor = 1.0
+    if step < schedule.warmup_steps:
+        factor *= schedule.warmup_start + (1 - schedule.warmup_start) * step / schedule.warmup_steps
+    return factor
+
+
+def _cosine(start: float, end: float, at: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(at, 1.0))) / 2
+
+
+class EMA:
+    """Exponential moving average of everything that training changes: trained parameters and float buffers.
+
+    The decay is min(decay, (1 + t) / (10 + t)) at step t, so that early averages are not the initial weights
+    (TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, module: nn.Module, decay: float):
+        self._decay = decay
+        self._steps = 0
+        self._live = _changing_tensors(module)
+        self._average = [value.detach().clone() for value in self._live.values()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the module's present state."""
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        self._steps += 1
+        torch._foreach_lerp_(self._average, list(self._live.values()), 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the average and the module's state; called twice, nothing has changed."""
+        for average, live in zip(self._average, self._live.values(), strict=True):
+            kept = live.clone()
+            live.copy_(average)
+            average.copy_(kept)
+
+    def state(self) -> dict:
+        """For a checkpoint."""
+        return {"steps": self._steps, "average": dict(zip(self._live, self._average, strict=True))}
+
+    def restore(self, state: dict) -> None:
+        """From a checkpoint."""
+        self._steps = state["steps"]
+        for name, average in zip(self._live, self._average, strict=True):
+            average.copy_(state["average"][name])
+
+
+def _changing_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    tensors = {name: p.data for name, p in module.named_parameters() if p.requires_grad}
+    return tensors | {name: b for name, b in module.named_buffers() if b.is_floating_point()}

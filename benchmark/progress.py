@@ -1,0 +1,85 @@
+"""What a person sees while a run works: a live display on a terminal, plain lines elsewhere, a log file always."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_INTERVAL_S = 10.0
+
+
+class Reporter:
+    """Status of one run.
+
+    console: where to show it; None for silence. Lines go to `log` as well, once it is opened.
+    """
+
+    def __init__(self, console: Console | None = None):
+        self._console = console
+        self._log: TextIO | None = None
+        self._stack = ExitStack()
+
+    @contextmanager
+    def logging_to(self, path: Path) -> Iterator[None]:
+        """Append every line to a file as well, for the duration of the block."""
+        with path.open("a", encoding="utf-8") as self._log:
+            try:
+                yield
+            finally:
+                self._log = None
+
+    def line(self, text: str) -> None:
+        """One line of status."""
+        if self._console is not None:
+            self._console.print(escape(text), highlight=False, soft_wrap=True)
+        if self._log is not None:
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._log.flush()
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        """Progress of something that has `total` steps."""
+        if self._console is None or not self._console.is_terminal:
+            yield Task(self, title, total, None)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            yield Task(self, title, total, progress)
+
+
+class Task:
+    """One progress display: a bar on a terminal, a plain line every ten seconds elsewhere."""
+
+    def __init__(self, reporter: Reporter, title: str, total: int, bar: Progress | None):
+        self._reporter, self._title, self._total, self._bar = reporter, title, total, bar
+        self._id = bar.add_task(escape(title), total=total, facts="") if bar else None
+        self._started = self._last = time.monotonic()
+        self._first: int | None = None
+
+    def update(self, done: int, facts: str = "") -> None:
+        """`done` steps are done; `facts` are short words beside the bar."""
+        if self._bar is not None:
+            self._bar.update(self._id, completed=done, facts=escape(facts))
+            return
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done
+        if now - self._last >= PLAIN_INTERVAL_S:
+            self._last = now
+            speed = (done - self._first) / (now - self._started)
+            left = f", {(self._total - done) / speed:.0f} s left" if speed > 0 else ""
+            self._reporter.line(f"{self._title} {done}/{self._total}{', ' if facts else ''}{facts}{left}")

@@ -1,0 +1,179 @@
+"""The record: one validated JSON file a run, the only proof that the run is done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from benchmark.errors import StoreError
+from benchmark.spec import NonNegative, RunSpec, Sha256, Strict
+
+SCHEMA_VERSION = 1
+GROUPS = ("head", "medium", "tail")
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Group = Literal["head", "medium", "tail"]
+
+
+class Metrics(Strict):
+    """Scores of one weight set on one split, in percent. None: the group has no class with a positive."""
+
+    overall: Percent | None = Field(description="mean average precision over classes with a positive")
+    head: Percent | None
+    medium: Percent | None
+    tail: Percent | None
+    cf1: Percent = Field(description="F1 of mean class precision and mean class recall, sigmoid >= 0.5")
+    of1: Percent = Field(description="F1 over all decisions together, sigmoid >= 0.5")
+    per_class: dict[str, Percent | None] = Field(description="average precision; None without a positive")
+
+    def check_means(self, groups: dict[str, Group]) -> None:
+        """Raise ValueError unless overall, head, medium and tail are the means of `per_class`."""
+        if list(self.per_class) != list(groups):
+            raise ValueError("per_class and groups name different classes")
+        for name in ("overall", *GROUPS):
+            members = [c for c in groups if name in ("overall", groups[c])]
+            known = [value for c in members if (value := self.per_class[c]) is not None]
+            mean, given = (sum(known) / len(known) if known else None), getattr(self, name)
+            if (mean is None) != (given is None) or (mean is not None and abs(mean - given) > 1e-6):
+                raise ValueError(f"{name} is {given}, but the mean of its classes is {mean}")
+
+    @property
+    def missing_classes(self) -> list[str]:
+        """Classes without a positive: they are in no mean."""
+        return [name for name, value in self.per_class.items() if value is None]
+
+
+class EpochLog(Strict):
+    """One epoch of training. `lr` is that of the backbone at its last step; `val_overall` in percent."""
+
+    epoch: int
+    loss: float
+    lr: float
+    val_overall: Percent | None = None
+
+
+class Selection(Strict):
+    """The epoch that was scored on the test set (counted from 1), and the rule that chose it."""
+
+    rule: Literal["last", "best-val"]
+    epoch: Annotated[int, Field(ge=1)]
+
+
+class Timings(Strict):
+    """Seconds of wall time, all attempts of the run together; images a second while training."""
+
+    prepare_s: NonNegative
+    train_s: NonNegative
+    evaluate_s: NonNegative
+    images_per_second: NonNegative
+
+
+class Parameters(Strict):
+    """Numbers of parameters."""
+
+    all: int
+    trained: int
+
+
+class Environment(Strict):
+    """Where and with what the run was made; none of it is part of the run id."""
+
+    code_digest: Sha256 = Field(description="over the harness's numeric modules and the method's own")
+    git_commit: str | None = Field(description="of the harness's own checkout")
+    git_dirty: bool | None
+    python: str
+    packages: dict[str, str]
+    device: str
+    gpu: str | None
+    cuda: str | None
+    precision: Literal["float32", "bfloat16 autocast"]
+    host: str
+    cpu_threads: int
+    scheduler: dict[str, str]
+
+
+class LogitsFile(Strict):
+    """The stored test logits: `raw` (and `ema`) float32 [N, C] and `targets` uint8 [N, C], safetensors."""
+
+    file: Annotated[str, Field(pattern=r"^logits-[0-9a-f]{16}\.safetensors$")]
+    sha256: Sha256
+
+
+class Record(Strict):
+    """Everything that a run leaves behind."""
+
+    schema_version: Literal[1]
+    run_id: Sha256
+    spec: RunSpec
+    method_title: str
+    dataset_title: str
+    groups: dict[str, Group] = Field(description="class name -> group, in class order")
+    class_counts: dict[str, int] = Field(description="class name -> training positives, in class order")
+    num_train_images: int
+    num_test_images: int
+    declared: Literal["raw", "ema"]
+    results: dict[Literal["raw", "ema"], Metrics]
+    validation: Metrics | None = Field(description="of the declared weights on the validation list")
+    selection: Selection
+    history: list[EpochLog]
+    timings: Timings
+    peak_memory_mb: NonNegative = Field(description="of the GPU where there is one, of the process otherwise")
+    parameters: Parameters
+    environment: Environment
+    attempts: Annotated[int, Field(ge=1)]
+    data_digests: dict[str, Sha256] = Field(description="split -> sha256 of the pixels as the network saw them")
+    model_digest: Sha256 = Field(description="of the declared weights after training")
+    logits: LogitsFile
+    finished: str = Field(description="UTC, ISO 8601")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Record:
+        if self.run_id != self.spec.run_id:
+            raise ValueError(f"run_id {self.run_id[:12]} is not that of its specification, {self.spec.run_id[:12]}")
+        if self.declared not in self.results:
+            raise ValueError(f"the declared weights {self.declared!r} have no results")
+        if list(self.groups) != list(self.class_counts):
+            raise ValueError("groups and class_counts name different classes")
+        if self.declared != self.spec.recipe.report or self.selection.rule != self.spec.recipe.selection:
+            raise ValueError("the declared weights or the selection rule are not those of the recipe")
+        if self.selection.epoch > self.spec.recipe.epochs or self.parameters.trained > self.parameters.all:
+            raise ValueError("the selected epoch or the trained parameters are more than there are")
+        for metrics in self.results.values():
+            metrics.check_means(self.groups)
+        return self
+
+    @property
+    def metrics(self) -> Metrics:
+        """The scores of the declared weight set: the numbers that count."""
+        return self.results[self.declared]
+
+    def to_json(self) -> str:
+        """The text of record.json."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_file(cls, path: Path) -> Record:
+        """Read and validate a record. Raises StoreError, naming the file, when it is not whole."""
+        try:
+            data: Any = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
+        except ValueError as error:
+            raise StoreError(
+                f"{path}: the record is truncated or not JSON ({error}); remove the file and run again"
+            ) from None
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: schema version {version!r} is not known to this version of ltbench "
+                f"(known: {SCHEMA_VERSION}); update ltbench"
+            )
+        try:
+            return cls.model_validate_json(json.dumps(data))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "record"
+            raise StoreError(f"{path}: not a valid record: {place}: {first['msg']}") from None

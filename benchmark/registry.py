@@ -1,0 +1,75 @@
+"""One generic registry: methods, datasets, protocols and backbones are all found by name through it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from benchmark.errors import InputError
+
+T = TypeVar("T")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'asl'?` for a near miss, then every known name: the tail of an error message."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return f"{hint} (known: {', '.join(known) if known else 'none'})"
+
+
+class Registry(Generic[T]):
+    """Named objects of one kind.
+
+    kind: what the objects are, for messages ("method").
+    base: every object must be an instance of it, or a subclass where classes are registered.
+    load: fills the registry; called once, at the first look-up, so that importing this module stays cheap.
+    """
+
+    def __init__(self, kind: str, base: type, load: Callable[[], None] | None = None):
+        self.kind = kind
+        self._base = base
+        self._load = load
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that registers an object under `name`.
+
+        Raises ValueError for a name that is taken and TypeError for an object of another kind: both are
+        mistakes of a programmer, not of a user.
+        """
+
+        def decorate(entry: T) -> T:
+            right = issubclass(entry, self._base) if isinstance(entry, type) else isinstance(entry, self._base)
+            if not right:
+                raise TypeError(f"{self.kind} {name!r}: {entry!r} is not a {self._base.__name__}")
+            if name in self._entries:
+                raise ValueError(f"{self.kind} {name!r} is registered twice: {self._entries[name]!r}, {entry!r}")
+            self._entries[name] = entry
+            return entry
+
+        return decorate
+
+    def _fill(self) -> dict[str, T]:
+        if self._load is not None:
+            load, self._load = self._load, None
+            load()
+        return self._entries
+
+    def get(self, name: str) -> T:
+        """The object registered under `name`. Raises InputError, with the near names, when there is none."""
+        entries = self._fill()
+        if name not in entries:
+            raise InputError(f"unknown {self.kind} {name!r}{did_you_mean(name, entries)}")
+        return entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fill()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._fill()))
+
+    def items(self) -> list[tuple[str, T]]:
+        """(name, object) pairs, sorted by name."""
+        return sorted(self._fill().items())

@@ -1,0 +1,369 @@
+"""One run from its specification to its record: spec -> claim -> data -> training -> evaluation -> record."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from benchmark.data.augment import training_cache_size
+from benchmark.data.dataset import Dataset, find_dataset
+from benchmark.data.images import CachedImages, cache_split
+from benchmark.environment import code_digest, describe, peak_memory_mb, resolve_device
+from benchmark.errors import InputError
+from benchmark.evaluation import score
+from benchmark.inference import Normalizer, predict
+from benchmark.method import METHODS, Method, MethodConfig, Task
+from benchmark.models.backbones import BACKBONES, Backbone, make_backbone
+from benchmark.models.weights import PretrainedWeights, resolve_weights
+from benchmark.progress import Reporter
+from benchmark.records import Metrics, Parameters, Record, Selection, Timings
+from benchmark.registry import did_you_mean
+from benchmark.spec import PROTOCOLS, DatasetRef, Recipe, RunSpec, deep_merge, flatten, parse
+from benchmark.store import Claim, RunFolder, State, Store
+from benchmark.training import ImageSet, Outcome, Trainer
+
+Rerun = Literal["never", "missing", "failed", "stale", "always"]
+DEFAULT_RESULTS = Path("results/local")
+# Part of a track's name, so not worth repeating as "changed by the user".
+_TRACK_KEYS = ("backbone", "weights", "image_size")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can be started: its specification, and what it is made from."""
+
+    spec: RunSpec
+    method: type[Method]
+    config: MethodConfig
+    dataset: Dataset
+    weights: PretrainedWeights
+
+
+def plan(
+    method: str,
+    dataset: str = "shapes-lt",
+    *,
+    protocol: str | None = None,
+    seed: int = 0,
+    backbone: str | None = None,
+    weights: str | None = None,
+    image_size: int | None = None,
+    epochs: int | None = None,
+    settings: dict[str, Any] | None = None,
+    data_root: Path | None = None,
+) -> Plan:
+    """Resolve and check everything that defines a run, without touching an image.
+
+    dataset: a registered name or the path of a dataset folder. protocol: by default the dataset's own.
+    settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
+    Raises InputError for anything unknown or unfit.
+    """
+    method_class = METHODS.get(method)
+    folder = find_dataset(dataset)
+    chosen = PROTOCOLS.get(protocol or folder.card.protocol)
+    data = folder.open(data_root)
+    recipe_changes, config_changes = _split_settings(settings or {}, method_class)
+    given = {"backbone": backbone, "weights": weights, "image_size": image_size, "epochs": epochs}
+    recipe_changes = deep_merge(recipe_changes, {key: value for key, value in given.items() if value is not None})
+    base = chosen.recipe_for(method)
+    recipe = parse(Recipe, deep_merge(base.model_dump(mode="json"), recipe_changes), "recipe")
+    if recipe.selection == "best-val" and "val" not in data.splits:
+        raise InputError(f"recipe.selection is best-val, but dataset {data.name!r} has no val.txt; use last")
+    BACKBONES.get(recipe.backbone)
+    pretrained = resolve_weights(recipe.backbone, recipe.weights, recipe.image_size)
+    recipe = _fit_to_weights(recipe, pretrained, recipe_changes)
+    config = method_class.configure(data.name, config_changes)
+    spec = RunSpec(
+        method=method,
+        method_version=method_class.version,
+        config=config.model_dump(mode="json"),
+        dataset=DatasetRef(name=data.name, fingerprint=data.fingerprint),
+        protocol=chosen.name,
+        protocol_version=chosen.version,
+        recipe=recipe,
+        weights=pretrained.ref,
+        overrides=_changed(base, recipe, recipe_changes),
+        config_overrides=_changed(method_class.configure(data.name, {}), config, config_changes),
+        seed=seed,
+    )
+    return Plan(spec, method_class, config, data, pretrained)
+
+
+def _split_settings(settings: dict[str, Any], method: type[Method]) -> tuple[dict[str, Any], dict[str, Any]]:
+    recipe: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    recipe_keys = [f"recipe.{key}" for key in Recipe.model_fields]
+    for key, value in settings.items():
+        if key.startswith("recipe."):
+            for part in reversed(key.split(".")[1:]):
+                value = {part: value}
+            recipe = deep_merge(recipe, value)
+        elif key in method.Config.model_fields:
+            config[key] = value
+        else:
+            known = [*method.Config.model_fields, *recipe_keys]
+            raise InputError(f"unknown setting {key!r} for method {method.title}{did_you_mean(key, known)}")
+    return recipe, config
+
+
+def _fit_to_weights(recipe: Recipe, weights: PretrainedWeights, asked: dict[str, Any]) -> Recipe:
+    """Batch norm that is folded into the convolutions has no statistics to train."""
+    changes: dict[str, Any] = {"weights": weights.ref.name}
+    if weights.ref.batch_norm == "folded":
+        if asked.get("batch_norm") == "train":
+            raise InputError(f"weights {weights.ref.name}: batch norm is folded; recipe.batch_norm must be frozen")
+        changes["batch_norm"] = "frozen"
+    return recipe.model_copy(update=changes)
+
+
+def _changed(before: Any, after: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the user asked for that differs from the default, by dotted name."""
+    old, new = flatten(before.model_dump(mode="json")), flatten(after.model_dump(mode="json"))
+    return {key: new[key] for key in flatten(asked) if key not in _TRACK_KEYS and new[key] != old.get(key)}
+
+
+def decide(folder: RunFolder, rerun: Rerun, code: str) -> tuple[State | Literal["stale"], bool]:
+    """(where a run stands, whether to launch it) under a re-run rule.
+
+    never: launch nothing. missing: what is pending or was interrupted. failed: that and what failed. stale: that of
+    `missing` and what was done by other code. always: everything that is not running.
+    """
+    state: State | Literal["stale"] = folder.state()
+    if state == "done":
+        record = folder.record()
+        if record is not None and record.environment.code_digest != code:
+            state = "stale"
+    launch = {
+        "never": (),
+        "missing": ("pending", "preempted"),
+        "failed": ("pending", "preempted", "failed"),
+        "stale": ("pending", "preempted", "stale"),
+        "always": ("pending", "preempted", "failed", "stale", "done"),
+    }[rerun]
+    return state, state in launch
+
+
+def run(
+    method: str,
+    dataset: str = "shapes-lt",
+    *,
+    results: Path | str = DEFAULT_RESULTS,
+    rerun: Rerun = "missing",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    **specification: Any,
+) -> Record:
+    """Run one method once, or return the record of the run that was done before.
+
+    The other arguments are those of `plan`. Raises InputError (nothing was started), StoreError, RunFailed (the
+    attempt and its cause are kept) or RunInterrupted (call again to go on).
+    """
+    return execute(plan(method, dataset, **specification), results, rerun, device, reporter)
+
+
+def execute(
+    work: Plan,
+    results: Path | str = DEFAULT_RESULTS,
+    rerun: Rerun = "missing",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Record:
+    """Carry out a plan; see `run`."""
+    reporter = reporter or Reporter()
+    spec, folder = work.spec, Store(results).folder(work.spec)
+    code = code_digest(work.method)
+    state, launch = decide(folder, rerun, code)
+    if not launch:
+        return _not_launched(folder, state, rerun, reporter)
+    where = resolve_device(device)
+    weights = work.weights.load()
+    started = time.monotonic()
+    work.dataset.source.check(work.dataset.splits.values())
+    cached = _cache_images(work, reporter)
+    prepare_s = time.monotonic() - started
+    with folder.claim() as claim, reporter.logging_to(folder.log_path):
+        if rerun == "always":
+            folder.checkpoint_path.unlink(missing_ok=True)
+        reporter.line(f"{spec.method} on {spec.dataset.name}, seed {spec.seed}, {where}: {folder.path}")
+        torch.manual_seed(spec.seed)
+        method = work.method(_task(work, weights), work.config)
+        normalizer = Normalizer(spec.weights.mean, spec.weights.std, where)
+        with _stop_on_signal(reporter) as stop:
+            trainer = Trainer(
+                method,
+                spec.recipe,
+                work.method.samplers(work.config),
+                train=_image_set(work, cached, "train"),
+                validation=_image_set(work, cached, "val") if "val" in cached else None,
+                groups=work.dataset.groups,
+                normalizer=normalizer,
+                seed=spec.seed,
+                device=where,
+                reporter=reporter,
+                checkpoint=folder.checkpoint_path,
+                code_digest=code,
+                stop=stop,
+            )
+            outcome = trainer.run()
+        record = _evaluate(work, trainer, outcome, cached, claim, prepare_s, where, reporter)
+        claim.finish(record)
+    reporter.line(f"done: {summary(record.metrics)}")
+    return record
+
+
+def _not_launched(folder: RunFolder, state: str, rerun: Rerun, reporter: Reporter) -> Record:
+    record = folder.record()
+    if record is not None:
+        note = " by other code than this: --rerun stale runs it again" if state == "stale" else ""
+        reporter.line(f"done before{note}: {folder.path}")
+        return record
+    if state == "failed":
+        last = folder.last_attempt() or {}
+        raise InputError(f"{folder.path}: the run failed before: {last.get('message')}; try again with --rerun failed")
+    if state == "running":
+        raise InputError(f"{folder.path}: the run is being worked on by another process; wait for it or stop it")
+    raise InputError(f"{folder.path}: the run is {state} and --rerun {rerun} launches nothing; use --rerun missing")
+
+
+def summary(metrics: Metrics) -> str:
+    """The four numbers in a line."""
+    named = {name: getattr(metrics, name) for name in ("overall", "head", "medium", "tail")}
+    return "mAP " + ", ".join(f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in named.items())
+
+
+def prepare_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
+    """Check that every image of a plan's dataset is there and decode it into the cache, as `execute` does first."""
+    work.dataset.source.check(work.dataset.splits.values())
+    return _cache_images(work, reporter)
+
+
+def _cache_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
+    recipe, weights = work.spec.recipe, work.spec.weights
+    sizes = {"train": training_cache_size(recipe.image_size, recipe.augment)}
+    cached = {}
+    for split in work.dataset.splits.values():
+        with reporter.task(f"decoding {split.name} images", len(split)) as task:
+            cached[split.name] = cache_split(
+                split,
+                work.dataset.source,
+                sizes.get(split.name, recipe.image_size),
+                weights.interpolation,
+                advance=lambda done, total, task=task: task.update(done),
+            )
+    return cached
+
+
+def _image_set(work: Plan, cached: dict[str, CachedImages], split: str) -> ImageSet:
+    return ImageSet(cached[split].load(), work.dataset.splits[split].targets)
+
+
+def _task(work: Plan, weights: dict[str, torch.Tensor] | None) -> Task:
+    recipe, dataset = work.spec.recipe, work.dataset
+
+    def backbone() -> Backbone:
+        built = make_backbone(recipe.backbone, recipe.image_size, weights)
+        built.freeze(recipe.frozen_stages, batch_norm=recipe.batch_norm == "frozen")
+        return built
+
+    counts = tuple(dataset.class_counts.tolist())
+    return Task(dataset.classes, counts, len(dataset.splits["train"]), recipe, backbone)
+
+
+@contextlib.contextmanager
+def _stop_on_signal(reporter: Reporter) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask training to stop at the next step, where it saves itself; a second Ctrl-C is at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def note(number: int, frame: object) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _evaluate(
+    work: Plan,
+    trainer: Trainer,
+    outcome: Outcome,
+    cached: dict[str, CachedImages],
+    claim: Claim,
+    prepare_s: float,
+    device: torch.device,
+    reporter: Reporter,
+) -> Record:
+    """Score the test set, once, with the weights that training selected."""
+    spec, dataset, method = work.spec, work.dataset, trainer.method
+    declared = spec.recipe.report
+    started = time.monotonic()
+
+    def logits_of(split: str, weight_set: str) -> Any:
+        method.load_state_dict(outcome.states[weight_set])
+        images = cached[split].load()
+        with reporter.task(f"scoring {split} ({weight_set})", len(images)) as task:
+            return predict(method, images, trainer.normalizer, device, task.update)
+
+    test = dataset.splits["test"]
+    logits = {weight_set: logits_of("test", weight_set) for weight_set in outcome.states}
+    results = {name: score(values, test.targets, dataset.groups) for name, values in logits.items()}
+    validation = None
+    if "val" in dataset.splits:
+        validation = score(logits_of("val", declared), dataset.splits["val"].targets, dataset.groups)
+    return Record(
+        schema_version=1,
+        run_id=spec.run_id,
+        spec=spec,
+        method_title=work.method.title,
+        dataset_title=dataset.card.title,
+        groups=dataset.groups,
+        class_counts=dict(zip(dataset.classes, dataset.class_counts.tolist(), strict=True)),
+        num_train_images=len(dataset.splits["train"]),
+        num_test_images=len(test),
+        declared=declared,
+        results=results,
+        validation=validation,
+        selection=Selection(rule=spec.recipe.selection, epoch=outcome.selected_epoch),
+        history=outcome.history,
+        timings=Timings(
+            prepare_s=prepare_s,
+            train_s=outcome.train_s,
+            evaluate_s=time.monotonic() - started,
+            images_per_second=outcome.images_per_second,
+        ),
+        peak_memory_mb=peak_memory_mb(device),
+        parameters=Parameters(
+            all=sum(p.numel() for p in method.parameters()),
+            trained=sum(p.numel() for group in method.parameter_groups() for p in group.parameters),
+        ),
+        environment=describe(work.method, device, trainer.amp),
+        attempts=claim.number,
+        data_digests={name: images.digest for name, images in cached.items()},
+        model_digest=_state_digest(outcome.states[declared]),
+        logits=claim.store_logits(logits, test.targets),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _state_digest(state: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + b"\0" + state[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

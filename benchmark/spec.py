@@ -1,0 +1,280 @@
+"""What a run is: recipe, protocol, run specification, and the run id that follows from them.
+
+The id is the sha256 of the canonical JSON of everything that decides a run's result, and of nothing else:
+no path, no file name, no host, no worker count, no git commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.errors import InputError
+from benchmark.registry import Registry, did_you_mean
+from benchmark.yamlio import load_yaml
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Strict(BaseModel):
+    """Base of every validated type: immutable, no unknown keys, no coercion of one type into another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse(model: type[Model], data: Any, where: str) -> Model:
+    """`data` (JSON types) as a `model`. Raises InputError, one line: place, key, value, what is allowed."""
+    try:
+        return model.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise InputError(f"{where}: {_explain(model, error)}") from None
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    problems = []
+    for item in error.errors(include_url=False)[:3]:
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = _fields_at(model, item["loc"][:-1])
+            problems.append(f"unknown key {key!r}{did_you_mean(str(item['loc'][-1]), known)}")
+        elif item["type"] == "missing":
+            problems.append(f"key {key!r} is missing")
+        else:
+            shown = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            message = item["msg"].removeprefix("Value error, ")
+            problems.append(f"{key + ': ' if key else ''}{message}{shown}")
+    return "; ".join(problems)
+
+
+def _fields_at(model: type[BaseModel], location: tuple) -> list[str]:
+    for part in location:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+class Optimizer(Strict):
+    """The optimiser. Learning rates are per step; `head_lr_scale` multiplies `lr` outside the backbone."""
+
+    name: Literal["sgd", "adam", "adamw"]
+    lr: Positive
+    head_lr_scale: Positive = 1.0
+    momentum: Fraction = 0.0
+    weight_decay: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _momentum_is_sgds(self) -> Optimizer:
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"momentum is an option of sgd, not of {self.name}")
+        return self
+
+
+class Schedule(Strict):
+    """Learning rate over the run, as a factor of the optimiser's `lr`; see `benchmark.optim.lr_factor`."""
+
+    name: Literal["constant", "step", "cosine", "one-cycle"]
+    milestones: list[Positive] = Field(default=[], description="step: epochs after which lr drops")
+    gamma: Positive = Field(default=0.1, description="step: factor of each drop")
+    peak: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="one-cycle: fraction spent rising")
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_start: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="factor at the first step")
+
+    @model_validator(mode="after")
+    def _milestones_are_steps(self) -> Schedule:
+        if (self.name == "step") != bool(self.milestones):
+            raise ValueError("milestones belong to the schedule 'step', which needs them")
+        if self.milestones != sorted(self.milestones):
+            raise ValueError("milestones must rise")
+        return self
+
+
+class Augment(Strict):
+    """Training augmentation; every parameter is drawn anew for every image. See `benchmark.data.augment`."""
+
+    flip: Fraction = Field(0.0, description="probability of a horizontal flip")
+    crop_min_side: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="height and width of the crop, each uniform in [this, 1] of the image"
+    )
+    photometric: Fraction = Field(0.0, description="probability of each photometric change below")
+    brightness: NonNegative = Field(0.0, description="added, uniform in +-this (pixels in [0, 1])")
+    contrast: Fraction = Field(0.0, description="multiplied, uniform in 1 +- this")
+    saturation: Fraction = Field(0.0, description="multiplied in HSV, uniform in 1 +- this")
+    hue: NonNegative = Field(0.0, description="added in HSV, degrees, uniform in +-this")
+    channel_swap: bool = Field(False, description="permute the channels, as one of the photometric changes")
+
+
+class Recipe(Strict):
+    """Everything about training that a protocol fixes and a method does not choose."""
+
+    backbone: str
+    weights: str = Field(description="pretrained weights: a torchvision name, a file, or none")
+    image_size: Annotated[int, Field(ge=16, le=2048)] = Field(description="pixels, square, aspect not kept")
+    neck_width: Annotated[int, Field(ge=1)] | None = Field(None, description="linear + ReLU before the head")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="on the input of the classifier")
+    frozen_stages: Annotated[int, Field(ge=0)] = Field(0, description="backbone stages kept fixed, stem first")
+    batch_norm: Literal["train", "frozen"] = Field("train", description="frozen: statistics stay fixed")
+    epochs: Annotated[int, Field(ge=1)]
+    epoch_length: Literal["dataset", "sampler"] = Field(
+        "dataset", description="draws an epoch: the number of training images, or the sampler's own length"
+    )
+    batch_size: Annotated[int, Field(ge=1)]
+    optimizer: Optimizer
+    schedule: Schedule
+    clip_norm: Positive | None = Field(None, description="largest gradient norm")
+    amp: bool = Field(True, description="bfloat16 autocast on CUDA; float32 on the CPU whatever this says")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="keep an EMA of the weights")
+    report: Literal["raw", "ema"] = Field("raw", description="the weight set whose numbers count")
+    selection: Literal["last", "best-val"] = Field("last", description="which epoch is scored on the test set")
+    augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _ema_is_kept(self) -> Recipe:
+        if self.report == "ema" and self.ema_decay is None:
+            raise ValueError("report: ema needs ema_decay")
+        return self
+
+
+class Protocol(Strict):
+    """A named, versioned recipe, with a method's own where methods differ."""
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    title: str
+    recipe: Recipe
+    listed_methods_only: bool = Field(
+        False, description="refuse a method without an entry in `methods`: there is no recipe to fall back on"
+    )
+    methods: dict[str, dict[str, Any]] = Field(
+        {}, description="method name -> recipe keys that differ for it (nested as in recipe)"
+    )
+
+    @classmethod
+    def from_file(cls, path: Path) -> Protocol:
+        """Read and validate one YAML file. Raises InputError."""
+        protocol = parse(cls, load_yaml(path), str(path))
+        if protocol.name != path.stem:
+            raise InputError(f"{path}: name is {protocol.name!r}; it must be the file's name, {path.stem!r}")
+        for method in protocol.methods:
+            parse(Recipe, protocol._merged(method), f"{path}: methods.{method}")
+        return protocol
+
+    def _merged(self, method: str) -> dict[str, Any]:
+        return deep_merge(self.recipe.model_dump(mode="json"), self.methods.get(method, {}))
+
+    def recipe_for(self, method: str) -> Recipe:
+        """The recipe of one method. Raises InputError where the protocol lists methods and lacks this one."""
+        if self.listed_methods_only and method not in self.methods:
+            raise InputError(
+                f"protocol {self.name!r} has no recipe for method {method!r} (it has: "
+                f"{', '.join(sorted(self.methods))}); add one under `methods` in "
+                f"benchmark/protocols/{self.name}.yaml or use another protocol"
+            )
+        return parse(Recipe, self._merged(method), f"protocol {self.name}, method {method}")
+
+
+def deep_merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mappings merged key by key."""
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = deep_merge(merged[key], value) if nested else value
+    return merged
+
+
+def _load_protocols() -> None:
+    for path in sorted((Path(__file__).parent / "protocols").glob("*.yaml")):
+        protocol = Protocol.from_file(path)
+        PROTOCOLS.register(protocol.name)(protocol)
+
+
+PROTOCOLS: Registry[Protocol] = Registry("protocol", Protocol, _load_protocols)
+
+
+class DatasetRef(Strict):
+    """The dataset of a run: the fingerprint decides, the name is for people."""
+
+    name: str
+    fingerprint: Sha256
+
+
+class WeightsRef(Strict):
+    """Pretrained weights and how images must be prepared for them.
+
+    digest: sha256 of a local file; for torchvision's weights the published file name, which carries a hash
+    that is checked on loading; None for random initialisation.
+    mean, std: of RGB in [0, 1].
+    """
+
+    name: str
+    digest: str | None
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
+    interpolation: Literal["bilinear", "bicubic"]
+    batch_norm: Literal["normal", "folded"] = Field(
+        description="folded: batch norm is merged into the convolutions, so its statistics must stay fixed"
+    )
+
+
+class RunSpec(Strict):
+    """One run, fully resolved. Two runs with one id give the same result on the same device."""
+
+    method: Name
+    method_version: Annotated[int, Field(ge=1)]
+    config: dict[str, Any]
+    dataset: DatasetRef
+    protocol: Name
+    protocol_version: int
+    recipe: Recipe
+    weights: WeightsRef
+    overrides: dict[str, Any] = Field(
+        description="what the user changed in the protocol's recipe, beyond backbone, weights and image size"
+    )
+    config_overrides: dict[str, Any] = Field(description="what the user changed in the method's configuration")
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+    def identity(self) -> dict[str, Any]:
+        """What the id is made of: the specification without names, paths and what follows from the rest."""
+        data = self.model_dump(mode="json")
+        del data["overrides"], data["config_overrides"]
+        del data["dataset"]["name"], data["weights"]["name"], data["recipe"]["weights"]
+        return data
+
+    @property
+    def run_id(self) -> str:
+        """sha256 of the canonical JSON of `identity()`, 64 hexadecimal digits."""
+        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the run's folder: readable, and decided by the id's content alone."""
+        return f"{self.method}-s{self.seed}-{self.run_id[:12]}"
+
+
+def canonical_json(data: Any) -> str:
+    """JSON with one spelling: keys sorted, no spaces, ASCII, shortest round-trip floats. No NaN, no infinity."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

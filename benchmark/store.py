@@ -1,0 +1,367 @@
+"""The run store: one folder a run under `<results>/runs/`, claims, attempts, and the record.
+
+A run folder holds
+
+    lease.json            who is working on the run now (host, process, heartbeat by the file's time)
+    attempts/001.json     one file an attempt that did not end in a record: how it ended, and why
+    checkpoint.pt         where to go on; gone when the run is done
+    run.log               what the attempts printed
+    logits-<sha>.safetensors, record.json
+
+`record.json`, written by rename after fsync, is the only proof that a run is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from benchmark.errors import LtbenchError, RunFailed, RunInterrupted, StoreError
+from benchmark.records import LogitsFile, Record
+from benchmark.spec import RunSpec
+
+State = Literal["pending", "running", "done", "failed", "preempted"]
+
+HEARTBEAT_S = 15.0
+# Another host's lease is dead when its heartbeat is this old: many missed beats, or a machine that is gone.
+LEASE_LIFETIME_S = 600.0
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers see all of it or the old one: temporary file, fsync, rename, fsync.
+
+    Raises StoreError, naming the path, when the disk is full or the folder cannot be written; what was
+    there before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}; nothing was changed") from None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who holds a run. `started` tells a process from a later one with the same number."""
+
+    token: str
+    host: str
+    pid: int
+    started: str
+    job: str
+
+    @classmethod
+    def mine(cls) -> Lease:
+        """A lease for this process."""
+        job = os.environ.get("SLURM_JOB_ID", "")
+        return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _process_start(os.getpid()), job)
+
+    @classmethod
+    def read(cls, path: Path) -> Lease | None:
+        """The lease in a file, None where there is no file. Raises StoreError for anything but a lease."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{path}: not a lease ({error}); remove the file if no run is using the folder") from None
+
+    def is_dead(self, heartbeat_age_s: float) -> bool:
+        """Whether its owner is gone: known at once on this host, by the heartbeat's age on another."""
+        if self.host == socket.gethostname():
+            return _process_start(self.pid) != self.started
+        return heartbeat_age_s > LEASE_LIFETIME_S
+
+
+def _process_start(pid: int) -> str:
+    """Start time of a process in clock ticks since boot, empty when there is no such process (or no /proc)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return "" if not _process_exists(pid) else "unknown"
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class RunFolder:
+    """One run's folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.record_path = path / "record.json"
+        self.checkpoint_path = path / "checkpoint.pt"
+        self.log_path = path / "run.log"
+        self._lease_path = path / "lease.json"
+        self._attempts = path / "attempts"
+
+    def record(self) -> Record | None:
+        """The run's record, None when the run is not done. Raises StoreError when the record is not whole."""
+        return Record.from_file(self.record_path) if self.record_path.exists() else None
+
+    def state(self) -> State:
+        """Where the run stands. Raises StoreError when the folder holds something that is not whole."""
+        if self.record_path.exists():
+            self.record()
+            return "done"
+        if self._holder() is not None:
+            return "running"
+        last = self.last_attempt()
+        if last is None:
+            return "pending"
+        # An attempt that never wrote how it ended was killed: its checkpoint, if any, is where to go on.
+        return "failed" if last["outcome"] == "failed" else "preempted"
+
+    def _holder(self) -> Lease | None:
+        """The living owner of the run, if there is one."""
+        try:
+            lease = Lease.read(self._lease_path)
+            age = time.time() - self._lease_path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        return None if lease is None or lease.is_dead(age) else lease
+
+    def last_attempt(self) -> dict[str, Any] | None:
+        """What the last attempt without a record left: outcome, cause, message, traceback."""
+        files = sorted(self._attempts.glob("*.json"))
+        if not files:
+            return None
+        try:
+            attempt = json.loads(files[-1].read_text(encoding="utf-8"))
+            return attempt if attempt["outcome"] in ("running", "failed", "preempted") else {"outcome": "preempted"}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise StoreError(f"{files[-1]}: not an attempt's file; remove it and run again") from None
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[Claim]:
+        """Own the run for the duration of the block.
+
+        The claim is one atomic create; the lease of a dead owner is removed under a lock first. How the block
+        ends is written down: an exception as a failed or preempted attempt. Raises StoreError when another
+        process holds the run or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._attempts.mkdir(exist_ok=True)
+            lease = Lease.mine()
+            self._remove_dead_lease()
+            self._create_lease(lease)
+        except OSError as error:
+            raise StoreError(
+                f"{error.filename or self.path}: the results folder cannot be written: {error.strerror or error}; "
+                "choose another with --results"
+            ) from None
+        claim = Claim(self, lease, number=1 + len(list(self._attempts.glob("*.json"))))
+        try:
+            claim.begin()
+            yield claim
+        except BaseException as error:
+            claim.end(error)
+            raise
+        finally:
+            claim.release()
+
+    def _create_lease(self, lease: Lease) -> None:
+        # A link of a complete file: the name appears with its content or not at all, also on NFS.
+        draft = self.path / f".lease.{lease.token}"
+        draft.write_text(json.dumps(asdict(lease)), encoding="utf-8")
+        try:
+            os.link(draft, self._lease_path)
+        except FileExistsError:
+            holder = Lease.read(self._lease_path)
+            who = f" by process {holder.pid} on {holder.host}" if holder else ""
+            raise StoreError(f"{self.path}: the run is being worked on{who}; wait for it or stop it") from None
+        finally:
+            draft.unlink()
+
+    def _remove_dead_lease(self) -> None:
+        # Judged and removed under one lock, so that nobody removes the lease of whoever took over first.
+        with (self.path / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self._lease_path.exists() and self._holder() is None:
+                self._lease_path.unlink(missing_ok=True)
+
+    def _holds(self, lease: Lease) -> bool:
+        return Lease.read(self._lease_path) == lease
+
+
+class Claim:
+    """A run that this process owns: where its results go."""
+
+    def __init__(self, folder: RunFolder, lease: Lease, number: int):
+        self.folder = folder
+        self.number = number
+        self._lease = lease
+        self._attempt_path = folder._attempts / f"{number:03d}.json"
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._stop = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+
+    def begin(self) -> None:
+        """Note that an attempt has begun, and start the heartbeat."""
+        self._note(outcome="running")
+        self._heart.start()
+
+    def _note(self, **facts: Any) -> None:
+        who = {"attempt": self.number, "started": self._started, "host": self._lease.host, "pid": self._lease.pid}
+        write_atomically(self._attempt_path, json.dumps(who | facts, indent=1).encode())
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            with contextlib.suppress(OSError):
+                os.utime(self.folder._lease_path)
+
+    def end(self, error: BaseException) -> None:
+        """Write down how the attempt ended: preempted where it can go on, failed with its cause otherwise."""
+        stopped = isinstance(error, RunInterrupted | KeyboardInterrupt | SystemExit)
+        cause = "interrupted" if stopped else error.cause if isinstance(error, RunFailed) else "code"
+        # The trace of an error that explains itself would only hide the explanation.
+        trace = "" if stopped or isinstance(error, LtbenchError) else "".join(traceback.format_exception(error))
+        # On a full disk the attempt stays "running" with a dead lease, which reads as preempted: nothing is lost.
+        with contextlib.suppress(StoreError):
+            self._note(
+                outcome="preempted" if stopped else "failed",
+                cause=cause,
+                message=str(error),
+                traceback=trace,
+                log_tail=self._log_tail(),
+                ended=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+
+    def _log_tail(self) -> list[str]:
+        try:
+            return self.folder.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+        except OSError:
+            return []
+
+    def store_logits(self, logits: dict[str, np.ndarray], targets: np.ndarray) -> LogitsFile:
+        """Store test logits (float32 [N, C] a weight set) and targets (uint8 [N, C]); returns the reference.
+
+        The file is named by its content, so an older record keeps its own logits until it is replaced.
+        """
+        content = save_safetensors({"targets": targets.astype(np.uint8)} | logits)
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"logits-{digest[:16]}.safetensors"
+        write_atomically(self.folder.path / name, content)
+        return LogitsFile(file=name, sha256=digest)
+
+    def finish(self, record: Record) -> None:
+        """Write the record: from here on the run is done. Removes what only an unfinished run needs."""
+        if not self.folder._holds(self._lease):
+            raise StoreError(f"{self.folder.path}: another process took this run over; its result is not written twice")
+        write_atomically(self.folder.record_path, record.to_json().encode())
+        self.folder.checkpoint_path.unlink(missing_ok=True)
+        self._attempt_path.unlink(missing_ok=True)
+        for stale in self.folder.path.glob("logits-*.safetensors"):
+            if stale.name != record.logits.file:
+                stale.unlink()
+
+    def release(self) -> None:
+        """Stop the heartbeat and give the run back."""
+        self._stop.set()
+        if self._heart.is_alive():
+            self._heart.join()
+        with contextlib.suppress(StoreError, OSError):
+            if self.folder._holds(self._lease):
+                self.folder._lease_path.unlink()
+
+
+class Store:
+    """A results folder."""
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root)
+
+    def folder(self, spec: RunSpec) -> RunFolder:
+        """The folder of a run, whether it exists or not."""
+        return RunFolder(self.root / "runs" / spec.folder_name)
+
+    def find(self, run: str) -> RunFolder:
+        """The folder of a run by its folder name or by the first digits of its id. Raises StoreError."""
+        folders = sorted(path.parent for path in self.root.glob("runs/*/record.json"))
+        hits = [path for path in folders if path.name == run]
+        if not hits and run:
+            hits = [path for path in folders if path.name.rpartition("-")[2].startswith(run[:12].lower())]
+        if len(hits) != 1:
+            found = f"{len(hits)} runs match" if hits else "no finished run matches"
+            names = f" ({', '.join(path.name for path in hits[:5])})" if hits else ""
+            raise StoreError(
+                f"{self.root / 'runs'}: {found} {run!r}{names}; give a run's folder name or the start of its id"
+            )
+        return RunFolder(hits[0])
+
+
+def load_records(root: Path | str, problems: list[StoreError] | None = None) -> Iterator[Record]:
+    """Every validated record of a results folder, sorted by folder name.
+
+    problems: where given, a record that is not whole is appended to it as a StoreError and left out; otherwise
+    the first one is raised.
+    """
+    for path in sorted(Path(root).glob("runs/*/record.json")):
+        try:
+            record = Record.from_file(path)
+            if path.parent.name != record.spec.folder_name:
+                raise StoreError(f"{path}: this is the record of {record.spec.folder_name}; remove the copy")
+        except StoreError as error:
+            if problems is None:
+                raise
+            problems.append(error)
+        else:
+            yield record
+
+
+def load_logits(root: Path | str, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Stored test logits and targets of a record: ({"raw": float32 [N, C], ...}, uint8 [N, C]).
+
+    Raises StoreError when the file is missing or its digest is not the record's.
+    """
+    path = Path(root) / "runs" / record.spec.folder_name / record.logits.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: the stored logits cannot be read: {error.strerror or error}") from None
+    if hashlib.sha256(content).hexdigest() != record.logits.sha256:
+        raise StoreError(f"{path}: the stored logits are not those of the record; run again with --rerun always")
+    try:
+        tensors = load_safetensors(content)
+    except SafetensorError as error:
+        raise StoreError(f"{path}: not a safetensors file: {error}") from None
+    targets = tensors.pop("targets")
+    return tensors, targets

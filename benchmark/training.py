@@ -1,0 +1,299 @@
+"""The one training loop. It is given training images (and validation images); no test image can reach it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.checkpoint import load_checkpoint, save_checkpoint
+from benchmark.data.augment import Augmenter
+from benchmark.data.samplers import generator, make_sampler
+from benchmark.errors import RunFailed, RunInterrupted, StoreError
+from benchmark.evaluation import score
+from benchmark.inference import Normalizer, predict
+from benchmark.method import Batch, Method
+from benchmark.optim import EMA, lr_factor, make_optimizer
+from benchmark.progress import Reporter
+from benchmark.records import EpochLog, Group
+from benchmark.spec import Recipe
+
+# Reading a loss from the GPU waits for it: look every so many steps. On the CPU it costs nothing.
+_CUDA_CHECK_STEPS = 16
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """images uint8 [N, S, S, 3]; targets {0, 1} [N, C]."""
+
+    images: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training leaves: the state dicts of each kept weight set at the selected epoch, and how it got there."""
+
+    states: dict[str, dict[str, torch.Tensor]]
+    selected_epoch: int
+    history: list[EpochLog]
+    train_s: float
+    images_per_second: float
+
+
+class Trainer:
+    """Trains one method.
+
+    samplers: names, one batch of each is drawn a step. sampler_seed: the run's seed.
+    checkpoint: where to save and to look for an unfinished run; None to keep none. code_digest: of the code that
+    trains, so that a checkpoint is never continued by other code. stop: asked at every step; True saves a checkpoint
+    and raises RunInterrupted.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        recipe: Recipe,
+        samplers: tuple[str, ...],
+        train: ImageSet,
+        validation: ImageSet | None,
+        groups: dict[str, Group],
+        normalizer: Normalizer,
+        seed: int,
+        device: torch.device,
+        reporter: Reporter,
+        checkpoint: Path | None = None,
+        code_digest: str = "",
+        checkpoint_every_s: float = 60.0,
+        stop: Callable[[], bool] = lambda: False,
+    ):
+        self.method = method.to(device, memory_format=torch.channels_last)
+        self.recipe = recipe
+        self.validation = validation
+        self.groups = groups
+        self.normalizer = normalizer
+        self.seed = seed
+        self.device = device
+        self.reporter = reporter
+        self.checkpoint = checkpoint
+        self.code_digest = code_digest
+        self.checkpoint_every_s = checkpoint_every_s
+        self.stop = stop
+
+        self.images = _place(train.images, device)
+        self.targets = torch.from_numpy(train.targets.astype(np.float32)).to(device)
+        self.samplers = [make_sampler(name, train.targets, seed) for name in samplers]
+        draws = len(train.targets)
+        if recipe.epoch_length == "sampler":
+            draws = max(sampler.epoch_length for sampler in self.samplers)
+        # Whole batches only: the sampler continues into its next pass, so batch norm never sees a remainder.
+        self.steps_per_epoch = math.ceil(draws / recipe.batch_size)
+        self.total_steps = self.steps_per_epoch * recipe.epochs
+        self.augment = Augmenter(recipe.augment, recipe.image_size)
+        self.optimizer = make_optimizer(method, recipe.optimizer, device)
+        self.ema = EMA(method, recipe.ema_decay) if recipe.ema_decay is not None else None
+
+        self.step = 0
+        self.train_s = 0.0
+        self.history: list[EpochLog] = []
+        self.epoch_loss = 0.0
+        self.best: dict[str, Any] | None = None
+        self._unread: list[torch.Tensor] = []
+        self._drawn: list[torch.Tensor] = []
+        self._drawn_epoch = -1
+        self._lr = 0.0
+
+    def run(self) -> Outcome:
+        """Train to the end, from the checkpoint if there is one.
+
+        Raises RunFailed when the loss is not finite or memory runs out, RunInterrupted when asked to stop, StoreError
+        when the checkpoint is damaged or cannot be written.
+        """
+        if self._resume():
+            self.reporter.line(f"going on from step {self.step} of {self.total_steps}")
+        started_at, clock = self.step, time.monotonic()
+        saved = clock
+        with self.reporter.task("training", self.total_steps) as task:
+            while self.step < self.total_steps:
+                self._train_step()
+                if self.step % self.steps_per_epoch == 0:
+                    self._end_epoch()
+                now = time.monotonic()
+                if self.stop() or now - saved >= self.checkpoint_every_s:
+                    self._save(self.train_s + now - clock)
+                    saved = now
+                    if self.stop():
+                        raise RunInterrupted(f"stopped at step {self.step} of {self.total_steps}; run again to go on")
+                task.update(self.step, self._facts(now - clock, started_at))
+        self.train_s += time.monotonic() - clock
+        self._save(self.train_s)
+        return self._outcome()
+
+    def _facts(self, seconds: float, started_at: int) -> str:
+        speed = (self.step - started_at) * self.recipe.batch_size * len(self.samplers) / max(seconds, 1e-9)
+        loss = f"loss {self.history[-1].loss:.4f}, " if self.history else ""
+        return f"{loss}lr {self._lr:.2e}, {speed:.0f} images/s"
+
+    def _train_step(self) -> None:
+        epoch, position = divmod(self.step, self.steps_per_epoch)
+        factor = lr_factor(self.recipe.schedule, self.step, self.steps_per_epoch, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self._lr = self.recipe.optimizer.lr * factor
+        batches = [self._batch(i, epoch, position) for i in range(len(self.samplers))]
+        self.method.train()
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+                loss = self.method.training_loss(*batches)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if self.recipe.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.recipe.clip_norm)
+            self.optimizer.step()
+        except torch.OutOfMemoryError as error:
+            raise RunFailed(
+                f"out of memory at step {self.step + 1}: {str(error).splitlines()[0]}; use a smaller "
+                "recipe.batch_size or --image-size",
+                cause="oom",
+            ) from None
+        if self.ema is not None:
+            self.ema.update()
+        self.step += 1
+        self._unread.append(loss.detach())
+        if self.device.type == "cpu" or len(self._unread) == _CUDA_CHECK_STEPS:
+            self._read_losses()
+
+    @property
+    def amp(self) -> bool:
+        """Whether training runs under bfloat16 autocast."""
+        return self.recipe.amp and self.device.type == "cuda"
+
+    def _batch(self, sampler: int, epoch: int, position: int) -> Batch:
+        indices = self._epoch_indices(sampler, epoch)
+        size = self.recipe.batch_size
+        chosen = indices[position * size : (position + 1) * size]
+        rng = generator("augment", self.seed, sampler, self.step)
+        images = self.images[chosen.to(self.images.device)].to(self.device, non_blocking=True)
+        images = self.normalizer(self.augment(images, rng))
+        return Batch(images, self.targets[chosen.to(self.device)])
+
+    def _epoch_indices(self, sampler: int, epoch: int) -> torch.Tensor:
+        if self._drawn_epoch != epoch:
+            count = self.steps_per_epoch * self.recipe.batch_size
+            self._drawn = [s.draw(epoch, count) for s in self.samplers]
+            self._drawn_epoch = epoch
+        return self._drawn[sampler]
+
+    def _read_losses(self) -> None:
+        if not self._unread:
+            return
+        losses = torch.stack(self._unread).tolist()
+        first = self.step - len(losses)
+        self._unread = []
+        for i, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise RunFailed(
+                    f"the loss became {loss} at step {first + i + 1} (epoch {(first + i) // self.steps_per_epoch + 1}, "
+                    f"learning rate {self._lr:.3g}); use a lower recipe.optimizer.lr or set recipe.clip_norm",
+                    cause="nan",
+                )
+            self.epoch_loss += loss
+
+    def _end_epoch(self) -> None:
+        self._read_losses()
+        epoch = self.step // self.steps_per_epoch
+        val_overall = None
+        if self.recipe.selection == "best-val":
+            val_overall = self._validate()
+            if self.best is None or val_overall > self.best["val_overall"]:
+                self.best = {"epoch": epoch, "val_overall": val_overall, "states": self._states()}
+        mean_loss, self.epoch_loss = self.epoch_loss / self.steps_per_epoch, 0.0
+        self.history.append(EpochLog(epoch=epoch, loss=mean_loss, lr=self._lr, val_overall=val_overall))
+        val = "" if val_overall is None else f", val mAP {val_overall:.2f}"
+        self.reporter.line(f"epoch {epoch}/{self.recipe.epochs}: loss {mean_loss:.4f}, lr {self._lr:.2e}{val}")
+
+    def _validate(self) -> float:
+        """Overall mAP, in percent, of the reported weights on the validation list."""
+        averaged = self.recipe.report == "ema"
+        if averaged:
+            self.ema.swap()
+        try:
+            logits = predict(self.method, self.validation.images, self.normalizer, self.device)
+        finally:
+            if averaged:
+                self.ema.swap()
+        overall = score(logits, self.validation.targets, self.groups).overall
+        if overall is None:
+            raise RunFailed("no class has a positive in val.txt: selection best-val cannot choose", cause="data")
+        return overall
+
+    def _states(self) -> dict[str, dict[str, torch.Tensor]]:
+        states = {"raw": _copy(self.method.state_dict())}
+        if self.ema is not None:
+            self.ema.swap()
+            states["ema"] = _copy(self.method.state_dict())
+            self.ema.swap()
+        return states
+
+    def _outcome(self) -> Outcome:
+        best = self.best or {"epoch": self.recipe.epochs, "states": self._states()}
+        images = self.total_steps * self.recipe.batch_size * len(self.samplers)
+        return Outcome(best["states"], best["epoch"], self.history, self.train_s, images / max(self.train_s, 1e-9))
+
+    def _save(self, train_s: float) -> None:
+        if self.checkpoint is None:
+            return
+        self._read_losses()
+        state = {
+            "code_digest": self.code_digest,
+            "step": self.step,
+            "train_s": train_s,
+            "history": [entry.model_dump() for entry in self.history],
+            "epoch_loss": self.epoch_loss,
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state() if self.ema else None,
+            "best": self.best,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+        save_checkpoint(self.checkpoint, state)
+
+    def _resume(self) -> bool:
+        state = load_checkpoint(self.checkpoint) if self.checkpoint else None
+        if state is None:
+            return False
+        if state["code_digest"] != self.code_digest:
+            raise StoreError(
+                f"{self.checkpoint}: the checkpoint was made by other code and would give a mixed result; "
+                "start anew with --rerun always"
+            )
+        self.step, self.train_s = state["step"], state["train_s"]
+        self.epoch_loss, self.best = state["epoch_loss"], state["best"]
+        self.history = [EpochLog(**entry) for entry in state["history"]]
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema:
+            self.ema.restore(state["ema"])
+        torch.set_rng_state(state["rng"])
+        if self.device.type == "cuda" and state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        return True
+
+
+def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in state.items()}
+
+
+def _place(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The images on the GPU when they take less than half of its free memory, else memory-mapped on the CPU."""
+    tensor = torch.from_numpy(images)
+    if device.type == "cuda" and tensor.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+        return tensor.to(device)
+    return tensor

@@ -1,0 +1,1 @@
+"""The methods, one file each; every module here is imported when the first method is looked up."""
