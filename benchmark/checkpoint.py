@@ -39,6 +39,6 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         )
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise StoreError(f"{path}: not a checkpoint of this version ({reason}); remove it") from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterable
 from enum import StrEnum
@@ -505,9 +504,6 @@ def _print_table(header: list[str], rows: list[list[Any]]) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, an interruption 130."""
-    # A reader that goes away (`| head`) ends the program quietly.
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         app()
     except RunInterrupted as error:
@@ -516,6 +512,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        # A reader that goes away (`| head`) ends the program quietly; Python must not try to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except LtbenchError as error:
         if os.environ.get("LTBENCH_TRACEBACK"):
             raise

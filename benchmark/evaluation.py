@@ -72,12 +72,13 @@ def f1_scores(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
 def score(logits: np.ndarray, targets: np.ndarray, groups: Mapping[str, Group]) -> Metrics:
     """All metrics of one split, in percent. logits float32 [N, C]; groups: class name -> group, in class order.
 
-    A class without a positive has no AP and is in no mean. Raises RunFailed when logits are not finite.
+    A class without a positive has no AP and is in no mean. Raises RunFailed when the logits cannot be ranked.
     """
     try:
         ap = 100 * average_precision(logits, targets)
     except ValueError as error:
-        raise RunFailed(f"the model's scores cannot be evaluated: {error}", cause="nan") from None
+        cause = "code" if np.isfinite(logits).all() else "nan"
+        raise RunFailed(f"the model's scores cannot be evaluated: {error}", cause) from None
     group_of = np.array(list(groups.values()))
 
     def mean(values: np.ndarray) -> float | None:

@@ -141,8 +141,9 @@ class Record(Strict):
             raise ValueError("the declared weights or the selection rule are not those of the recipe")
         if self.selection.epoch > self.spec.recipe.epochs or self.parameters.trained > self.parameters.all:
             raise ValueError("the selected epoch or the trained parameters are more than there are")
-        for metrics in self.results.values():
-            metrics.check_means(self.groups)
+        for metrics in (*self.results.values(), self.validation):
+            if metrics is not None:
+                metrics.check_means(self.groups)
         return self
 
     @property
@@ -176,4 +177,4 @@ class Record(Strict):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "record"
-            raise StoreError(f"{path}: not a valid record: {place}: {first['msg']}") from None
+            raise StoreError(f"{path}: not a valid record: {' '.join(place.split())}: {first['msg']}") from None

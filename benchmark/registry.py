@@ -14,7 +14,8 @@ T = TypeVar("T")
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'asl'?` for a near miss, then every known name: the tail of an error message."""
     known = sorted(known)
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    lower = {item.lower(): item for item in known}
+    near = [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return f"{hint} (known: {', '.join(known) if known else 'none'})"
 
@@ -32,6 +33,7 @@ class Registry(Generic[T]):
         self._base = base
         self._load = load
         self._entries: dict[str, T] = {}
+        self._error: Exception | None = None
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that registers an object under `name`.
@@ -54,7 +56,13 @@ class Registry(Generic[T]):
     def _fill(self) -> dict[str, T]:
         if self._load is not None:
             load, self._load = self._load, None
-            load()
+            try:
+                load()
+            except Exception as error:
+                self._error = error
+        if self._error is not None:
+            # At every look-up: a registry that is half full would blame the name.
+            raise self._error
         return self._entries
 
     def get(self, name: str) -> T:

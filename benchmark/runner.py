@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import signal
 import threading
@@ -23,7 +24,7 @@ from benchmark.errors import InputError
 from benchmark.evaluation import score
 from benchmark.inference import Normalizer, predict
 from benchmark.method import METHODS, Method, MethodConfig, Task
-from benchmark.models.backbones import BACKBONES, Backbone, make_backbone
+from benchmark.models.backbones import Backbone, make_backbone
 from benchmark.models.weights import PretrainedWeights, resolve_weights
 from benchmark.progress import Reporter
 from benchmark.records import Metrics, Parameters, Record, Selection, Timings
@@ -79,7 +80,7 @@ def plan(
     recipe = parse(Recipe, deep_merge(base.model_dump(mode="json"), recipe_changes), "recipe")
     if recipe.selection == "best-val" and "val" not in data.splits:
         raise InputError(f"recipe.selection is best-val, but dataset {data.name!r} has no val.txt; use last")
-    BACKBONES.get(recipe.backbone)
+    _check_backbone(recipe.backbone, recipe.image_size, recipe.frozen_stages)
     pretrained = resolve_weights(recipe.backbone, recipe.weights, recipe.image_size)
     recipe = _fit_to_weights(recipe, pretrained, recipe_changes)
     config = method_class.configure(data.name, config_changes)
@@ -97,6 +98,13 @@ def plan(
         seed=seed,
     )
     return Plan(spec, method_class, config, data, pretrained)
+
+
+@functools.cache
+def _check_backbone(name: str, image_size: int, frozen_stages: int) -> None:
+    """Raise InputError unless the backbone can be built so; on the meta device, which allocates nothing."""
+    with torch.device("meta"):
+        make_backbone(name, image_size, None).freeze(frozen_stages, batch_norm=False)
 
 
 def _split_settings(settings: dict[str, Any], method: type[Method]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -186,9 +194,9 @@ def execute(
     if not launch:
         return _not_launched(folder, state, rerun, reporter)
     where = resolve_device(device)
-    weights = work.weights.load()
     started = time.monotonic()
     work.dataset.source.check(work.dataset.splits.values())
+    weights = work.weights.load()
     cached = _cache_images(work, reporter)
     prepare_s = time.monotonic() - started
     with folder.claim() as claim, reporter.logging_to(folder.log_path):

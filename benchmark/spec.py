@@ -28,7 +28,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 class Strict(BaseModel):
     """Base of every validated type: immutable, no unknown keys, no coercion of one type into another."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -40,6 +42,8 @@ def parse(model: type[Model], data: Any, where: str) -> Model:
         return model.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         raise InputError(f"{where}: {_explain(model, error)}") from None
+    except ValueError as error:  # a YAML anchor that contains itself
+        raise InputError(f"{where}: not plain data: {error}") from None
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
@@ -246,11 +250,20 @@ class RunSpec(Strict):
     config_overrides: dict[str, Any] = Field(description="what the user changed in the method's configuration")
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
+    @model_validator(mode="after")
+    def _is_json(self) -> RunSpec:
+        canonical_json(self.model_dump(mode="json"))  # refuses NaN and infinity, also where any value may stand
+        return self
+
     def identity(self) -> dict[str, Any]:
-        """What the id is made of: the specification without names, paths and what follows from the rest."""
-        data = self.model_dump(mode="json")
-        del data["overrides"], data["config_overrides"]
-        del data["dataset"]["name"], data["weights"]["name"], data["recipe"]["weights"]
+        """What the id is made of: the specification without names, paths and what follows from the rest.
+
+        A recipe field at its default is left out, so that a field added later, whose default means "as before",
+        changes no id. So a default, once released, never changes.
+        """
+        data = self.model_dump(mode="json", exclude={"overrides", "config_overrides", "recipe"})
+        del data["dataset"]["name"], data["weights"]["name"]
+        data["recipe"] = self.recipe.model_dump(mode="json", exclude={"weights"}, exclude_defaults=True)
         return data
 
     @property

@@ -34,7 +34,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from benchmark.errors import LtbenchError, RunFailed, RunInterrupted, StoreError
+from benchmark.errors import Cause, LtbenchError, RunFailed, RunInterrupted, StoreError
 from benchmark.records import LogitsFile, Record
 from benchmark.spec import RunSpec
 
@@ -63,9 +63,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}; nothing was changed") from None
 
 
@@ -89,8 +91,12 @@ class Lease:
     def read(cls, path: Path) -> Lease | None:
         """The lease in a file, None where there is no file. Raises StoreError for anything but a lease."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+            lease = cls(**json.loads(path.read_text(encoding="utf-8")))
+            for name, value in asdict(lease).items():
+                if type(value) is not (int if name == "pid" else str):
+                    raise TypeError(f"{name} is {value!r}")
+            return lease
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"{path}: not a lease ({error}); remove the file if no run is using the folder") from None
@@ -108,7 +114,9 @@ def _process_start(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return "" if not _process_exists(pid) else "unknown"
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    # A zombie has ended: only its parent has not asked how yet.
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _process_exists(pid: int) -> bool:
@@ -133,8 +141,13 @@ class RunFolder:
         self._attempts = path / "attempts"
 
     def record(self) -> Record | None:
-        """The run's record, None when the run is not done. Raises StoreError when the record is not whole."""
-        return Record.from_file(self.record_path) if self.record_path.exists() else None
+        """The run's record, None when the run is not done. Raises StoreError for one not whole or of another run."""
+        if not self.record_path.exists():
+            return None
+        record = Record.from_file(self.record_path)
+        if record.spec.folder_name != self.path.name:
+            raise StoreError(f"{self.record_path}: this is the record of {record.spec.folder_name}; remove the copy")
+        return record
 
     def state(self) -> State:
         """Where the run stands. Raises StoreError when the folder holds something that is not whole."""
@@ -154,13 +167,13 @@ class RunFolder:
         try:
             lease = Lease.read(self._lease_path)
             age = time.time() - self._lease_path.stat().st_mtime
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return None if lease is None or lease.is_dead(age) else lease
 
     def last_attempt(self) -> dict[str, Any] | None:
         """What the last attempt without a record left: outcome, cause, message, traceback."""
-        files = sorted(self._attempts.glob("*.json"))
+        files = self._attempt_files()
         if not files:
             return None
         try:
@@ -169,26 +182,33 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             raise StoreError(f"{files[-1]}: not an attempt's file; remove it and run again") from None
 
+    def _attempt_files(self) -> list[Path]:
+        return sorted(self._attempts.glob("[0-9][0-9][0-9].json"))
+
     @contextlib.contextmanager
     def claim(self) -> Iterator[Claim]:
         """Own the run for the duration of the block.
 
-        The claim is one atomic create; the lease of a dead owner is removed under a lock first. How the block
-        ends is written down: an exception as a failed or preempted attempt. Raises StoreError when another
-        process holds the run or the folder cannot be written.
+        The claim is one atomic create, under a lock that lets nobody judge or remove a lease meanwhile; that of a
+        dead owner is removed first. How the block ends is written down: an exception as a failed or preempted
+        attempt. Raises StoreError when another process holds the run or the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._attempts.mkdir(exist_ok=True)
             lease = Lease.mine()
-            self._remove_dead_lease()
-            self._create_lease(lease)
+            with (self.path / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if self._lease_path.exists() and self._holder() is None:
+                    self._lease_path.unlink(missing_ok=True)
+                self._create_lease(lease)
+            files = self._attempt_files()
         except OSError as error:
             raise StoreError(
                 f"{error.filename or self.path}: the results folder cannot be written: {error.strerror or error}; "
                 "choose another with --results"
             ) from None
-        claim = Claim(self, lease, number=1 + len(list(self._attempts.glob("*.json"))))
+        claim = Claim(self, lease, number=1 + int(files[-1].stem) if files else 1)
         try:
             claim.begin()
             yield claim
@@ -201,22 +221,15 @@ class RunFolder:
     def _create_lease(self, lease: Lease) -> None:
         # A link of a complete file: the name appears with its content or not at all, also on NFS.
         draft = self.path / f".lease.{lease.token}"
-        draft.write_text(json.dumps(asdict(lease)), encoding="utf-8")
         try:
+            draft.write_text(json.dumps(asdict(lease)), encoding="utf-8")
             os.link(draft, self._lease_path)
         except FileExistsError:
             holder = Lease.read(self._lease_path)
             who = f" by process {holder.pid} on {holder.host}" if holder else ""
             raise StoreError(f"{self.path}: the run is being worked on{who}; wait for it or stop it") from None
         finally:
-            draft.unlink()
-
-    def _remove_dead_lease(self) -> None:
-        # Judged and removed under one lock, so that nobody removes the lease of whoever took over first.
-        with (self.path / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if self._lease_path.exists() and self._holder() is None:
-                self._lease_path.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
 
     def _holds(self, lease: Lease) -> bool:
         return Lease.read(self._lease_path) == lease
@@ -245,13 +258,17 @@ class Claim:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            with contextlib.suppress(OSError):
-                os.utime(self.folder._lease_path)
+            # Not the lease of whoever took over: it would outlive its owner.
+            with contextlib.suppress(OSError, StoreError):
+                if self.folder._holds(self._lease):
+                    os.utime(self.folder._lease_path)
 
     def end(self, error: BaseException) -> None:
         """Write down how the attempt ended: preempted where it can go on, failed with its cause otherwise."""
         stopped = isinstance(error, RunInterrupted | KeyboardInterrupt | SystemExit)
-        cause = "interrupted" if stopped else error.cause if isinstance(error, RunFailed) else "code"
+        cause: Cause = "interrupted" if stopped else "disk" if isinstance(error, StoreError) else "code"
+        if isinstance(error, RunFailed):
+            cause = error.cause
         # The trace of an error that explains itself would only hide the explanation.
         trace = "" if stopped or isinstance(error, LtbenchError) else "".join(traceback.format_exception(error))
         # On a full disk the attempt stays "running" with a dead lease, which reads as preempted: nothing is lost.
@@ -336,15 +353,14 @@ def load_records(root: Path | str, problems: list[StoreError] | None = None) -> 
     """
     for path in sorted(Path(root).glob("runs/*/record.json")):
         try:
-            record = Record.from_file(path)
-            if path.parent.name != record.spec.folder_name:
-                raise StoreError(f"{path}: this is the record of {record.spec.folder_name}; remove the copy")
+            record = RunFolder(path.parent).record()
         except StoreError as error:
             if problems is None:
                 raise
             problems.append(error)
         else:
-            yield record
+            if record is not None:
+                yield record
 
 
 def load_logits(root: Path | str, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -12,7 +12,20 @@ from benchmark.errors import InputError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with two of its traps closed: `2e-4` is a number, and a repeated key is an error."""
+    """PyYAML's safe loader, with three of its traps closed.
+
+    `2e-4` is a number, a repeated key is an error, and so is a value that only looks like its type (2024-13-45),
+    which PyYAML lets out as an error of Python's.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value!r} is not a valid {kind}; quote it if it is text", node.start_mark
+            ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()

@@ -21,14 +21,25 @@ def make_record(
     classes: Mapping[str, int] = CLASSES,
     **changes: Any,
 ) -> Record:
-    """A valid record: head is overall + 5, medium overall, tail overall - 5, within 0 to 100.
+    """A valid record: head classes score overall + 5, medium overall, tail overall - 5, less near 0 and 100.
 
     classes: name -> training positives; 100 and 20 divide the groups. changes: fields of the record, nested
-    mappings merged key by key, e.g. `spec={"overrides": {"epochs": 3}}` or `results={"raw": {"tail": None}}`.
+    mappings merged key by key, e.g. `spec={"overrides": {"epochs": 3}}` or
+    `results={"raw": {"per_class": {"sheep": None}}}`. What follows from other fields is derived: the means from
+    `per_class` (so `overall` comes out as given where head and tail have as many classes), the declared weights,
+    the selection and the history from the recipe, the run id from the specification.
     """
-    data = deep_merge(_record(method, seed, overall, dict(classes)), changes)
-    data["run_id"] = RunSpec.model_validate_json(json.dumps(data["spec"])).run_id
+    spec = deep_merge(_spec(method, seed), changes.pop("spec", {}))
+    data = deep_merge(_record(spec, overall, dict(classes)), changes)
+    for metrics in [*data["results"].values(), *([data["validation"]] if data["validation"] else [])]:
+        metrics |= _means(metrics["per_class"], data["groups"])
+    data["run_id"] = RunSpec.model_validate_json(json.dumps(spec)).run_id
     return Record.model_validate_json(json.dumps(data))
+
+
+def edited(record: Record, **changes: Any) -> str:
+    """The text of record.json with `changes` merged in and nothing derived anew: most of them do not hold together."""
+    return json.dumps(deep_merge(json.loads(record.to_json()), changes), indent=1)
 
 
 def write_store(root: Path, records: Iterable[Record]) -> Path:
@@ -40,32 +51,39 @@ def write_store(root: Path, records: Iterable[Record]) -> Path:
     return root
 
 
-def _record(method: str, seed: int, overall: float | None, classes: dict[str, int]) -> dict[str, Any]:
+def _means(per_class: Mapping[str, float | None], groups: Mapping[str, str]) -> dict[str, float | None]:
+    def mean(*members: str) -> float | None:
+        known = [value for name, value in per_class.items() if value is not None and groups[name] in members]
+        return sum(known) / len(known) if known else None
+
+    names = ("head", "medium", "tail")
+    return {"overall": mean(*names)} | {name: mean(name) for name in names}
+
+
+def _record(spec: dict[str, Any], overall: float | None, classes: dict[str, int]) -> dict[str, Any]:
     groups = {name: "head" if n >= 100 else "medium" if n >= 20 else "tail" for name, n in classes.items()}
+    step = 0.0 if overall is None else min(5.0, overall, 100.0 - overall)
     scores = {
-        group: None if overall is None else min(max(overall + shift, 0.0), 100.0)
-        for group, shift in (("head", 5), ("medium", 0), ("tail", -5))
+        group: None if overall is None else overall + shift
+        for group, shift in (("head", step), ("medium", 0.0), ("tail", -step))
     }
-    metrics = scores | {
-        "overall": overall,
-        "cf1": 70.0,
-        "of1": 75.0,
-        "per_class": {name: scores[group] for name, group in groups.items()},
-    }
+    recipe = spec["recipe"]
+    declared, epochs = recipe.get("report", "raw"), recipe["epochs"]
+    metrics = {"cf1": 70.0, "of1": 75.0, "per_class": {name: scores[group] for name, group in groups.items()}}
     return {
         "schema_version": 1,
-        "spec": _spec(method, seed),
-        "method_title": f"Title of {method}",
+        "spec": spec,
+        "method_title": f"Title of {spec['method']}",
         "dataset_title": "VOC-LT",
         "groups": groups,
         "class_counts": classes,
         "num_train_images": 1142,
         "num_test_images": 4952,
-        "declared": "raw",
-        "results": {"raw": metrics},
+        "declared": declared,
+        "results": {declared: metrics},
         "validation": None,
-        "selection": {"rule": "last", "epoch": 8},
-        "history": [{"epoch": 8, "loss": 0.1, "lr": 0.01}],
+        "selection": {"rule": recipe.get("selection", "last"), "epoch": epochs},
+        "history": [{"epoch": epochs, "loss": 0.1, "lr": 0.01}],
         "timings": {"prepare_s": 1.0, "train_s": 60.0, "evaluate_s": 2.0, "images_per_second": 150.0},
         "peak_memory_mb": 512.0,
         "parameters": {"all": 25_600_000, "trained": 23_500_000},

@@ -142,7 +142,7 @@ def test_track_title_names_what_the_user_changed():
 
 
 def test_slug_is_a_safe_file_name():
-    spec = {"dataset": {"name": "../../Ä b/c"}, "protocol": "a:b*?", "weights": {"name": "x" * 300}}
+    spec = {"dataset": {"name": "../../Ä b/c"}, "recipe": {"backbone": "a:b*?"}, "weights": {"name": "x" * 300}}
     slug = Track.from_record(make_record(spec=spec)).slug
     assert slug.isascii() and len(slug) < 120 and not set(slug) & set("/\\:*? ") and not slug.startswith(".")
 
@@ -167,7 +167,7 @@ def test_rows_by_configuration_and_by_version():
     [
         {"spec": {"weights": {"mean": [0.5, 0.5, 0.5]}}},
         {"spec": {"recipe": {"batch_size": 64}}},
-        {"selection": {"rule": "best-val"}},
+        {"spec": {"recipe": {"selection": "best-val"}}},
     ],
     ids=["mean", "batch size", "selection"],
 )
@@ -210,8 +210,9 @@ def test_train_time_is_a_mean_with_its_device():
 
 
 def test_declared_weights_count():
-    metrics = make_record(overall=90.0).results["raw"].model_dump(mode="json")
-    record = make_record(overall=50.0, declared="ema", results={"ema": metrics})
+    raw = make_record(overall=50.0).metrics.model_dump(mode="json")
+    ema = {"recipe": {"report": "ema", "ema_decay": 0.99}}
+    record = make_record(overall=90.0, spec=ema, results={"raw": raw})
     row = rows_of(record)["erm"]
     assert (row["Overall"], row["Weights"]) == ("90.00", "EMA")
 
@@ -221,7 +222,7 @@ def test_single_run_is_shown_without_plus_minus():
 
 
 def test_missing_cell_is_a_dash_and_comes_last():
-    gap = {"results": {"raw": {"tail": None}}}
+    gap = {"results": {"raw": {"per_class": {"sofa": None, "sheep": None}}}}
     records = [make_record("erm", 0), make_record("erm", 1, **gap), make_record("rw", 0, overall=None)]
     rows = rows_of(*records, make_record("worst", 0, overall=1.0))
     assert rows["erm"]["Tail"] == "–"
@@ -254,7 +255,9 @@ def test_pandas_has_numbers():
 
 
 def test_rich_table_shows_names_as_they_are():
-    (table,) = build_tables([make_record("[red]a\x1b[31m", overall=80.0), make_record("b", overall=None)])
+    hostile = {"[red]a\x1b[31m": 1}
+    changed = {"config": hostile, "config_overrides": hostile}
+    (table,) = build_tables([make_record(spec=changed, overall=80.0), make_record("b", overall=None)])
     console = Console(width=160)
     with console.capture() as capture:
         console.print(table.to_rich())
@@ -266,14 +269,26 @@ def test_rich_table_shows_names_as_they_are():
 # The page
 
 
-def test_titles_cannot_break_the_page():
+def test_what_a_record_says_cannot_break_the_page():
     hostile = "<script>alert(1)</script>|x"
-    record = make_record("a|b`[c](d)\n# e", method_title=hostile, dataset_title="![i](x) <b>\r\n| t")
+    names = {"a|b`[c](d)\n# e": "<b>"}
+    record = make_record(
+        method_title=hostile,
+        dataset_title="![i](x) <b>\r\n| t",
+        classes={"<u>|\n# person": 400, "[sheep](x)\n\n| y": 3},
+        results={"raw": {"per_class": {"[sheep](x)\n\n| y": None}}},
+        spec={
+            "config": names,
+            "config_overrides": names,
+            "dataset": {"name": "<i>|\n# d"},
+            "weights": {"name": "<s>|\n# w"},
+        },
+    )
     page = rendered(text_of(record))
     assert page.tags <= {"h1", "h2", "p", "ul", "li", "strong", "em", "hr", "img", "a", *TABLE_TAGS}
     main, runs = page.tables
     assert [len(row) for row in main] == [14, 14] and [len(row) for row in runs] == [3, 3]
-    assert runs[1][:2] == ["a|b`[c](d) # e", hostile]
+    assert runs[1][:2] == ['erm (a|b`[c](d) # e="<b>")', hostile]
 
 
 @given(st.text())
@@ -334,9 +349,15 @@ def test_plot_is_the_same_whatever_the_user_set_in_matplotlib(monkeypatch):
 @pytest.mark.parametrize("methods", [1, 6])
 def test_plots_take_any_text_and_missing_values(methods):
     classes = {"$\\frac{$": 200, "_hidden": 50, "猫\n": 3}
+    settings = [{f"_$m{i}$ \\x": "y" * 90} for i in range(methods)]
     records = [
-        make_record(f"_$m{i}$ \\x {'y' * 90}", overall=None if i == 0 else 50.0, classes=classes)
-        for i in range(methods)
+        make_record(
+            overall=None if i == 0 else 50.0,
+            classes=classes,
+            spec={"config": changed, "config_overrides": changed, "weights": {"name": "$\\frac{$"}},
+            dataset_title="_$d$ \\x",
+        )
+        for i, changed in enumerate(settings)
     ]
     assert all(len(content) > 1000 for content in render(records).values())
 

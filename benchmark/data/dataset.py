@@ -116,7 +116,8 @@ class DatasetFolder:
     def open(self, data_root: Path | None = None) -> Dataset:
         """Read and check the lists.
 
-        data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None.
+        data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None. They are
+        looked for when a run starts, not here.
         Raises InputError: see `read_list`; also when an image is in two lists.
         """
         classes = read_classes(self.path / "classes.txt")
@@ -139,10 +140,11 @@ class DatasetFolder:
             return FileImages(self.path / self.card.folder, hint=f"the images of {self.path} are looked up there")
         given = data_root or os.environ.get(DATA_ROOT_VARIABLE)
         if not given:
-            raise InputError(
+            hint = (
                 f"dataset {self.name!r} needs its images: give their root with --data-root DIR or "
                 f"{DATA_ROOT_VARIABLE}=DIR. {self.card.download}"
             )
+            return FileImages(None, hint)
         where = "--data-root" if data_root else DATA_ROOT_VARIABLE
         return FileImages(Path(given) / self.card.folder, hint=f"the root is set by {where}. {self.card.download}")
 
@@ -172,7 +174,7 @@ def find_dataset(name_or_path: str) -> DatasetFolder:
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; a dataset folder has classes.txt, train.txt and test.txt") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -206,9 +208,10 @@ def read_list(path: Path, name: str, num_classes: int) -> Split:
         fields = line.split()
         if not fields:
             raise InputError(f"{path}:{number}: empty line; remove it")
-        image, labels = fields[0], fields[1:]
-        if _leaves_root(image):
-            raise InputError(f"{path}:{number}: {image!r} leaves the image root; give a path below it")
+        if _leaves_root(fields[0]):
+            raise InputError(f"{path}:{number}: {fields[0]!r} leaves the image root; give a path below it")
+        # `./a.jpg` is `a.jpg`: one spelling, so that an image listed twice is noticed.
+        image, labels = str(PurePosixPath(fields[0])), fields[1:]
         if image in paths:
             raise InputError(f"{path}:{number}: image {image!r} is listed twice (first in line {paths[image]})")
         paths[image] = number

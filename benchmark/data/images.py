@@ -48,13 +48,20 @@ class ImageSource(ABC):
 
 
 class FileImages(ImageSource):
-    """Image files below a root folder. `hint` tells a person what sets that root."""
+    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root."""
 
     identity = "files"
 
-    def __init__(self, root: Path, hint: str):
-        self.root = root
+    def __init__(self, root: Path | None, hint: str):
+        self._root = root
         self._hint = hint
+
+    @property
+    def root(self) -> Path:
+        """The folder of the images. Raises InputError when it was not named."""
+        if self._root is None:
+            raise InputError(self._hint)
+        return self._root
 
     def check(self, splits: Iterable[Split]) -> None:
         missing = [path for split in splits for path in split.paths if not (self.root / path).is_file()]
@@ -74,11 +81,8 @@ class FileImages(ImageSource):
 
     def open(self, path: str) -> Image.Image:
         try:
-            with warnings.catch_warnings():
-                # Palette transparency and odd EXIF blocks make Pillow warn; neither changes the RGB pixels.
-                warnings.simplefilter("ignore")
-                with Image.open(self.root / path) as image:
-                    return image.convert("RGB")
+            with Image.open(self.root / path) as image:
+                return image.convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(
                 f"{self.root / path}: cannot be decoded as an image ({error}); replace the file or take it off the list"
@@ -146,7 +150,10 @@ def cache_split(
     Raises InputError for an image that cannot be decoded, StoreError when the cache cannot be written.
     """
     folder = folder or cache_folder()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Palette transparency and odd EXIF blocks make Pillow warn; neither changes the RGB pixels. Here and not in
+        # the threads: the filters are the process's, and threads that restore them out of order would lose them.
+        warnings.simplefilter("ignore")
         contents = list(pool.map(source.digest, split.paths))
         key = hashlib.sha256(canonical_json([CACHE_VERSION, size, interpolation, contents]).encode()).hexdigest()
         pixels, facts = folder / f"{key}.npy", folder / f"{key}.json"
@@ -179,7 +186,7 @@ def _known_digest(pixels: Path, facts: Path, shape: tuple[int, ...]) -> str | No
     try:
         digest = json.loads(facts.read_text(encoding="utf-8"))["digest"]
         array = np.load(pixels, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
     return digest if array.shape == shape and array.dtype == np.uint8 else None
 

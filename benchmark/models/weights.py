@@ -153,14 +153,25 @@ class PretrainedWeights:
 
     def _fetch(self) -> dict[str, torch.Tensor]:
         url = self._published.url
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        try:
-            return self._published.get_state_dict(progress=False, check_hash=True)
-        except (URLError, OSError, RuntimeError) as error:
-            raise InputError(
-                f"weights {self._published} are not in {folder} and could not be fetched ({error}): put "
-                f"{url.rpartition('/')[2]} (from {url}) there, or give a file with --weights PATH"
-            ) from None
+        file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+        digits = file.stem.rpartition("-")[2]  # published names end in the first digits of the sha256
+        if not file.exists():
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(url, str(file), digits, progress=False)
+            except (URLError, OSError, RuntimeError) as error:
+                raise InputError(
+                    f"weights {self._published} are not in {file.parent} and could not be fetched ({error}): put "
+                    f"{file.name} (from {url}) there, or give a file with --weights PATH"
+                ) from None
+        # A file that was already there may be another one.
+        with file.open("rb") as data:
+            if not hashlib.file_digest(data, "sha256").hexdigest().startswith(digits):
+                raise InputError(
+                    f"{file}: not the published file, or cut short: its sha256 does not start with {digits}; "
+                    f"replace it by {url}"
+                )
+        return _read_state(file)
 
     def _fitted(self, state: dict[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
         entry = BACKBONES.get(self._backbone)
@@ -211,7 +222,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: not a whole file of plain tensors ({reason}); fetch or convert it again") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: not a state dict (names to tensors); save model.state_dict() instead")

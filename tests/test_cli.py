@@ -1,0 +1,270 @@
+"""The command line, as a user calls it: its output and its exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY_ARGS
+from factories import make_record, write_store
+
+from benchmark.cli import main
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ltbench(*args: object) -> Done:
+    """The entry point of the command, called in this process: importing PyTorch anew each time takes seconds."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.chdir(ROOT),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.setattr(sys, "argv", ["ltbench", *map(str, args)])
+        patch.setenv("COLUMNS", "140")
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code or 0
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def refused(done: Done, *words: str) -> str:
+    """Assert that a call failed as a user's mistake should: one line, exit code 2, no traceback."""
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for word in words:
+        assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
+    return lines[0]
+
+
+def test_help_has_examples_and_does_not_import_torch():
+    for command in ([], ["run"], ["sweep"], ["leaderboard"], ["methods"], ["data"]):
+        done = ltbench(*command, "--help")
+        assert done.returncode == 0
+        assert not command or "Example" in done.stdout
+    code = "import sys, benchmark.cli; sys.exit(any(m in sys.modules for m in ('torch', 'pandas', 'matplotlib')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_run_trains_prints_a_table_and_writes_the_leaderboard(tiny, tmp_path):
+    results = tmp_path / "results"
+    done = ltbench("run", "--method", "erm", "--dataset", tiny, *TINY_ARGS, "--seeds", "0-1", "--results", results)
+    assert done.returncode == 0, done.stderr
+    assert "erm" in done.stdout and "Overall" in done.stdout and "leaderboard.md" in done.stdout
+    assert "epoch 2/2" in done.stderr, "plain progress lines where the output is no terminal"
+    page = (results / "leaderboard.md").read_text()
+    assert "±" in page and "epochs=2" in page
+    assert len(list((results / "plots").glob("*.png"))) == 2
+    assert ltbench("leaderboard", "--check", "--results", results).returncode == 0
+
+    again = ltbench("run", "--method", "erm", "--dataset", tiny, *TINY_ARGS, "--results", results, "--json")
+    [record] = json.loads(again.stdout)
+    assert record["spec"]["seed"] == 0 and "done before" in again.stderr and "epoch" not in again.stderr
+
+    shown = ltbench("show", record["run_id"][:10], "--results", results)
+    assert shown.returncode == 0 and f"{record['results']['ema']['overall']:.2f}" in shown.stdout
+    status = json.loads(ltbench("status", "--results", results, "--json").stdout)
+    assert [row["state"] for row in status] == ["done", "done"]
+
+
+def test_dry_run_does_nothing_and_tells_what_would_be_done(tiny, tmp_path):
+    results = tmp_path / "results"
+    done = ltbench(
+        "run", "--method", "asl", "--dataset", tiny, "--weights", "none", "--seeds", "3,5", "--dry-run",
+        "--json", "--results", results,
+    )  # fmt: skip
+    rows = json.loads(done.stdout)
+    assert [(row["seed"], row["state"], row["action"]) for row in rows] == [
+        (3, "pending", "launch"),
+        (5, "pending", "launch"),
+    ]
+    assert not results.exists()
+
+
+def test_lists_name_what_is_registered():
+    assert set(json.loads(ltbench("methods", "--json").stdout)) >= {
+        "erm", "rw", "focal", "cb-focal", "db", "db-focal", "asl",
+    }  # fmt: skip
+    assert set(json.loads(ltbench("datasets", "--json").stdout)) == {"coco-lt", "shapes-lt", "voc-lt"}
+    assert set(json.loads(ltbench("protocols", "--json").stdout)) == {"demo", "controlled", "paper"}
+    assert len(ltbench("datasets").stdout.splitlines()) == 3
+    assert "gamma_neg=4.0" in ltbench("methods", "asl").stdout
+
+
+def test_a_sweep_runs_every_combination_and_a_failure_stops_no_other(tiny, tmp_path):
+    results = tmp_path / "results"
+    done = ltbench(
+        "sweep", "--methods", "erm,asl", "--datasets", tiny, *TINY_ARGS, "--seeds", "0,1", "--results", results,
+        "--set", "recipe.clip_norm=null", "--set", "recipe.optimizer.lr=1e30",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("failed: the loss became") == 4
+    assert "4 of 4 runs failed" in done.stderr.splitlines()[-1]
+    status = json.loads(ltbench("status", "--results", results, "--json").stdout)
+    assert [row["state"] for row in status] == ["failed"] * 4
+    assert all("learning rate" in row["note"] for row in status)
+    done = ltbench("sweep", "--methods", "erm,asl", "--datasets", tiny, *TINY_ARGS, "--results", results, "--json")
+    assert [record["spec"]["method"] for record in json.loads(done.stdout)] == ["erm", "asl"]
+
+
+# --- bad input: one line, exit code 2 ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--method", "amr"], ["unknown method 'amr'", "erm"]),
+        (["--method", "db-vocal"], ["did you mean 'db-focal'"]),
+        (["--method", "erm", "--dataset", "voc-tl"], ["unknown dataset 'voc-tl'", "did you mean 'voc-lt'"]),
+        (["--method", "erm", "--protocol", "controled"], ["unknown protocol", "did you mean 'controlled'"]),
+        (["--method", "erm", "--backbone", "resnet5"], ["unknown backbone", "resnet50"]),
+        (["--method", "erm", "--weights", "IMAGENET1K_V1"], ["unknown weights 'IMAGENET1K_V1'", "small_cnn"]),
+        (
+            ["--method", "erm", "--backbone", "resnet50", "--weights", "IMAGENET1K_V3"],
+            ["unknown weights 'IMAGENET1K_V3'", "did you mean 'IMAGENET1K_V2' or 'IMAGENET1K_V1'"],
+        ),
+        (["--method", "erm", "--weights", "no/such.safetensors"], ["no/such.safetensors: no such weights file"]),
+        (["--method", "asl", "--set", "gama_neg=2"], ["unknown setting 'gama_neg'", "gamma_neg"]),
+        (["--method", "asl", "--set", "gamma_neg=much"], ["gamma_neg", "number", "'much'"]),
+        (["--method", "erm", "--set", "recipe.epoch=3"], ["unknown key 'epoch'", "epochs"]),
+        (["--method", "erm", "--set", "recipe.optimizer.lr=-1"], ["optimizer.lr", "greater than 0", "-1"]),
+        (["--method", "erm", "--set", "recipe.optimizer.name=adamm"], ["optimizer.name", "'adamm'"]),
+        (["--method", "erm", "--set", "lr"], ["--set 'lr'", "key=value"]),
+        (["--method", "erm", "--seeds", "0-"], ["--seeds '0-'"]),
+        (["--method", "erm", "--seeds", "1,1"], ["a seed twice"]),
+        (["--method", "erm", "--seed", "0", "--seeds", "0-2"], ["--seed or --seeds"]),
+        (["--method", "erm", "--dataset", "voc-lt"], ["--data-root", "LTBENCH_DATA", "VOCtest_06-Nov-2007.tar"]),
+        (["--method", "erm", "--device", "cuda:99"], ["cuda:99", "is not there"]),
+        (["--method", "erm", "--device", "tpu"], ["unknown device 'tpu'"]),
+        (["--method", "erm", "--backbone", "vit_b_16", "--image-size", "65"], ["multiple of 16", "65"]),
+    ],
+)
+def test_bad_arguments(args, words, tmp_path):
+    refused(ltbench("run", *args, "--results", tmp_path / "results"), *words)
+    assert not (tmp_path / "results").exists()
+
+
+def test_missing_options_are_usage_errors():
+    done = ltbench("run")
+    assert done.returncode == 2 and "--method" in done.stderr
+
+
+def run_tiny(tiny: Path, tmp_path: Path, *more: object) -> Done:
+    results = ("--results", tmp_path / "results")
+    return ltbench("run", "--method", "erm", "--dataset", tiny, *TINY_ARGS, *results, *more)
+
+
+def test_bad_datasets(tiny, tmp_path):
+    train = tiny / "train.txt"
+    good = train.read_text()
+    train.write_text(good + "images/x.png 7\n")
+    refused(run_tiny(tiny, tmp_path), "train.txt:25", "class index 7 is out of range", "0 to 2")
+    train.write_text(good + good.splitlines()[0] + "\n")
+    refused(run_tiny(tiny, tmp_path), "train.txt:25", "'images/train0.png' is listed twice", "line 1")
+    train.write_text(good + "images/test0.png 1\n")
+    refused(run_tiny(tiny, tmp_path), "'images/test0.png' is in both train.txt and test.txt")
+    train.write_text("\n")
+    refused(run_tiny(tiny, tmp_path), "train.txt: the list is empty")
+    train.write_text(good + "../../etc/passwd 1\n")
+    refused(run_tiny(tiny, tmp_path), "train.txt:25", "leaves the image root")
+    train.write_text(good)
+
+    (tiny / "dataset.yaml").write_text("title: [unclosed\n")
+    refused(run_tiny(tiny, tmp_path), "dataset.yaml:", "not valid YAML")
+    (tiny / "dataset.yaml").write_text("titel: Tiny\n")
+    refused(run_tiny(tiny, tmp_path), "unknown key 'titel'", "did you mean 'title'")
+    (tiny / "dataset.yaml").write_text("title: Tiny\nhead_from: many\n")
+    refused(run_tiny(tiny, tmp_path), "dataset.yaml", "head_from", "'many'")
+    (tiny / "dataset.yaml").unlink()
+
+    image = tiny / "images" / "train3.png"
+    content = image.read_bytes()
+    image.unlink()
+    refused(run_tiny(tiny, tmp_path), "1 image is missing", str(tiny), "images/train3.png")
+    image.write_bytes(content[: len(content) // 2])
+    refused(run_tiny(tiny, tmp_path), "images/train3.png: cannot be decoded")
+    image.write_text("not an image")
+    refused(run_tiny(tiny, tmp_path), "images/train3.png: cannot be decoded")
+    assert not (tmp_path / "results").exists()
+    image.write_bytes(content)
+    assert run_tiny(tiny, tmp_path).returncode == 0
+
+
+def test_a_results_folder_that_cannot_be_written(tiny, tmp_path):
+    (tmp_path / "results").write_text("a file where the folder should be")
+    refused(run_tiny(tiny, tmp_path), "results", "cannot be written", "--results")
+
+
+def test_a_truncated_record_is_reported_and_nothing_is_lost(tiny, tmp_path):
+    assert run_tiny(tiny, tmp_path).returncode == 0
+    [path] = (tmp_path / "results" / "runs").glob("*/record.json")
+    whole = path.read_text()
+    path.write_text(whole[:500])
+    refused(run_tiny(tiny, tmp_path), str(path), "truncated")
+    assert path.read_text() == whole[:500]
+    [row] = json.loads(ltbench("status", "--results", tmp_path / "results", "--json").stdout)
+    assert row["state"] == "damaged" and "truncated" in row["note"]
+
+
+def test_leaderboard_check_fails_on_a_changed_file(tmp_path):
+    store = write_store(tmp_path / "store", [make_record("erm", seed) for seed in range(3)])
+    assert ltbench("leaderboard", "--results", store).returncode == 0
+    assert ltbench("leaderboard", "--results", store, "--check").returncode == 0
+    page = store / "leaderboard.md"
+    page.write_text(page.read_text().replace("80.00", "80.01", 1))
+    done = ltbench("leaderboard", "--results", store, "--check")
+    assert done.returncode == 2 and "not what the records" in done.stderr and "80.01" in page.read_text()
+    refused(ltbench("leaderboard", "--results", tmp_path / "none"), "no such results folder")
+
+
+def test_show_names_what_it_looked_for(tmp_path):
+    store = write_store(tmp_path, [make_record("erm")])
+    refused(ltbench("show", "nothing", "--results", store), "no finished run matches 'nothing'")
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(tiny, tmp_path):
+    args = ["run", "--method", "erm", "--dataset", tiny, *TINY_ARGS, "--epochs", "4000", "--results", tmp_path]
+    command = [sys.executable, "-m", "benchmark.cli", *map(str, args)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "epoch 5/" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: stopped at step" in errors and "Traceback" not in errors
+    [row] = json.loads(ltbench("status", "--results", tmp_path, "--json").stdout)
+    assert row["state"] == "preempted"
+
+
+def test_the_python_api_is_small_and_lazy(tiny, tmp_path):
+    code = (
+        "import sys, benchmark; assert 'torch' not in sys.modules; "
+        f"r = benchmark.run('rw', {str(tiny)!r}, results={str(tmp_path)!r}, protocol='demo', image_size=16, epochs=1);"
+        f"[s] = benchmark.load_records({str(tmp_path)!r}); assert s == r and s.run_id == r.run_id; "
+        "print(s.spec.method, s.metrics.overall, s.metrics.per_class)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("rw ")
+
+
+def test_committed_leaderboard_is_what_the_records_give():
+    done = ltbench("leaderboard", "--results", "results", "--check")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,59 @@
+"""What only a GPU can show; skipped, and said so, where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import TINY
+
+import benchmark
+from benchmark.data.augment import Augmenter
+from benchmark.data.samplers import generator
+from benchmark.errors import RunInterrupted
+from benchmark.runner import execute, plan
+from benchmark.spec import Augment
+from benchmark.store import load_logits
+from benchmark.training import Trainer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and PyTorch sees none")
+
+
+def test_a_run_on_the_gpu_learns_and_says_where_it_ran(tiny, tmp_path):
+    record = benchmark.run("db-focal", str(tiny), results=tmp_path, device="cuda", **(TINY | {"epochs": 30}))
+    assert record.environment.device == "cuda" and record.environment.gpu == torch.cuda.get_device_name(0)
+    assert record.environment.precision == "bfloat16 autocast" and record.environment.cuda
+    assert record.metrics.overall > 90 and record.peak_memory_mb > 0
+
+
+def test_gpu_and_cpu_agree_without_autocast(tiny, tmp_path):
+    settings = TINY["settings"] | {"recipe.amp": False}
+    runs = {
+        device: benchmark.run(
+            "erm", str(tiny), results=tmp_path / device, device=device, **(TINY | {"epochs": 1, "settings": settings})
+        )
+        for device in ("cpu", "cuda")
+    }
+    assert runs["cpu"].run_id == runs["cuda"].run_id
+    logits = [load_logits(tmp_path / device, record)[0]["raw"] for device, record in runs.items()]
+    assert abs(logits[0] - logits[1]).max() < 0.05
+
+
+def test_an_interrupted_run_goes_on_on_the_gpu(tiny, tmp_path, monkeypatch):
+    work = plan("erm", str(tiny), **TINY)
+    original = Trainer.__init__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "__init__", lambda self, *a, **k: original(self, *a, **(k | {"stop": lambda: True})))
+        with pytest.raises(RunInterrupted):
+            execute(work, tmp_path, device="cuda")
+    assert execute(work, tmp_path, device="cuda").attempts == 2
+
+
+def test_augmentation_draws_the_same_on_every_device():
+    images = torch.randint(0, 256, (8, 40, 40, 3), dtype=torch.uint8, generator=generator("images"))
+    augment = Augmenter(
+        Augment(flip=0.5, crop_min_side=0.8, photometric=0.5, brightness=0.1, contrast=0.5, saturation=0.5, hue=18.0),
+        32,
+    )
+    on_cpu = augment(images, generator("draws"))
+    on_gpu = augment(images.cuda(), generator("draws")).cpu()
+    torch.testing.assert_close(on_cpu, on_gpu, atol=1e-3, rtol=0)

@@ -1,0 +1,287 @@
+"""Datasets: the published lists, fingerprints, a user's own folder, and what is refused."""
+
+import hashlib
+import shutil
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.data.dataset import DATASETS, SPLITS_FOLDER, find_dataset
+from benchmark.errors import InputError
+
+VOC_LT_COUNTS = [6, 34, 8, 14, 154, 17, 249, 29, 479, 4, 240, 48, 11, 20, 775, 100, 5, 82, 7, 64]
+PUBLISHED = {
+    "voc-lt/classes.txt": "f14861775969fd006b382e005f96dc811ef062ea4a37356efb70d7775e90f743",
+    "voc-lt/train.txt": "250e4ed1aff303606b3e57a6bd17ad392dede834ae5f6d689866d8b4a0efdf4b",
+    "voc-lt/val.txt": "063e158ed29951dbf3c75bf6df0600831b241c32e9efe9af97e741b86c551e64",
+    "voc-lt/test.txt": "578e789c2c85ffe7e8f901f2d0cb3577167a92dac896c9eefad24b5ce546ab95",
+    "coco-lt/classes.txt": "bd17f1ee35d5f3c862a4894605855abbb9dda4b0621fdb0ac4c2c8c7bb7e730a",
+    "coco-lt/train.txt": "52ef800b43dba82ccf3741d8b78f3561de63b70611759163a04ec1d9a240bb3c",
+    "coco-lt/test.txt": "37adf1ba2c3fd82471cefd9cf112b3bf95c4f830d069a40444cfee9cd5a34a41",
+}
+# A changed fingerprint makes every stored record another dataset's.
+FINGERPRINTS = {
+    "voc-lt": "62d950b098b1c73a4b5ad29865f7a706dc70a7cc9fa9eb4024fb37c9bd8a0975",
+    "coco-lt": "29396adae3886c9d8970f256ec51fd1a30e8ef1120b678ead3467aa3d896d978",
+    "shapes-lt": "3629852b98c0a8200371eaba202dd385213cc0bc2d3ed86299993a2a2a5638de",
+}
+OWN = {
+    "classes.txt": "cat\ndog\n",
+    "train.txt": "a.jpg 0\nb.jpg 1\nc.jpg 0 1\n",
+    "val.txt": "d.jpg 0\n",
+    "test.txt": "e.jpg 1\nf.jpg\n",
+}
+
+
+@cache
+def registered(name):
+    return find_dataset(name).open(Path("somewhere"))
+
+
+def own_folder(folder, **changes):
+    """A dataset folder of a user's; changes: file name -> other content, None for no such file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (OWN | changes).items():
+        if content is not None:
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def open_own(folder, **changes):
+    return find_dataset(str(own_folder(folder, **changes))).open()
+
+
+def refused(call, *args, **kwargs):
+    """The message of the InputError that the call raises: one line."""
+    with pytest.raises(InputError) as caught:
+        call(*args, **kwargs)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+@pytest.mark.parametrize("file", PUBLISHED)
+def test_published_list_is_unchanged(file):
+    assert hashlib.sha256((SPLITS_FOLDER / file).read_bytes()).hexdigest() == PUBLISHED[file]
+
+
+@pytest.mark.parametrize("name", ["voc-lt", "coco-lt"])
+def test_folder_holds_the_published_lists_and_a_card_only(name):
+    published = {file.rpartition("/")[2] for file in PUBLISHED if file.startswith(name)}
+    assert {path.name for path in (SPLITS_FOLDER / name).iterdir()} == published | {"dataset.yaml"}
+
+
+def test_registered_datasets():
+    assert list(DATASETS) == ["coco-lt", "shapes-lt", "voc-lt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "sizes", "groups"),
+    [
+        ("voc-lt", 20, {"train": 1142, "val": 2000, "test": 4952}, {"head": 6, "medium": 6, "tail": 8}),
+        ("coco-lt", 80, {"train": 1909, "test": 5000}, {"head": 22, "medium": 33, "tail": 25}),
+        ("shapes-lt", 20, {"train": 1142, "val": 1000, "test": 1000}, {"head": 6, "medium": 6, "tail": 8}),
+    ],
+)
+def test_sizes_and_groups_are_the_published_ones(name, classes, sizes, groups):
+    dataset = registered(name)
+    assert len(dataset.classes) == len(dataset.class_counts) == classes
+    assert {split: len(images) for split, images in dataset.splits.items()} == sizes
+    assert all(s.targets.shape == (len(s), classes) and s.targets.dtype == np.uint8 for s in dataset.splits.values())
+    assert Counter(dataset.groups.values()) == groups
+    assert tuple(dataset.groups) == dataset.classes
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_no_image_is_listed_twice(name):
+    paths = [path for split in registered(name).splits.values() for path in split.paths]
+    assert len(paths) == len(set(paths))
+
+
+@pytest.mark.parametrize("name", ["voc-lt", "shapes-lt"])
+def test_voc_lt_class_counts(name):
+    assert registered(name).class_counts.tolist() == VOC_LT_COUNTS
+
+
+@pytest.mark.parametrize("name", ["voc-lt", "coco-lt"])
+def test_classes_on_the_borders_are_head_and_medium(name):
+    dataset = registered(name)
+    groups = np.array(list(dataset.groups.values()))
+    assert set(groups[dataset.class_counts == 100]) == {"head"}
+    assert set(groups[dataset.class_counts == 20]) == {"medium"}
+
+
+def test_coco_lt_keeps_test_images_without_label():
+    assert (registered("coco-lt").splits["test"].targets.sum(axis=1) == 0).sum() == 48
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_fingerprint_is_pinned(name):
+    assert registered(name).fingerprint == FINGERPRINTS[name]
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_fingerprint_does_not_depend_on_the_place(name, tmp_path):
+    copy = shutil.copytree(SPLITS_FOLDER / name, tmp_path / "under another name")
+    assert find_dataset(str(copy)).open(tmp_path).fingerprint == FINGERPRINTS[name]
+
+
+def test_fingerprint_ignores_how_a_line_is_written(tmp_path):
+    same = open_own(tmp_path / "b", **{"train.txt": "./a.jpg  0\r\nb.jpg\t1\r\nc.jpg 1 0"})
+    assert same.fingerprint == open_own(tmp_path / "a").fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train.txt": "a.jpg 0\nb.jpg 0\nc.jpg 0 1\n"},
+        {"test.txt": "e.jpg 1\nf.jpg 0\n"},
+        {"val.txt": "d.jpg 1\n"},
+        {"val.txt": None},
+        {"train.txt": "a2.jpg 0\nb.jpg 1\nc.jpg 0 1\n"},
+        {"train.txt": "b.jpg 1\na.jpg 0\nc.jpg 0 1\n"},
+        {"classes.txt": "cats\ndog\n"},
+        {"classes.txt": "dog\ncat\n"},
+        {"dataset.yaml": "title: other groups\nhead_from: 2\nmedium_from: 1\n"},
+    ],
+    ids=[
+        "training label",
+        "test label",
+        "validation label",
+        "no validation list",
+        "image name",
+        "image order",
+        "class name",
+        "class order",
+        "groups",
+    ],
+)
+def test_fingerprint_changes_with(changes, tmp_path):
+    assert open_own(tmp_path / "b", **changes).fingerprint != open_own(tmp_path / "a").fingerprint
+
+
+def test_own_folder_needs_lists_and_class_names_only(tmp_path):
+    dataset = open_own(tmp_path / "birds")
+    assert (dataset.name, dataset.classes) == ("birds", ("cat", "dog"))
+    assert dataset.splits["train"].paths == ("a.jpg", "b.jpg", "c.jpg")
+    assert dataset.splits["train"].targets.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert dataset.splits["test"].targets.tolist() == [[0, 1], [0, 0]]
+    assert dataset.groups == {"cat": "tail", "dog": "tail"}
+    for image in "abcdef":
+        (tmp_path / "birds" / f"{image}.jpg").touch()
+    dataset.source.check(dataset.splits.values())
+
+
+def test_own_folder_groups_by_the_100_and_20_rule(tmp_path):
+    counts = {"a": 100, "b": 99, "c": 20, "d": 19}
+    lines = [f"{name}{i}.jpg {k}" for k, (name, n) in enumerate(counts.items()) for i in range(n)]
+    dataset = open_own(tmp_path, **{"classes.txt": "\n".join(counts), "train.txt": "\n".join(lines)})
+    assert dataset.groups == {"a": "head", "b": "medium", "c": "medium", "d": "tail"}
+
+
+def test_own_folder_without_validation_list(tmp_path):
+    assert list(open_own(tmp_path, **{"val.txt": None}).splits) == ["train", "test"]
+
+
+def test_own_card_sets_title_groups_and_image_folder(tmp_path):
+    card = "title: Birds\nfolder: images\nhead_from: 2\nmedium_from: 1\n"
+    dataset = open_own(tmp_path, **{"dataset.yaml": card})
+    assert dataset.card.title == "Birds"
+    assert dataset.groups == {"cat": "head", "dog": "head"}
+    assert str(tmp_path / "images") in refused(dataset.source.check, dataset.splits.values())
+
+
+def test_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    files = {name: b"\xef\xbb\xbf" + text.encode() for name, text in OWN.items()}
+    assert open_own(tmp_path / "b", **files).fingerprint == open_own(tmp_path / "a").fingerprint
+
+
+def train(text):
+    return {"train.txt": text}
+
+
+REFUSED = {
+    "class index out of range": (train("a.jpg 0\nb.jpg 1 2\n"), ["train.txt:2:", "index 2 ", "0 to 1"]),
+    "negative class index": (train("a.jpg 0\nb.jpg -1\n"), ["train.txt:2:", "'-1'"]),
+    "index that is no number": (train("a.jpg 0\nb.jpg dog\n"), ["train.txt:2:", "'dog'"]),
+    "index in other digits": (train("a.jpg 0\nb.jpg \u0661\n"), ["train.txt:2:", "'\u0661'"]),
+    "space in an image name": (train("a.jpg 0\nmy dog.jpg 1\n"), ["train.txt:2:", "'dog.jpg'"]),
+    "image listed twice": (train("a.jpg 0\nb.jpg 1\na.jpg 1\n"), ["train.txt:3:", "'a.jpg'", "line 1"]),
+    "image listed twice in two spellings": (train("x/a.jpg 0\n./x//a.jpg 1\n"), ["train.txt:2:", "'x/a.jpg'"]),
+    "label given twice": (train("a.jpg 0\nb.jpg 1 0 1\n"), ["train.txt:2:", "'b.jpg'", "twice"]),
+    "image in train and test": ({"test.txt": "a.jpg 0\n"}, ["'a.jpg'", "train.txt", "test.txt"]),
+    "image in train and test in two spellings": ({"test.txt": "./a.jpg 0\n"}, ["'a.jpg'", "train.txt", "test.txt"]),
+    "image in train and val": ({"val.txt": "b.jpg 0\n"}, ["'b.jpg'", "train.txt", "val.txt"]),
+    "image in val and test": ({"test.txt": "d.jpg 0\n"}, ["'d.jpg'", "val.txt", "test.txt"]),
+    "many images in two lists": ({"test.txt": OWN["train.txt"]}, ["'a.jpg'", "2 more"]),
+    "empty list": ({"test.txt": ""}, ["test.txt:", "empty"]),
+    "list of blank lines": ({"test.txt": "\n \n"}, ["test.txt:", "empty"]),
+    "empty line": (train("a.jpg 0\n\nb.jpg 1\n"), ["train.txt:2:", "empty line"]),
+    "missing list": ({"test.txt": None}, ["test.txt:", "no such file"]),
+    "list that is no text": (train(b"\xff\xd8\xff\xe0"), ["train.txt:", "UTF-8"]),
+    "missing classes.txt": ({"classes.txt": None}, ["classes.txt"]),
+    "empty classes.txt": ({"classes.txt": ""}, ["classes.txt:", "empty"]),
+    "empty line in classes.txt": ({"classes.txt": "cat\n\ndog\n"}, ["classes.txt:2:", "empty line"]),
+    "class named twice": ({"classes.txt": "cat\ndog\ncat \n"}, ["classes.txt:", "'cat'", "twice"]),
+    "path above the root": (train("a.jpg 0\nx/../../b.jpg 1\n"), ["train.txt:2:", "'x/../../b.jpg'"]),
+    "absolute path": (train("a.jpg 0\n/etc/b.jpg 1\n"), ["train.txt:2:", "'/etc/b.jpg'"]),
+    "path with backslashes": (train("a.jpg 0\n..\\b.jpg 1\n"), ["train.txt:2:", "b.jpg"]),
+    "class without training image": (train("a.jpg 0\n"), ["train.txt:", "'dog'"]),
+    "card that is no YAML": ({"dataset.yaml": "title: a\nnotes: [unclosed\n"}, ["dataset.yaml:", "YAML"]),
+    "card that is no mapping": ({"dataset.yaml": "- title\n"}, ["dataset.yaml:", "list"]),
+    "key of the card given twice": ({"dataset.yaml": "title: a\ntitle: b\n"}, ["dataset.yaml:2:", "'title'"]),
+    "card without title": ({"dataset.yaml": "head_from: 3\n"}, ["dataset.yaml:", "'title'"]),
+    "unknown key": ({"dataset.yaml": "title: a\nhead_form: 3\n"}, ["dataset.yaml:", "'head_form'", "mean 'head_from'"]),
+    "value of another type": (
+        {"dataset.yaml": "title: a\nhead_from: many\n"},
+        ["dataset.yaml:", "head_from", "'many'"],
+    ),
+    "borders in the wrong order": ({"dataset.yaml": "title: a\nhead_from: 3\n"}, ["dataset.yaml:", "20", "3"]),
+    "image folder above the root": ({"dataset.yaml": "title: a\nfolder: ../x\n"}, ["dataset.yaml:", "'../x'"]),
+    "unknown image source": ({"dataset.yaml": "title: a\nimages: web\n"}, ["dataset.yaml:", "images", "'web'"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_file_line_and_value(case, tmp_path):
+    changes, named = REFUSED[case]
+    message = refused(open_own, tmp_path, **changes)
+    assert [part for part in [str(tmp_path), *named] if part not in message] == []
+
+
+def test_unknown_name_suggests_the_near_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refused(find_dataset, "voc_lt")
+    assert "'voc_lt'" in message and "did you mean 'voc-lt'" in message and "shapes-lt" in message
+
+
+def test_folder_that_does_not_exist_is_named(tmp_path):
+    assert str(tmp_path / "nowhere") in refused(find_dataset, str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["voc-lt", "coco-lt"])
+def test_without_data_root_the_message_says_how_to_give_it(name, monkeypatch):
+    monkeypatch.delenv("LTBENCH_DATA", raising=False)
+    dataset = find_dataset(name).open()
+    message = refused(dataset.source.check, dataset.splits.values())
+    assert [part for part in [name, "--data-root", "LTBENCH_DATA", "Download"] if part not in message] == []
+
+
+def test_data_root_argument_comes_before_the_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTBENCH_DATA", str(tmp_path / "variable"))
+    folder = find_dataset("coco-lt")
+    for given, where in [(tmp_path / "argument", "--data-root"), (None, "LTBENCH_DATA")]:
+        dataset = folder.open(given)
+        message = refused(dataset.source.check, dataset.splits.values())
+        assert str((given or tmp_path / "variable") / "coco") in message and where in message
+        assert "6909 images are missing" in message
+
+
+def test_demo_set_needs_no_files(monkeypatch):
+    monkeypatch.delenv("LTBENCH_DATA", raising=False)
+    dataset = find_dataset("shapes-lt").open()
+    dataset.source.check(dataset.splits.values())
+    assert dataset.source.open("train/0001.png").size == (64, 64)

@@ -1,0 +1,61 @@
+"""End to end on real photographs with real pretrained weights; skipped, and said so, where PHOTOS_LT is not set."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import benchmark
+from benchmark.errors import InputError
+from benchmark.runner import plan
+
+WEIGHTS = "mobilenet_v2_imagenet.safetensors"
+
+
+def options(photos: Path, **changes):
+    given = {"backbone": "mobilenet_v2", "weights": str(photos / WEIGHTS), "image_size": 161}
+    return given | changes
+
+
+def test_a_folder_without_a_card_groups_its_classes_and_keeps_folded_batch_norm(photos):
+    work = plan("db-focal", str(photos), **options(photos))
+    groups = work.dataset.groups
+    assert [c for c in groups if groups[c] == "head"] == ["person", "dog", "cat", "horse", "sheep"]
+    assert [c for c in groups if groups[c] == "medium"] == ["cow", "sofa", "chair", "car"]
+    assert [c for c in groups if groups[c] == "tail"] == ["pottedplant", "bottle", "tvmonitor", "diningtable"]
+    assert work.spec.protocol == "controlled" and work.spec.recipe.batch_norm == "frozen"
+    assert work.spec.weights.mean == work.spec.weights.std == (0.5, 0.5, 0.5)
+    assert work.spec.weights.batch_norm == "folded" and work.spec.overrides == {}
+    with pytest.raises(InputError, match="batch norm is folded"):
+        plan("erm", str(photos), **options(photos, settings={"recipe.batch_norm": "train"}))
+
+
+def test_two_epochs_on_photographs_are_far_above_chance(photos, tmp_path):
+    record = benchmark.run("db-focal", str(photos), results=tmp_path, **options(photos, epochs=2))
+    assert record.num_test_images == 1500 and record.num_train_images == 621
+    # The mean prevalence, which random scores give, is 11 %.
+    assert record.metrics.overall > 25 and record.metrics.head > 45
+    assert record.metrics.missing_classes == []
+    assert record.history[1].loss < record.history[0].loss
+
+
+def test_weights_of_another_architecture_are_refused(photos):
+    with pytest.raises(InputError, match="weights of 'mobilenet_v2', not of 'resnet18'"):
+        plan("erm", str(photos), **options(photos, backbone="resnet18"))
+
+
+def test_a_damaged_photograph_is_named(photos, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(photos, folder, ignore=shutil.ignore_patterns("*.npz", "*.safetensors"))
+    victim = folder / "images" / "2008_000026.jpg"
+    victim.chmod(0o644)
+    (folder / "images").chmod(0o755)
+    victim.write_bytes(victim.read_bytes()[:4000])
+    with pytest.raises(InputError, match=r"2008_000026.jpg: cannot be decoded"):
+        benchmark.run("erm", str(folder), results=tmp_path / "results", **options(photos, image_size=64))
+    victim.unlink()
+    with pytest.raises(InputError, match=r"1 image is missing below .*2008_000026.jpg"):
+        benchmark.run("erm", str(folder), results=tmp_path / "results", **options(photos, image_size=64))
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,115 @@
+"""The README's commands, run in a fresh copy of the repository as a newcomer has it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks("sh") for line in re.sub(r"\\\n\s*", "", block).splitlines()]
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """The repository's files without history, caches or results of one's own, and this environment as its .venv."""
+    target = tmp_path_factory.mktemp("clone") / "ltbench"
+    ignored = shutil.ignore_patterns(".git", ".venv", "local", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis")
+    shutil.copytree(ROOT, target, ignore=ignored)
+    (target / ".venv").mkdir()
+    (target / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    return target
+
+
+def call(clone: Path, command: list[str]) -> subprocess.CompletedProcess:
+    # PYTHONPATH: the copy's own code, not that of the checkout that .venv was installed from.
+    return subprocess.run(
+        command, cwd=clone, env=os.environ | {"PYTHONPATH": str(clone)}, capture_output=True, text=True,
+        timeout=600, check=False,
+    )  # fmt: skip
+
+
+def make(clone: Path, *args: str) -> subprocess.CompletedProcess:
+    # -o: the environment is there; installing it anew is what CI has just done.
+    return call(clone, ["make", "-o", ".venv/installed", "-o", ".venv/installed-dev", *args])
+
+
+def test_the_first_commands_of_the_readme_are_make_bench_and_make_test():
+    assert commands()[:2] == ["make bench METHOD=erm", "make test"]
+
+
+def test_make_bench_trains_prints_a_table_and_writes_the_leaderboard(clone):
+    done = make(clone, *shlex.split(commands()[0])[1:])
+    assert done.returncode == 0, done.stderr
+    assert "erm" in done.stdout and "Tail" in done.stdout
+    assert "shapes-lt" in (clone / "results" / "local" / "leaderboard.md").read_text()
+    again = make(clone, "bench", "METHOD=erm")
+    assert again.returncode == 0 and "done before" in again.stderr
+
+
+def test_make_test_runs_pytest(clone):
+    done = make(clone, "-n", "test")
+    assert done.returncode == 0 and ".venv/bin/python -m pytest" in done.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in commands()[2:] if "path/to/folder" not in c])
+def test_every_other_command_of_the_readme_works(clone, command):
+    """As printed, but for one epoch where it trains."""
+    words = shlex.split(command)
+    if words[1] in ("run", "sweep"):
+        words += ["--epochs", "1"]
+    done = call(clone, words)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_methods_example_is_found_and_trains(clone):
+    [code] = [block for block in blocks("python") if "METHODS.register" in block]
+    assert len(code.splitlines()) <= 25
+    (clone / re.search(r"# (methods/\w+\.py)", code).group(1)).write_text(code)
+    done = make(clone, "bench", "METHOD=brier", "ARGS=--epochs 1")
+    assert done.returncode == 0, done.stderr
+    assert "brier" in done.stdout
+
+
+def test_the_python_example_runs(clone):
+    [code] = [block for block in blocks("python") if "benchmark.run(" in block]
+    code = code.replace("seed=0)", "seed=0, epochs=1)")
+    done = call(clone, [sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    published = list((clone / "results" / "runs").glob("*/record.json"))
+    assert len(done.stdout.splitlines()) == 1 + len(published)
+
+
+def test_make_help_lists_the_targets(clone):
+    done = make(clone, "help")
+    for target in ("bench", "sweep", "status", "leaderboard", "data", "test", "lint"):
+        assert f"make {target} " in done.stdout
+    for variable in ("METHOD", "DATASET", "PROTOCOL", "SEEDS", "BACKBONE", "CLUSTER", "ARGS"):
+        assert f"{variable}=" in done.stdout
+    for target in ("status", "data"):
+        assert make(clone, target).returncode == 0
+    sweep = make(clone, "sweep", "METHOD=erm,rw", "ARGS=--dry-run")
+    assert sweep.returncode == 0 and "2 runs to launch" in sweep.stdout
+
+
+def test_make_names_a_python_that_is_too_old(clone, tmp_path):
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = call(clone, ["make", f"PYTHON={old}", "-B", ".venv/bin/python"])
+    assert done.returncode == 2 and "not Python 3.11 or newer" in done.stderr
