@@ -187,11 +187,14 @@ def _carry_out(plans: list[Plan], results: Path, rerun: Rerun, device: str, dry_
             reporter.line(f"run {number} of {len(plans)}")
         try:
             records.append(execute(work, results, rerun.value, device, reporter))
-        except (RunFailed, InputError) as error:
+        except RunInterrupted:
+            raise
+        except Exception as error:
             if len(plans) == 1:
                 raise
-            failures.append(f"{work.spec.method} on {work.spec.dataset.name}, seed {work.spec.seed}: {error}")
-            reporter.line(f"failed: {error}")
+            kind = "" if isinstance(error, LtbenchError) else f"{type(error).__name__}: "
+            failures.append(f"{work.spec.method} on {work.spec.dataset.name}, seed {work.spec.seed}: {kind}{error}")
+            reporter.line(f"failed: {kind}{error}")
     if records:
         leaderboard.write(results, results)
     if as_json:

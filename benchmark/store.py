@@ -68,7 +68,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink()
         if not isinstance(error, OSError):
             raise
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}; nothing was changed") from None
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}; what was there stays") from None
 
 
 @dataclass(frozen=True)

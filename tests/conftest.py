@@ -5,11 +5,26 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before PyTorch is imported: on tiny models threads only wait for each other, and the processes that tests start
+# must compute as this one does, to the bit.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.errors import InputError
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def refused(call, *args, **kwargs) -> str:
+    """The message of the InputError that the call raises: one line."""
+    with pytest.raises(InputError) as caught:
+        call(*args, **kwargs)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,15 +20,6 @@ ALL = Augment(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small tensors: more threads only wait for each other where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def noise(batch=6, size=32, seed=0):
     return torch.randint(0, 256, (batch, size, size, 3), generator=torch.Generator().manual_seed(seed)).byte()
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import refused
 
 from benchmark.data.dataset import DATASETS, SPLITS_FOLDER, find_dataset
-from benchmark.errors import InputError
 
 VOC_LT_COUNTS = [6, 34, 8, 14, 154, 17, 249, 29, 479, 4, 240, 48, 11, 20, 775, 100, 5, 82, 7, 64]
 PUBLISHED = {
@@ -52,15 +52,6 @@ def own_folder(folder, **changes):
 
 def open_own(folder, **changes):
     return find_dataset(str(own_folder(folder, **changes))).open()
-
-
-def refused(call, *args, **kwargs):
-    """The message of the InputError that the call raises: one line."""
-    with pytest.raises(InputError) as caught:
-        call(*args, **kwargs)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 @pytest.mark.parametrize("file", PUBLISHED)

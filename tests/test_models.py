@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from conftest import refused
 from safetensors.torch import save_file
 from torch import nn
 
 from benchmark.data.dataset import find_dataset
 from benchmark.data.samplers import make_sampler
-from benchmark.errors import InputError
 from benchmark.method import METHODS, Batch, Task
 from benchmark.models.backbones import BACKBONES, make_backbone
 from benchmark.models.weights import PretrainedWeights, resolve_weights
@@ -38,15 +39,6 @@ STAGES = {
 SIZE = 32
 CARD = {"architecture": "small_cnn", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
 METHOD_NAMES = ["asl", "cb-focal", "db", "db-focal", "erm", "focal", "rw"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small tensors: more threads only wait for each other where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images(batch=2, size=SIZE, seed=0):
@@ -87,15 +79,6 @@ def write_pth(path, state, **card):
     torch.save(state, path)
     path.with_name(path.name + ".yaml").write_text(json.dumps(CARD | card))
     return path
-
-
-def refused(call, *args, **kwargs):
-    """The message of the InputError that the call raises: one line."""
-    with pytest.raises(InputError) as caught:
-        call(*args, **kwargs)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 # Backbones
@@ -623,7 +606,7 @@ import methods
 methods.__path__.append(sys.argv[1])
 import torch
 from benchmark.method import METHODS
-from tests.test_models import make_batch, make_method, make_task
+from test_models import make_batch, make_method, make_task
 
 method, config = make_method("hinge", make_task())
 optimizer = torch.optim.SGD([{"params": group.parameters} for group in method.parameter_groups()], 0.1)
@@ -639,7 +622,12 @@ def test_new_method_is_one_short_file_that_the_registry_finds(tmp_path):
     assert len(NEW_METHOD.splitlines()) <= 25
     (tmp_path / "hinge.py").write_text(NEW_METHOD)
     done = subprocess.run(
-        [sys.executable, "-c", TRAIN_IT, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", TRAIN_IT, tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     names, rest = done.stdout.strip().split(" ", 1)

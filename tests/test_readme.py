@@ -38,10 +38,9 @@ def clone(tmp_path_factory) -> Path:
 
 def call(clone: Path, command: list[str]) -> subprocess.CompletedProcess:
     # PYTHONPATH: the copy's own code, not that of the checkout that .venv was installed from.
-    return subprocess.run(
-        command, cwd=clone, env=os.environ | {"PYTHONPATH": str(clone)}, capture_output=True, text=True,
-        timeout=600, check=False,
-    )  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(clone)}
+    del environment["OMP_NUM_THREADS"]  # all cores, as a user has it
+    return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def make(clone: Path, *args: str) -> subprocess.CompletedProcess:

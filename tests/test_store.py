@@ -86,7 +86,7 @@ def test_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
 def test_full_disk_leaves_the_old_file_alone(tmp_path, monkeypatch, target, name):
     path = tmp_path / "x.json"
     path.write_bytes(b"old")
-    with monkeypatch.context() as patch, refused(str(path), "No space left on device", "nothing was changed"):
+    with monkeypatch.context() as patch, refused(str(path), "No space left on device", "what was there stays"):
         patch.setattr(target, name, no_space)
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
