@@ -117,7 +117,8 @@ def run(
         "settings": _parse_settings(settings),
         "data_root": data_root,
     }
-    plans = [plan(method, dataset, seed=s, **common) for s in _parse_seeds(seeds or str(seed or 0))]
+    chosen = _parse_seeds(seeds) if seeds is not None else [seed or 0]
+    plans = [plan(method, dataset, seed=s, **common) for s in chosen]
     _carry_out(plans, results, rerun, device, dry_run, as_json)
 
 

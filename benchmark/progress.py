@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmark.errors import StoreError
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -23,13 +25,16 @@ class Reporter:
 
     def __init__(self, console: Console | None = None):
         self._console = console
-        self._log: TextIO | None = None
-        self._stack = ExitStack()
+        self._log: BinaryIO | None = None
 
     @contextmanager
     def logging_to(self, path: Path) -> Iterator[None]:
-        """Append every line to a file as well, for the duration of the block."""
-        with path.open("a", encoding="utf-8") as self._log:
+        """Append every line to a file as well, for the duration of the block. Raises StoreError."""
+        try:
+            log = path.open("ab", buffering=0)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from None
+        with log as self._log:
             try:
                 yield
             finally:
@@ -40,8 +45,12 @@ class Reporter:
         if self._console is not None:
             self._console.print(escape(text), highlight=False, soft_wrap=True)
         if self._log is not None:
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-            self._log.flush()
+            try:
+                self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode())
+            except OSError as error:
+                # A run does not end for a line of its log; a checkpoint or record that cannot be written does end it.
+                self._log = None
+                self.line(f"the log is not written any more: {error.strerror or error}")
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:

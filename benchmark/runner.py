@@ -69,6 +69,8 @@ def plan(
     settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
     Raises InputError for anything unknown or unfit.
     """
+    if not 0 <= seed < 2**31:
+        raise InputError(f"seed {seed} is out of range; give one from 0 to {2**31 - 1}")
     method_class = METHODS.get(method)
     folder = find_dataset(dataset)
     chosen = PROTOCOLS.get(protocol or folder.card.protocol)
@@ -206,7 +208,7 @@ def execute(
         torch.manual_seed(spec.seed)
         method = work.method(_task(work, weights), work.config)
         normalizer = Normalizer(spec.weights.mean, spec.weights.std, where)
-        with _stop_on_signal(reporter) as stop:
+        with _stop_on_signal() as stop:
             trainer = Trainer(
                 method,
                 spec.recipe,
@@ -288,7 +290,7 @@ def _task(work: Plan, weights: dict[str, torch.Tensor] | None) -> Task:
 
 
 @contextlib.contextmanager
-def _stop_on_signal(reporter: Reporter) -> Iterator[Callable[[], bool]]:
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM ask training to stop at the next step, where it saves itself; a second Ctrl-C is at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -265,7 +265,8 @@ class Claim:
 
     def end(self, error: BaseException) -> None:
         """Write down how the attempt ended: preempted where it can go on, failed with its cause otherwise."""
-        stopped = isinstance(error, RunInterrupted | KeyboardInterrupt | SystemExit)
+        # A broken pipe: whoever read the output has gone, and the run is sound.
+        stopped = isinstance(error, RunInterrupted | KeyboardInterrupt | SystemExit | BrokenPipeError)
         cause: Cause = "interrupted" if stopped else "disk" if isinstance(error, StoreError) else "code"
         if isinstance(error, RunFailed):
             cause = error.cause

@@ -148,6 +148,7 @@ def test_a_sweep_runs_every_combination_and_a_failure_stops_no_other(tiny, tmp_p
         (["--method", "erm", "--set", "lr"], ["--set 'lr'", "key=value"]),
         (["--method", "erm", "--seeds", "0-"], ["--seeds '0-'"]),
         (["--method", "erm", "--seeds", "1,1"], ["a seed twice"]),
+        (["--method", "erm", "--seed", "-1"], ["seed -1 is out of range"]),
         (["--method", "erm", "--seed", "0", "--seeds", "0-2"], ["--seed or --seeds"]),
         (["--method", "erm", "--dataset", "voc-lt"], ["--data-root", "LTBENCH_DATA", "VOCtest_06-Nov-2007.tar"]),
         (["--method", "erm", "--device", "cuda:99"], ["cuda:99", "is not there"]),
