@@ -22,10 +22,10 @@ help: ## list the targets
 	@echo "  for example: make bench METHOD=db-focal SEEDS=0-2 ARGS='--epochs 5'"
 
 bench: .venv/installed ## train METHOD on DATASET, print the table, write results/local/leaderboard.md
-	$(LTBENCH) run --method $(METHOD) --dataset $(DATASET) --seeds $(SEEDS) $(OPTIONS)
+	$(LTBENCH) run --method $(METHOD) --dataset '$(DATASET)' --seeds $(SEEDS) $(OPTIONS)
 
 sweep: .venv/installed ## train METHOD (names with commas, or all) on DATASET (names with commas)
-	$(LTBENCH) sweep --methods $(METHOD) --datasets $(DATASET) --seeds $(SEEDS) --cluster $(CLUSTER) $(OPTIONS)
+	$(LTBENCH) sweep --methods $(METHOD) --datasets '$(DATASET)' --seeds $(SEEDS) --cluster $(CLUSTER) $(OPTIONS)
 
 status: .venv/installed ## tell where your runs stand
 	$(LTBENCH) status $(ARGS)
@@ -34,7 +34,7 @@ leaderboard: .venv/installed ## make the leaderboards anew from their records
 	$(LTBENCH) leaderboard $(ARGS)
 
 data: .venv/installed ## check DATASET's images and decode them into the cache
-	$(LTBENCH) data --dataset $(DATASET) $(OPTIONS)
+	$(LTBENCH) data --dataset '$(DATASET)' $(OPTIONS)
 
 test: .venv/installed-dev ## run the tests
 	.venv/bin/python -m pytest $(ARGS)
@@ -46,7 +46,8 @@ lint: .venv/installed-dev ## check the style
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "error: $(PYTHON) is not Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "error: $(PYTHON) cannot make an environment; install its venv package (Debian: python3-venv)" >&2; exit 2; }
 
 .venv/installed: pyproject.toml | .venv/bin/python
 	@echo "installing ltbench and PyTorch into .venv (once, a few minutes)"

@@ -5,8 +5,10 @@ Nothing heavy is imported here: `--help` must answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable
 from enum import StrEnum
@@ -33,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
+MOST_SEEDS = 1000
 PUBLISHED = Path("results")
 LOCAL = PUBLISHED / "local"
 
@@ -196,17 +199,18 @@ def _carry_out(plans: list[Plan], results: Path, rerun: Rerun, device: str, dry_
             kind = "" if isinstance(error, LtbenchError) else f"{type(error).__name__}: "
             failures.append(f"{work.spec.method} on {work.spec.dataset.name}, seed {work.spec.seed}: {kind}{error}")
             reporter.line(f"failed: {kind}{error}")
+    problems: list[StoreError] = []
     if records:
-        leaderboard.write(results, results)
+        leaderboard.write(results, results, problems)
     if as_json:
         print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
-    else:
+    elif records:
         shown = {record.run_id for record in records}
         for table in leaderboard.tables(results, problems=[]):
             if shown & table.run_ids:
                 _console().print(table.to_rich())
-        if records:
-            print(f"leaderboard: {results / 'leaderboard.md'}")
+        print(f"leaderboard: {results / 'leaderboard.md'}")
+    _show_problems(problems)
     if failures:
         raise RunFailed(f"{len(failures)} of {len(plans)} runs failed: {failures[0]}", cause="code")
 
@@ -312,6 +316,8 @@ def show(
     if as_json:
         print(record.to_json(), end="")
         return
+    from benchmark.leaderboard.tracks import plain
+
     spec, metrics = record.spec, record.metrics
     rows = [
         ("run", f"{spec.folder_name} ({record.run_id})"),
@@ -329,7 +335,7 @@ def show(
         ("code", f"commit {record.environment.git_commit}{' with changes' if record.environment.git_dirty else ''}"),
         ("finished", record.finished),
     ]
-    _print_lines(rows)
+    _print_lines((name, plain(text)) for name, text in rows)
     _print_table(
         ["class", "group", "training images", "AP"],
         [[name, record.groups[name], record.class_counts[name], _number(ap)] for name, ap in metrics.per_class.items()],
@@ -337,15 +343,12 @@ def show(
 
 
 def _find_record(run: str, stores: list[Path]) -> Any:
-    from benchmark.store import Store
+    from benchmark.store import RunNotFound, Store
 
-    for number, root in enumerate(stores, 1):
-        try:
+    for root in stores[:-1]:
+        with contextlib.suppress(RunNotFound):
             return Store(root).find(run).record()
-        except StoreError as error:
-            if number == len(stores) or "no finished run" not in str(error):
-                raise
-    return None
+    return Store(stores[-1]).find(run).record()
 
 
 @app.command(
@@ -354,6 +357,8 @@ def _find_record(run: str, stores: list[Path]) -> Any:
 def status(results: ResultsOption = LOCAL, as_json: JsonOption = False) -> None:
     from benchmark.store import RunFolder
 
+    if not results.is_dir():
+        raise InputError(f"{results}: no such results folder; nothing was run there yet, or name one with --results")
     rows = []
     for path in sorted(results.glob("runs/*/")):
         folder = RunFolder(path)
@@ -431,10 +436,14 @@ def leaderboard(
         if not store.is_dir():
             raise InputError(f"{store}: no such results folder; give one with --results")
         target = out or store
+        problems: list[StoreError] = []
         if check:
-            differences = board.check(store, target)
+            differences = board.check(store, target, problems)
             for difference in differences:
                 print(difference, file=sys.stderr)
+            _show_problems(problems)
+            if problems:
+                raise StoreError(f"{store}: {len(problems)} records are not whole (above); run them again")
             if differences:
                 raise StoreError(
                     f"{target / 'leaderboard.md'}: not what the records of {store} give ({len(differences)} "
@@ -442,8 +451,14 @@ def leaderboard(
                 )
             print(f"{target / 'leaderboard.md'}: up to date")
         else:
-            board.write(store, target)
+            board.write(store, target, problems)
             print(f"{target / 'leaderboard.md'}")
+        _show_problems(problems)
+
+
+def _show_problems(problems: list[StoreError]) -> None:
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
 
 
 def _parse_settings(settings: Iterable[str] | None) -> dict[str, Any]:
@@ -463,10 +478,13 @@ def _parse_settings(settings: Iterable[str] | None) -> dict[str, Any]:
 def _parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
+        if not re.fullmatch(r"\s*\d{1,10}(-\d{1,10})?\s*", part, re.ASCII):
             raise InputError(f"--seeds {text!r}: write seeds as 0,1,2 or 0-4")
-        seeds += range(int(first), int(last or first) + 1)
+        first, _, last = part.strip().partition("-")
+        span = range(int(first), int(last or first) + 1)
+        if len(seeds) + len(span) > MOST_SEEDS:
+            raise InputError(f"--seeds {text!r}: more than {MOST_SEEDS} seeds; give fewer")
+        seeds += span
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds {text!r}: names {'a seed twice' if seeds else 'no seed'}; write 0,1,2 or 0-4")
     return seeds
@@ -500,9 +518,11 @@ def _print_table(header: list[str], rows: list[list[Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from benchmark.leaderboard.tracks import plain
+
     table = Table(*header)
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(plain(str(cell))) for cell in row))
     _console().print(table)
 
 

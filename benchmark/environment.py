@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import inspect
@@ -26,16 +28,33 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors")
 _SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME")
 
 
+@functools.cache
 def code_digest(method: type[Method]) -> str:
-    """sha256 over the source that decides a method's numbers: the harness's numeric modules and the modules under
-    `methods` that the method's class is made of. A record whose digest differs is stale.
+    """sha256 over the source that decides a method's numbers: the harness's numeric modules, and the modules under
+    `methods` that the method's own module takes from. A record whose digest differs is stale.
+
+    Read once a process, before training: what is edited meanwhile is not what runs.
     """
     files = {path for pattern in _NUMERIC for path in PACKAGE.glob(pattern)}
-    files |= {Path(inspect.getfile(c)) for c in method.__mro__ if issubclass(c, Method)}
-    digest = hashlib.sha256()
-    for path in sorted(files, key=lambda path: path.as_posix().removeprefix(CHECKOUT.as_posix())):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    sources = [path.read_bytes() for path in sorted(files)]
+    return hashlib.sha256(b"\0".join([*sources, *_method_sources(method)])).hexdigest()
+
+
+def _method_sources(method: type[Method]) -> list[bytes]:
+    classes = [c for c in method.__mro__ if issubclass(c, Method) and c is not Method]
+    modules = {c.__module__ for c in classes}
+    for name in list(modules):
+        values = vars(sys.modules[name]).values()
+        modules |= {module for value in values if (module := getattr(value, "__module__", None) or "")}
+    ours = sorted(name for name in modules if name.startswith("methods."))
+    sources = [Path(str(sys.modules[name].__file__)).read_bytes() for name in ours]
+    for own in classes:
+        if own.__module__ not in ours and own.__module__.partition(".")[0] != "benchmark":
+            try:
+                sources.append(inspect.getsource(own).encode())  # a notebook's cell or a user's script
+            except (OSError, TypeError):
+                sources.append(own.__qualname__.encode())  # typed at a prompt: there is no source to tell apart
+    return sources
 
 
 def resolve_device(name: str) -> torch.device:
@@ -58,7 +77,7 @@ def resolve_device(name: str) -> torch.device:
 
 def describe(method: type[Method], device: torch.device, amp: bool) -> Environment:
     """The environment of a run, for its record."""
-    commit, dirty = _git_state()
+    commit, dirty = git_state()
     cuda = device.type == "cuda"
     return Environment(
         code_digest=code_digest(method),
@@ -76,7 +95,8 @@ def describe(method: type[Method], device: torch.device, amp: bool) -> Environme
     )
 
 
-def _git_state() -> tuple[str | None, bool | None]:
+@functools.cache
+def git_state() -> tuple[str | None, bool | None]:
     """Commit and dirty flag of the harness's own checkout (not of the caller's folder); None outside one."""
 
     def git(*args: str) -> str | None:
@@ -95,9 +115,23 @@ def _git_state() -> tuple[str | None, bool | None]:
     return git("rev-parse", "HEAD"), None if changes is None else bool(changes)
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin measuring anew, so that a run does not report the peak of one before it in the same process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        # Linux: 5 resets the peak resident size; elsewhere the peak stays that of the process.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory in MiB: allocated on the GPU, or resident in this process."""
+    """Peak memory in MiB since `reset_peak_memory`: allocated on the GPU, or resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

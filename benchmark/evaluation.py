@@ -22,6 +22,8 @@ def average_precision(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     Raises ValueError for other shapes, for logits that are not finite, and for targets other than 0 and 1.
     """
     logits, targets = np.asarray(logits), np.asarray(targets)
+    if not np.issubdtype(logits.dtype, np.floating):
+        logits = logits.astype(np.float64)  # unsigned scores cannot be negated
     if logits.ndim != 2 or logits.shape != targets.shape or not len(logits):
         raise ValueError(f"logits and targets must both be [N, C] with N > 0, found {logits.shape}, {targets.shape}")
     if not np.isfinite(logits).all():
@@ -53,10 +55,12 @@ def f1_scores(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     """(CF1, OF1) in [0, 1] at sigmoid >= 0.5, that is logit >= 0.
 
     CF1 is the F1 of the class-wise means of precision and recall, OF1 that of all decisions together (as in
-    ML-GCN's evaluation). A class never predicted has precision 0, a class without positives recall 0.
+    ML-GCN's evaluation). A class never predicted has precision 0. A class without positives is in neither mean of
+    CF1; what is predicted of it counts in OF1.
     """
     chosen, true = np.asarray(logits) >= 0, np.asarray(targets) == 1
     right, predicted, positives = (chosen & true).sum(0), chosen.sum(0), true.sum(0)
+    known = positives > 0
 
     def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.divide(a, b, out=np.zeros(np.shape(a)), where=np.asarray(b) > 0)
@@ -64,7 +68,9 @@ def f1_scores(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     def f1(precision: float, recall: float) -> float:
         return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
-    cf1 = f1(float(ratio(right, predicted).mean()), float(ratio(right, positives).mean()))
+    cf1 = 0.0
+    if known.any():
+        cf1 = f1(float(ratio(right, predicted)[known].mean()), float(ratio(right, positives)[known].mean()))
     of1 = f1(float(ratio(right.sum(), predicted.sum())), float(ratio(right.sum(), positives.sum())))
     return cf1, of1
 

@@ -24,7 +24,7 @@ class Normalizer(nn.Module):
         return (images - self.mean) / self.std
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(
     method: nn.Module,
     images: np.ndarray,

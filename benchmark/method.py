@@ -135,8 +135,12 @@ def _load_methods() -> None:
     for module in pkgutil.iter_modules(methods.__path__):
         try:
             importlib.import_module(f"methods.{module.name}")
-        except (ImportError, SyntaxError) as error:
-            raise InputError(f"methods/{module.name}.py: cannot be imported: {error}") from error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(f"methods/{module.name}.py: cannot be imported: {reason}; mend the file") from error
+    for name, method in METHODS.items():
+        if not hasattr(method, "title"):
+            raise InputError(f"method {name!r}: {method.__module__}.{method.__qualname__} has no title; give it one")
 
 
 METHODS: Registry[type[Method]] = Registry("method", Method, _load_methods)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from benchmark.errors import InputError
 
 T = TypeVar("T")
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -38,9 +40,12 @@ class Registry(Generic[T]):
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that registers an object under `name`.
 
-        Raises ValueError for a name that is taken and TypeError for an object of another kind: both are
+        Raises ValueError for a name that is taken or no name and TypeError for an object of another kind: both are
         mistakes of a programmer, not of a user.
         """
+
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ValueError(f"{self.kind} {name!r}: a name is letters, digits, dots, dashes and underscores")
 
         def decorate(entry: T) -> T:
             right = issubclass(entry, self._base) if isinstance(entry, type) else isinstance(entry, self._base)

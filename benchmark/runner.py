@@ -17,10 +17,17 @@ from typing import Any, Literal
 import torch
 
 from benchmark.data.augment import training_cache_size
-from benchmark.data.dataset import Dataset, find_dataset
+from benchmark.data.dataset import DATASETS, Dataset, find_dataset
 from benchmark.data.images import CachedImages, cache_split
-from benchmark.environment import code_digest, describe, peak_memory_mb, resolve_device
-from benchmark.errors import InputError
+from benchmark.environment import (
+    code_digest,
+    describe,
+    git_state,
+    peak_memory_mb,
+    reset_peak_memory,
+    resolve_device,
+)
+from benchmark.errors import InputError, RunFailed
 from benchmark.evaluation import score
 from benchmark.inference import Normalizer, predict
 from benchmark.method import METHODS, Method, MethodConfig, Task
@@ -31,7 +38,7 @@ from benchmark.records import Metrics, Parameters, Record, Selection, Timings
 from benchmark.registry import did_you_mean
 from benchmark.spec import PROTOCOLS, DatasetRef, Recipe, RunSpec, deep_merge, flatten, parse
 from benchmark.store import Claim, RunFolder, State, Store
-from benchmark.training import ImageSet, Outcome, Trainer
+from benchmark.training import ImageSet, Outcome, Trainer, seed_everything
 
 Rerun = Literal["never", "missing", "failed", "stale", "always"]
 DEFAULT_RESULTS = Path("results/local")
@@ -73,8 +80,13 @@ def plan(
         raise InputError(f"seed {seed} is out of range; give one from 0 to {2**31 - 1}")
     method_class = METHODS.get(method)
     folder = find_dataset(dataset)
+    if protocol is None and folder.card.protocol not in PROTOCOLS:
+        known = did_you_mean(folder.card.protocol, PROTOCOLS)
+        raise InputError(f"{folder.path / 'dataset.yaml'}: unknown protocol {folder.card.protocol!r}{known}")
     chosen = PROTOCOLS.get(protocol or folder.card.protocol)
     data = folder.open(data_root)
+    # A user's folder may bear any name: only a registered dataset has settings of its own in a paper.
+    known_name = data.name if data.name in DATASETS and DATASETS.get(data.name) is folder else ""
     recipe_changes, config_changes = _split_settings(settings or {}, method_class)
     given = {"backbone": backbone, "weights": weights, "image_size": image_size, "epochs": epochs}
     recipe_changes = deep_merge(recipe_changes, {key: value for key, value in given.items() if value is not None})
@@ -85,7 +97,7 @@ def plan(
     _check_backbone(recipe.backbone, recipe.image_size, recipe.frozen_stages)
     pretrained = resolve_weights(recipe.backbone, recipe.weights, recipe.image_size)
     recipe = _fit_to_weights(recipe, pretrained, recipe_changes)
-    config = method_class.configure(data.name, config_changes)
+    config = method_class.configure(known_name, config_changes)
     spec = RunSpec(
         method=method,
         method_version=method_class.version,
@@ -96,7 +108,7 @@ def plan(
         recipe=recipe,
         weights=pretrained.ref,
         overrides=_changed(base, recipe, recipe_changes),
-        config_overrides=_changed(method_class.configure(data.name, {}), config, config_changes),
+        config_overrides=_changed(method_class.configure(known_name, {}), config, config_changes),
         seed=seed,
     )
     return Plan(spec, method_class, config, data, pretrained)
@@ -196,16 +208,23 @@ def execute(
     if not launch:
         return _not_launched(folder, state, rerun, reporter)
     where = resolve_device(device)
+    git_state()  # now, before anything can change
     started = time.monotonic()
     work.dataset.source.check(work.dataset.splits.values())
     weights = work.weights.load()
+    folder.check_writable()
     cached = _cache_images(work, reporter)
     prepare_s = time.monotonic() - started
-    with folder.claim() as claim, reporter.logging_to(folder.log_path):
+    with folder.claim() as claim, reporter.logging_to(folder.log_path), _memory_errors():
+        if state not in ("done", "stale") and (record := folder.record()) is not None:
+            claim.withdraw()
+            reporter.line(f"done meanwhile by another process: {folder.path}")
+            return record
         if rerun == "always":
             folder.checkpoint_path.unlink(missing_ok=True)
+        reset_peak_memory(where)
         reporter.line(f"{spec.method} on {spec.dataset.name}, seed {spec.seed}, {where}: {folder.path}")
-        torch.manual_seed(spec.seed)
+        seed_everything(spec.seed)
         method = work.method(_task(work, weights), work.config)
         normalizer = Normalizer(spec.weights.mean, spec.weights.std, where)
         with _stop_on_signal() as stop:
@@ -222,6 +241,7 @@ def execute(
                 reporter=reporter,
                 checkpoint=folder.checkpoint_path,
                 code_digest=code,
+                data_digest=cached["train"].digest,
                 stop=stop,
             )
             outcome = trainer.run()
@@ -229,6 +249,16 @@ def execute(
         claim.finish(record)
     reporter.line(f"done: {summary(record.metrics)}")
     return record
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunFailed(
+            f"out of memory: {str(error).splitlines()[0]}; use a smaller recipe.batch_size or --image-size", cause="oom"
+        ) from None
 
 
 def _not_launched(folder: RunFolder, state: str, rerun: Rerun, reporter: Reporter) -> Record:

@@ -182,6 +182,12 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             raise StoreError(f"{files[-1]}: not an attempt's file; remove it and run again") from None
 
+    def check_writable(self) -> None:
+        """Raise StoreError when the folder cannot be made or written: better now than after an hour's work."""
+        existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise StoreError(f"{existing}: the results folder cannot be written; choose another with --results")
+
     def _attempt_files(self) -> list[Path]:
         return sorted(self._attempts.glob("[0-9][0-9][0-9].json"))
 
@@ -311,6 +317,10 @@ class Claim:
             if stale.name != record.logits.file:
                 stale.unlink()
 
+    def withdraw(self) -> None:
+        """Take the attempt back: there was nothing left to do."""
+        self._attempt_path.unlink(missing_ok=True)
+
     def release(self) -> None:
         """Stop the heartbeat and give the run back."""
         self._stop.set()
@@ -319,6 +329,10 @@ class Claim:
         with contextlib.suppress(StoreError, OSError):
             if self.folder._holds(self._lease):
                 self.folder._lease_path.unlink()
+
+
+class RunNotFound(StoreError):
+    """A results folder holds no run, or several, of the name that was asked for."""
 
 
 class Store:
@@ -332,7 +346,7 @@ class Store:
         return RunFolder(self.root / "runs" / spec.folder_name)
 
     def find(self, run: str) -> RunFolder:
-        """The folder of a run by its folder name or by the first digits of its id. Raises StoreError."""
+        """The folder of a run by its folder name or by the first digits of its id. Raises RunNotFound."""
         folders = sorted(path.parent for path in self.root.glob("runs/*/record.json"))
         hits = [path for path in folders if path.name == run]
         if not hits and run:
@@ -340,7 +354,7 @@ class Store:
         if len(hits) != 1:
             found = f"{len(hits)} runs match" if hits else "no finished run matches"
             names = f" ({', '.join(path.name for path in hits[:5])})" if hits else ""
-            raise StoreError(
+            raise RunNotFound(
                 f"{self.root / 'runs'}: {found} {run!r}{names}; give a run's folder name or the start of its id"
             )
         return RunFolder(hits[0])
@@ -350,8 +364,10 @@ def load_records(root: Path | str, problems: list[StoreError] | None = None) -> 
     """Every validated record of a results folder, sorted by folder name.
 
     problems: where given, a record that is not whole is appended to it as a StoreError and left out; otherwise
-    the first one is raised.
+    the first one is raised. Raises StoreError as well when there is no such folder.
     """
+    if not Path(root).is_dir():
+        raise StoreError(f"{root}: no such results folder")
     for path in sorted(Path(root).glob("runs/*/record.json")):
         try:
             record = RunFolder(path.parent).record()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from benchmark.checkpoint import load_checkpoint, save_checkpoint
 from benchmark.data.augment import Augmenter
 from benchmark.data.samplers import generator, make_sampler
-from benchmark.errors import RunFailed, RunInterrupted, StoreError
+from benchmark.errors import RunFailed, RunInterrupted
 from benchmark.evaluation import score
 from benchmark.inference import Normalizer, predict
 from benchmark.method import Batch, Method
@@ -51,9 +52,9 @@ class Trainer:
     """Trains one method.
 
     samplers: names, one batch of each is drawn a step. sampler_seed: the run's seed.
-    checkpoint: where to save and to look for an unfinished run; None to keep none. code_digest: of the code that
-    trains, so that a checkpoint is never continued by other code. stop: asked at every step; True saves a checkpoint
-    and raises RunInterrupted.
+    checkpoint: where to save and to look for an unfinished run; None to keep none. code_digest, data_digest: of the
+    code that trains and of the training images, so that a checkpoint is never continued with others. stop: asked at
+    every step; True saves a checkpoint and raises RunInterrupted.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Trainer:
         reporter: Reporter,
         checkpoint: Path | None = None,
         code_digest: str = "",
+        data_digest: str = "",
         checkpoint_every_s: float = 60.0,
         stop: Callable[[], bool] = lambda: False,
     ):
@@ -83,6 +85,7 @@ class Trainer:
         self.reporter = reporter
         self.checkpoint = checkpoint
         self.code_digest = code_digest
+        self.data_digest = data_digest
         self.checkpoint_every_s = checkpoint_every_s
         self.stop = stop
 
@@ -92,7 +95,7 @@ class Trainer:
         draws = len(train.targets)
         if recipe.epoch_length == "sampler":
             draws = max(sampler.epoch_length for sampler in self.samplers)
-        # Whole batches only: the sampler continues into its next pass, so batch norm never sees a remainder.
+        # Whole batches only: an epoch draws a few images more rather than give batch norm a remainder.
         self.steps_per_epoch = math.ceil(draws / recipe.batch_size)
         self.total_steps = self.steps_per_epoch * recipe.epochs
         self.augment = Augmenter(recipe.augment, recipe.image_size)
@@ -108,11 +111,12 @@ class Trainer:
         self._drawn: list[torch.Tensor] = []
         self._drawn_epoch = -1
         self._lr = 0.0
+        self._last_loss: float | None = None
 
     def run(self) -> Outcome:
         """Train to the end, from the checkpoint if there is one.
 
-        Raises RunFailed when the loss is not finite or memory runs out, RunInterrupted when asked to stop, StoreError
+        Raises RunFailed when the loss is not finite, RunInterrupted when asked to stop, StoreError
         when the checkpoint is damaged or cannot be written.
         """
         if self._resume():
@@ -137,37 +141,33 @@ class Trainer:
 
     def _facts(self, seconds: float, started_at: int) -> str:
         speed = (self.step - started_at) * self.recipe.batch_size * len(self.samplers) / max(seconds, 1e-9)
-        loss = f"loss {self.history[-1].loss:.4f}, " if self.history else ""
+        loss = f"loss {self._last_loss:.4f}, " if self._last_loss is not None else ""
         return f"{loss}lr {self._lr:.2e}, {speed:.0f} images/s"
 
     def _train_step(self) -> None:
         epoch, position = divmod(self.step, self.steps_per_epoch)
-        factor = lr_factor(self.recipe.schedule, self.step, self.steps_per_epoch, self.total_steps)
+        factor = self._lr_factor(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         self._lr = self.recipe.optimizer.lr * factor
         batches = [self._batch(i, epoch, position) for i in range(len(self.samplers))]
         self.method.train()
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
-                loss = self.method.training_loss(*batches)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if self.recipe.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.recipe.clip_norm)
-            self.optimizer.step()
-        except torch.OutOfMemoryError as error:
-            raise RunFailed(
-                f"out of memory at step {self.step + 1}: {str(error).splitlines()[0]}; use a smaller "
-                "recipe.batch_size or --image-size",
-                cause="oom",
-            ) from None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            loss = self.method.training_loss(*batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
         self.step += 1
         self._unread.append(loss.detach())
         if self.device.type == "cpu" or len(self._unread) == _CUDA_CHECK_STEPS:
             self._read_losses()
+
+    def _lr_factor(self, step: int) -> float:
+        return lr_factor(self.recipe.schedule, step, self.steps_per_epoch, self.total_steps)
 
     @property
     def amp(self) -> bool:
@@ -198,12 +198,15 @@ class Trainer:
         self._unread = []
         for i, loss in enumerate(losses):
             if not math.isfinite(loss):
+                step = first + i
+                lr = self.recipe.optimizer.lr * self._lr_factor(step)
                 raise RunFailed(
-                    f"the loss became {loss} at step {first + i + 1} (epoch {(first + i) // self.steps_per_epoch + 1}, "
-                    f"learning rate {self._lr:.3g}); use a lower recipe.optimizer.lr or set recipe.clip_norm",
+                    f"the loss became {loss} at step {step + 1} (epoch {step // self.steps_per_epoch + 1}, "
+                    f"learning rate {lr:.3g}); use a lower recipe.optimizer.lr or set recipe.clip_norm",
                     cause="nan",
                 )
             self.epoch_loss += loss
+            self._last_loss = loss
 
     def _end_epoch(self) -> None:
         self._read_losses()
@@ -251,7 +254,7 @@ class Trainer:
             return
         self._read_losses()
         state = {
-            "code_digest": self.code_digest,
+            "made_by": self._made_by(),
             "step": self.step,
             "train_s": train_s,
             "history": [entry.model_dump() for entry in self.history],
@@ -260,20 +263,22 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state() if self.ema else None,
             "best": self.best,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "rng": _random_states(self.device),
         }
         save_checkpoint(self.checkpoint, state)
+
+    def _made_by(self) -> dict[str, str]:
+        return {"code": self.code_digest, "device": self.device.type, "images": self.data_digest}
 
     def _resume(self) -> bool:
         state = load_checkpoint(self.checkpoint) if self.checkpoint else None
         if state is None:
             return False
-        if state["code_digest"] != self.code_digest:
-            raise StoreError(
-                f"{self.checkpoint}: the checkpoint was made by other code and would give a mixed result; "
-                "start anew with --rerun always"
-            )
+        if state["made_by"] != self._made_by():
+            # Going on would mix two computations in one result.
+            self.reporter.line("the checkpoint was made by other code, on another device or from other images")
+            self.reporter.line("starting anew")
+            return False
         self.step, self.train_s = state["step"], state["train_s"]
         self.epoch_loss, self.best = state["epoch_loss"], state["best"]
         self.history = [EpochLog(**entry) for entry in state["history"]]
@@ -281,10 +286,34 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema:
             self.ema.restore(state["ema"])
-        torch.set_rng_state(state["rng"])
-        if self.device.type == "cuda" and state["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        _restore_random_states(state["rng"], self.device)
         return True
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch (all devices): a method may draw from any of them."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _random_states(device: torch.device) -> dict[str, Any]:
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _restore_random_states(states: dict[str, Any], device: torch.device) -> None:
+    random.setstate(states["python"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -59,6 +59,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise InputError(f"{where}: not valid YAML: {problem}; correct that line") from None
+    except RecursionError:
+        raise InputError(f"{path}: not valid YAML: nested too deeply") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a mapping of keys to values, found {type(data).__name__}")
     return data
@@ -68,5 +70,5 @@ def parse_value(text: str) -> Any:
     """The value written on a command line (`2e-4`, `true`, `[5, 7]`, `class-aware`), read as YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        raise InputError(f"the value {text!r} is not valid YAML; quote it or correct it") from None
+    except (yaml.YAMLError, RecursionError):
+        raise InputError(f"the value {text[:80]!r} is not valid YAML; quote it or correct it") from None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from benchmark.method import METHODS
+from benchmark.spec import Positive
 from methods.db_focal import DBConfig, DBMethod
 
 
 class DBWithoutFocalConfig(DBConfig):
-    """Configuration of `db`: the repository halves the loss where it leaves the focal factor 2 (1 - p_t)^2 out."""
+    """Configuration of `db`: half of `db-focal`'s weight, as in the reference runs without the focal factor (LMPT)."""
 
-    loss_weight: float = 0.5
+    loss_weight: Positive = Field(0.5, description="factor on the loss")
 
 
 @METHODS.register("db")

@@ -148,6 +148,8 @@ def test_a_sweep_runs_every_combination_and_a_failure_stops_no_other(tiny, tmp_p
         (["--method", "erm", "--set", "lr"], ["--set 'lr'", "key=value"]),
         (["--method", "erm", "--seeds", "0-"], ["--seeds '0-'"]),
         (["--method", "erm", "--seeds", "1,1"], ["a seed twice"]),
+        (["--method", "erm", "--seeds", "0-99999999"], ["more than 1000 seeds"]),
+        (["--method", "asl", "--set", f"gamma_neg={'[' * 2000}"], ["not valid YAML"]),
         (["--method", "erm", "--seed", "-1"], ["seed -1 is out of range"]),
         (["--method", "erm", "--seed", "0", "--seeds", "0-2"], ["--seed or --seeds"]),
         (["--method", "erm", "--dataset", "voc-lt"], ["--data-root", "LTBENCH_DATA", "VOCtest_06-Nov-2007.tar"]),
@@ -192,6 +194,9 @@ def test_bad_datasets(tiny, tmp_path):
     refused(run_tiny(tiny, tmp_path), "unknown key 'titel'", "did you mean 'title'")
     (tiny / "dataset.yaml").write_text("title: Tiny\nhead_from: many\n")
     refused(run_tiny(tiny, tmp_path), "dataset.yaml", "head_from", "'many'")
+    (tiny / "dataset.yaml").write_text("protocol: nope\n")
+    done = ltbench("run", "--method", "erm", "--dataset", tiny, "--results", tmp_path / "results")
+    refused(done, "dataset.yaml: unknown protocol 'nope'", "demo")
     (tiny / "dataset.yaml").unlink()
 
     image = tiny / "images" / "train3.png"
@@ -221,6 +226,30 @@ def test_a_truncated_record_is_reported_and_nothing_is_lost(tiny, tmp_path):
     assert path.read_text() == whole[:500]
     [row] = json.loads(ltbench("status", "--results", tmp_path / "results", "--json").stdout)
     assert row["state"] == "damaged" and "truncated" in row["note"]
+
+
+def test_a_damaged_record_is_named_and_fails_the_check(tmp_path):
+    store = write_store(tmp_path / "store", [make_record("erm", seed) for seed in range(3)])
+    victim = next((store / "runs").glob("*/record.json"))
+    victim.write_text(victim.read_text()[:300])
+    done = ltbench("leaderboard", "--results", store)
+    assert done.returncode == 0 and done.stderr.startswith(f"left out: {victim}: the record is truncated")
+    assert ltbench("leaderboard", "--results", store, "--check").returncode == 2
+
+
+def test_status_of_a_folder_that_is_not_there(tmp_path):
+    refused(ltbench("status", "--results", tmp_path / "none"), "no such results folder")
+
+
+def test_a_method_file_with_an_error_is_named(tmp_path, monkeypatch):
+    import methods
+    from benchmark.method import METHODS, _load_methods
+    from benchmark.registry import Registry
+
+    (tmp_path / "broken_method.py").write_text("raise NameError('no such thing')")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr("benchmark.method.METHODS", Registry("method", METHODS._base, _load_methods))
+    refused(ltbench("methods"), "methods/broken_method.py", "NameError: no such thing")
 
 
 def test_leaderboard_check_fails_on_a_changed_file(tmp_path):

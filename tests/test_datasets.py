@@ -224,7 +224,7 @@ REFUSED = {
     "card that is no YAML": ({"dataset.yaml": "title: a\nnotes: [unclosed\n"}, ["dataset.yaml:", "YAML"]),
     "card that is no mapping": ({"dataset.yaml": "- title\n"}, ["dataset.yaml:", "list"]),
     "key of the card given twice": ({"dataset.yaml": "title: a\ntitle: b\n"}, ["dataset.yaml:2:", "'title'"]),
-    "card without title": ({"dataset.yaml": "head_from: 3\n"}, ["dataset.yaml:", "'title'"]),
+    "rendered images of other classes": ({"dataset.yaml": "images: rendered\n"}, ["dataset.yaml:", "classes.txt"]),
     "unknown key": ({"dataset.yaml": "title: a\nhead_form: 3\n"}, ["dataset.yaml:", "'head_form'", "mean 'head_from'"]),
     "value of another type": (
         {"dataset.yaml": "title: a\nhead_from: many\n"},
@@ -276,3 +276,8 @@ def test_demo_set_needs_no_files(monkeypatch):
     dataset = find_dataset("shapes-lt").open()
     dataset.source.check(dataset.splits.values())
     assert dataset.source.open("train/0001.png").size == (64, 64)
+
+
+def test_a_card_without_a_title_takes_the_folders_name(tmp_path):
+    dataset = open_own(tmp_path / "mine", **{"dataset.yaml": "head_from: 30\n"})
+    assert dataset.card.title == "mine" and dataset.card.head_from == 30

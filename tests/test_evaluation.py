@@ -228,3 +228,17 @@ def test_run_fails_on_scores_that_are_not_finite(value):
 def test_images_without_label_count_as_negatives():
     logits = np.array([[2.0], [1.0]], np.float32)
     assert score(logits, np.array([[0], [1]]), groups_of("head")).overall == 50
+
+
+def test_integer_scores_are_ranked_as_the_same_floats():
+    targets = np.array([[0], [1], [0], [1]])
+    for kind in (np.uint8, np.int64, bool):
+        scores = np.array([[0], [1], [0], [1]], dtype=kind)
+        assert average_precision(scores, targets) == average_precision(scores.astype(np.float64), targets) == 1.0
+
+
+def test_a_class_without_positives_is_in_no_mean_of_cf1():
+    targets = np.array([[1, 0], [0, 0]])
+    assert f1_scores(np.array([[1.0, -1.0], [-1.0, -1.0]]), targets) == (1.0, 1.0)
+    cf1, of1 = f1_scores(np.array([[1.0, 1.0], [-1.0, -1.0]]), targets)
+    assert cf1 == 1.0 and of1 == pytest.approx(2 / 3)

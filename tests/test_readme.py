@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = [line for block in blocks("sh") for line in re.sub(r"\\\n\s*", "", block).splitlines()]
-    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+    return [line.split("  #")[0].strip() for line in lines if line.strip() and not line.startswith("source ")]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def clone(tmp_path_factory) -> Path:
 
 def call(clone: Path, command: list[str]) -> subprocess.CompletedProcess:
     # PYTHONPATH: the copy's own code, not that of the checkout that .venv was installed from.
-    environment = os.environ | {"PYTHONPATH": str(clone)}
+    path = f"{clone / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": str(clone), "PATH": path}
     del environment["OMP_NUM_THREADS"]  # all cores, as a user has it
     return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
@@ -90,8 +91,8 @@ def test_the_python_example_runs(clone):
     code = code.replace("seed=0)", "seed=0, epochs=1)")
     done = call(clone, [sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
-    published = list((clone / "results" / "runs").glob("*/record.json"))
-    assert len(done.stdout.splitlines()) == 1 + len(published)
+    mine = list((clone / "results" / "local" / "runs").glob("*/record.json"))
+    assert len(done.stdout.splitlines()) == 1 + len(mine)
 
 
 def test_make_help_lists_the_targets(clone):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,11 +16,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, write_tiny_dataset
+from rich.console import Console
 
 import benchmark
+import benchmark.runner
 from benchmark.errors import InputError, RunFailed, RunInterrupted, StoreError
 from benchmark.method import METHODS
 from benchmark.optim import EMA, lr_factor
+from benchmark.progress import Reporter
 from benchmark.records import Record
 from benchmark.runner import DEFAULT_RESULTS, execute, plan
 from benchmark.spec import Schedule
@@ -263,7 +268,7 @@ def test_a_damaged_checkpoint_is_reported_and_always_starts_anew(tiny, tmp_path)
     assert execute(work, tmp_path, rerun="always").metrics.overall is not None
 
 
-def test_a_checkpoint_of_other_code_is_not_continued(tiny, tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_code_is_not_continued_and_that_is_said(tiny, tmp_path, monkeypatch):
     work = plan("erm", str(tiny), **TINY)
     original = Trainer.__init__
     with pytest.MonkeyPatch.context() as patch:
@@ -271,8 +276,31 @@ def test_a_checkpoint_of_other_code_is_not_continued(tiny, tmp_path, monkeypatch
         with pytest.raises(RunInterrupted):
             execute(work, tmp_path)
     monkeypatch.setattr("benchmark.runner.code_digest", lambda method: "0" * 64)
-    with pytest.raises(StoreError, match="made by other code"):
+    out = io.StringIO()
+    anew = execute(work, tmp_path, reporter=Reporter(Console(file=out, width=200)))
+    assert "made by other code" in out.getvalue() and "going on from" not in out.getvalue()
+    assert outcome(anew) == outcome(execute(work, tmp_path / "whole"))
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_done_twice(tiny, tmp_path, monkeypatch):
+    work = plan("erm", str(tiny), **TINY)
+    cache = benchmark.runner._cache_images
+
+    def meanwhile(*args):
+        monkeypatch.setattr("benchmark.runner._cache_images", cache)
         execute(work, tmp_path)
+        monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail("trained twice"))
+        return cache(*args)
+
+    monkeypatch.setattr("benchmark.runner._cache_images", meanwhile)
+    assert execute(work, tmp_path).attempts == 1
+    assert list((Store(tmp_path).folder(work.spec).path / "attempts").iterdir()) == []
+
+
+def test_settings_of_a_registered_dataset_are_not_those_of_a_folder_of_its_name(tmp_path):
+    folder = write_tiny_dataset(tmp_path / "voc-lt")
+    assert plan("db-focal", str(folder), **TINY).config.neg_scale == 2.0
+    assert plan("db-focal", "voc-lt", protocol="demo").config.neg_scale == 5.0
 
 
 def test_stale_records_are_told_and_run_again_on_request(tiny, tmp_path):
@@ -304,6 +332,22 @@ def test_default_results_are_the_users_own():
 
 
 # --- killed for real -------------------------------------------------------------------------------------------
+
+
+def test_every_global_generator_goes_on_where_it_was(tmp_path):
+    from benchmark.checkpoint import load_checkpoint, save_checkpoint
+    from benchmark.training import _random_states, _restore_random_states, seed_everything
+
+    def draw():
+        return random.random(), float(np.random.normal()), torch.rand(1).item()
+
+    seed_everything(3)
+    draw()
+    save_checkpoint(tmp_path / "c.pt", _random_states(torch.device("cpu")))
+    expected = draw()
+    seed_everything(4)
+    _restore_random_states(load_checkpoint(tmp_path / "c.pt"), torch.device("cpu"))
+    assert draw() == expected
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

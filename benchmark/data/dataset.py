@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from benchmark.data import shapes
 from benchmark.data.images import FileImages, ImageSource, RenderedImages
 from benchmark.errors import InputError
 from benchmark.records import Group
@@ -35,7 +36,7 @@ DATA_ROOT_VARIABLE = "LTBENCH_DATA"
 class DatasetCard(Strict):
     """What `dataset.yaml` says."""
 
-    title: str
+    title: str = Field("", description="the folder's name when left out")
     protocol: str = Field("controlled", description="protocol used when none is asked for")
     images: Literal["dataset-folder", "data-root", "rendered"] = "dataset-folder"
     folder: str = Field(".", description="of the images, below the dataset folder or the data root")
@@ -111,7 +112,7 @@ class DatasetFolder:
             raise InputError(f"{file}: medium_from {card.medium_from} is above head_from {card.head_from}")
         if _leaves_root(card.folder):
             raise InputError(f"{file}: folder {card.folder!r} leaves the image root; give a folder below it")
-        return card
+        return card if card.title else card.model_copy(update={"title": self.name})
 
     def open(self, data_root: Path | None = None) -> Dataset:
         """Read and check the lists.
@@ -124,7 +125,7 @@ class DatasetFolder:
         names = ["train", "val", "test"] if (self.path / "val.txt").exists() else ["train", "test"]
         splits = {name: read_list(self.path / f"{name}.txt", name, len(classes)) for name in names}
         _check_overlap(self.path, splits)
-        dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, splits))
+        dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
         unused = [name for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
         if unused:
             raise InputError(
@@ -133,8 +134,13 @@ class DatasetFolder:
             )
         return dataset
 
-    def _source(self, data_root: Path | None, splits: dict[str, Split]) -> ImageSource:
+    def _source(self, data_root: Path | None, classes: tuple[str, ...], splits: dict[str, Split]) -> ImageSource:
         if self.card.images == "rendered":
+            if classes != shapes.CLASS_NAMES:
+                raise InputError(
+                    f"{self.path / 'dataset.yaml'}: images: rendered draws the demo set's classes, and classes.txt "
+                    "names others; use dataset-folder or data-root"
+                )
             return RenderedImages(splits.values())
         if self.card.images == "dataset-folder":
             return FileImages(self.path / self.card.folder, hint=f"the images of {self.path} are looked up there")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from benchmark.data import shapes
 from benchmark.errors import InputError, StoreError
 from benchmark.spec import canonical_json
 
@@ -93,8 +94,6 @@ class RenderedImages(ImageSource):
     """The demo set: every pixel follows from the image's id and labels, so nothing is on disk."""
 
     def __init__(self, splits: Iterable[Split]):
-        from benchmark.data import shapes
-
         self.identity = f"rendered shapes, version {shapes.RENDERER_VERSION}"
         self._render = shapes.render
         self._labels = {

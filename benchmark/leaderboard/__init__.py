@@ -23,14 +23,14 @@ def tables(results: Path, problems: list[StoreError] | None = None) -> list[Tabl
     return build_tables(load_records(results, problems))
 
 
-def write(results: Path, out: Path) -> list[Path]:
+def write(results: Path, out: Path, problems: list[StoreError] | None = None) -> list[Path]:
     """Write the page and its plots to the folder `out`; returns the files that changed.
 
     Files that are up to date are not touched: a plot is when it shows the same data, whatever version of
     matplotlib drew it. Plots of tracks that no longer exist are removed. Raises StoreError when a file cannot
-    be written.
+    be written. problems: where given, the records that were left out are appended to it.
     """
-    page = _page(results, out)
+    page = _page(results, out, problems)
     changed = []
     try:
         (out / PLOT_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -51,13 +51,13 @@ def write(results: Path, out: Path) -> list[Path]:
     return changed
 
 
-def check(results: Path, out: Path) -> list[str]:
+def check(results: Path, out: Path, problems: list[StoreError] | None = None) -> list[str]:
     """What differs between the records and the files in `out`, one line a file; empty when all is up to date.
 
     The page is compared byte for byte, a plot by the digest of its data. Raises StoreError when a file cannot
-    be read.
+    be read. problems: as for `write`.
     """
-    page = _page(results, out)
+    page = _page(results, out, problems)
     try:
         differences = _page_differences(out / PAGE_FILE, page.text.encode())
         for name, plot in page.plots.items():
@@ -71,8 +71,8 @@ def check(results: Path, out: Path) -> list[str]:
     return differences + stray
 
 
-def _page(results: Path, out: Path) -> Page:
-    problems: list[StoreError] = []
+def _page(results: Path, out: Path, problems: list[StoreError] | None) -> Page:
+    problems = [] if problems is None else problems
     records = list(load_records(results, problems))
     # Without the way to the results folder: the page is the same wherever the folder lies.
     excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]

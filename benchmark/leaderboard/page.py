@@ -33,7 +33,8 @@ float32 logits, averaged over classes.
   training, and chose nothing.
 - **–** is a missing value: a class group without a test positive, or a value missing for one of the seeds. No average
   is taken over it.
-- The best mean of an mAP column is **bold**, with all that equal it to the digits shown. Tables never mix tracks: each
+- The best mean of an mAP column is **bold**, with all that equal it to the digits shown; whether it is better than the
+  next is for the intervals to say. Tables never mix tracks: each
   has one dataset, protocol, backbone, pretraining, image size and set of changes to the protocol.
 """
 
