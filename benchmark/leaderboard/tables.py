@@ -189,7 +189,7 @@ class Table:
         }
 
     def to_rich(self) -> rich.table.Table:
-        """The essential columns for a terminal."""
+        """The essential columns for a terminal of 80 columns: a score is never broken over two lines."""
         from rich import box
         from rich.table import Table as RichTable
         from rich.text import Text
@@ -204,12 +204,12 @@ class Table:
         )
         table.add_column(self.METHOD, overflow="fold", min_width=8)
         table.add_column(self.N, justify="right")
-        for column in self.SCORES:
-            table.add_column(column, justify="right", min_width=6)
+        for column in self.MAP_COLUMNS:
+            table.add_column(column, justify="right", no_wrap=True)
         for row in self.rows:
             scores = [
                 Text(score_text(row.scores[column]), style="bold" if self.is_best(row, column) else "")
-                for column in self.SCORES
+                for column in self.MAP_COLUMNS
             ]
             table.add_row(Text(row.label), Text(str(row.n)), *scores)
         return table
