@@ -194,7 +194,8 @@ def _carry_out(plans: list[Plan], results: Path, rerun: Rerun, device: str, dry_
         except RunInterrupted:
             raise
         except Exception as error:
-            if len(plans) == 1:
+            # What cannot even be started is most often wrong for all: say it once.
+            if len(plans) == 1 or (number == 1 and isinstance(error, InputError)):
                 raise
             kind = "" if isinstance(error, LtbenchError) else f"{type(error).__name__}: "
             failures.append(f"{work.spec.method} on {work.spec.dataset.name}, seed {work.spec.seed}: {kind}{error}")

@@ -27,7 +27,7 @@ from benchmark.environment import (
     reset_peak_memory,
     resolve_device,
 )
-from benchmark.errors import InputError, RunFailed
+from benchmark.errors import InputError, RunFailed, StoreError
 from benchmark.evaluation import score
 from benchmark.inference import Normalizer, predict
 from benchmark.method import METHODS, Method, MethodConfig, Task
@@ -269,9 +269,10 @@ def _not_launched(folder: RunFolder, state: str, rerun: Rerun, reporter: Reporte
         return record
     if state == "failed":
         last = folder.last_attempt() or {}
-        raise InputError(f"{folder.path}: the run failed before: {last.get('message')}; try again with --rerun failed")
+        message = f"{folder.path}: the run failed before: {last.get('message')}; try again with --rerun failed"
+        raise RunFailed(message, cause=last.get("cause", "code"))
     if state == "running":
-        raise InputError(f"{folder.path}: the run is being worked on by another process; wait for it or stop it")
+        raise StoreError(f"{folder.path}: the run is being worked on by another process; wait for it or stop it")
     raise InputError(f"{folder.path}: the run is {state} and --rerun {rerun} launches nothing; use --rerun missing")
 
 

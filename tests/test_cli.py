@@ -203,6 +203,8 @@ def test_bad_datasets(tiny, tmp_path):
     content = image.read_bytes()
     image.unlink()
     refused(run_tiny(tiny, tmp_path), "1 image is missing", str(tiny), "images/train3.png")
+    for_all = run_tiny(tiny, tmp_path, "--seeds", "0-2")
+    assert for_all.returncode == 2 and for_all.stderr.count("is missing") == 1, "said once, not for every seed"
     image.write_bytes(content[: len(content) // 2])
     refused(run_tiny(tiny, tmp_path), "images/train3.png: cannot be decoded")
     image.write_text("not an image")

@@ -251,7 +251,7 @@ def test_a_loss_that_becomes_nan_fails_with_step_rate_and_cause(tiny, tmp_path):
     assert not (folder / "record.json").exists()
     attempt = json.loads((folder / "attempts" / "001.json").read_text())
     assert attempt["outcome"] == "failed" and attempt["cause"] == "nan"
-    with pytest.raises(InputError, match="failed before: the loss became .*--rerun failed"):
+    with pytest.raises(RunFailed, match="failed before: the loss became .*--rerun failed"):
         tiny_run(tiny, tmp_path / "results", epochs=8, settings=settings)
     with pytest.raises(RunFailed):
         tiny_run(tiny, tmp_path / "results", epochs=8, settings=settings, rerun="failed")
