@@ -358,8 +358,9 @@ def _find_record(run: str, stores: list[Path]) -> Any:
 def status(results: ResultsOption = LOCAL, as_json: JsonOption = False) -> None:
     from benchmark.store import RunFolder
 
-    if not results.is_dir():
-        raise InputError(f"{results}: no such results folder; nothing was run there yet, or name one with --results")
+    # One's own folder appears with the first run; another that is missing was misspelt.
+    if results != LOCAL and not results.is_dir():
+        raise InputError(f"{results}: no such results folder; name one with --results")
     rows = []
     for path in sorted(results.glob("runs/*/")):
         folder = RunFolder(path)
