@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
+from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError, Unfit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +59,10 @@ class Cluster(StrEnum):
 ProtocolOption = Annotated[str | None, typer.Option(help="Protocol name; by default the dataset's own.")]
 BackboneOption = Annotated[str | None, typer.Option(help="Backbone name; by default the protocol's.")]
 WeightsOption = Annotated[
-    str | None, typer.Option(metavar="PATH|NAME|none", help="Pretrained weights: a file, torchvision's name, none.")
+    str | None,
+    typer.Option(
+        metavar="PATH|NAME|none", help="Pretrained weights: a file, torchvision's name, CLIP's arch:tag, none."
+    ),
 ]
 SizeOption = Annotated[int | None, typer.Option(help="Image size in pixels; by default the protocol's.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs; by default the protocol's.")]
@@ -136,7 +139,7 @@ Examples:
 
 @app.command(help=SWEEP_HELP)
 def sweep(
-    methods: Annotated[str, typer.Option(metavar="all|a,b", help="Method names.")],
+    methods: Annotated[str, typer.Option(metavar="all|a,b", help="Method names; all: those that fit.")],
     datasets: Annotated[str, typer.Option(metavar="d,e", help="Registered names or dataset folders.")] = "shapes-lt",
     protocol: ProtocolOption = None,
     seeds: Annotated[str, typer.Option(metavar="0,1,2|0-4", help="One run for each seed.")] = "0",
@@ -166,12 +169,19 @@ def sweep(
         "settings": _parse_settings(settings),
         "data_root": data_root,
     }
-    plans = [
-        plan(name, dataset, seed=seed, **common)
-        for dataset in _parse_names(datasets, "--datasets")
-        for name in names
-        for seed in _parse_seeds(seeds)
-    ]
+    plans, unfit = [], {}
+    for dataset in _parse_names(datasets, "--datasets"):
+        for name in names:
+            try:
+                plans += [plan(name, dataset, seed=seed, **common) for seed in _parse_seeds(seeds)]
+            except Unfit as error:
+                if methods != "all":
+                    raise
+                unfit[name] = error
+    for error in unfit.values() if plans else ():
+        print(f"left out: {error}", file=sys.stderr)
+    if not plans:
+        raise next(iter(unfit.values()))
     _carry_out(plans, results, rerun, device, dry_run, as_json)
 
 

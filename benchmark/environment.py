@@ -23,7 +23,16 @@ from benchmark.records import Environment
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
-_NUMERIC = ("data/*.py", "models/*.py", "method.py", "training.py", "optim.py", "inference.py", "evaluation.py")
+_NUMERIC = (
+    "data/*.py",
+    "models/*.py",
+    "method.py",
+    "training.py",
+    "stages.py",
+    "optim.py",
+    "inference.py",
+    "evaluation.py",
+)
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors")
 _SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME")
 

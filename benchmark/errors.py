@@ -15,6 +15,10 @@ class InputError(LtbenchError):
     """Something the user gave cannot be used; nothing was started."""
 
 
+class Unfit(InputError):
+    """A protocol has no place for a method: no recipe, or not what the method requires."""
+
+
 class StoreError(LtbenchError):
     """The results folder cannot be read or written, or holds something that is not whole."""
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmark.spec import TestTime
+
 BATCH_SIZE = 64
 
 
@@ -24,25 +26,63 @@ class Normalizer(nn.Module):
         return (images - self.mean) / self.std
 
 
-@torch.no_grad()
+def scoring_cache_size(image_size: int, test_time: TestTime) -> int:
+    """Side of the cached validation and test images, in pixels."""
+    return image_size + test_time.margin if test_time.views == "five-crop" else image_size
+
+
+def views_of(images: torch.Tensor, test_time: TestTime) -> list[torch.Tensor]:
+    """Images [B, 3, S, S], S as `scoring_cache_size` says -> what the method scores of them.
+
+    flip: the images and their mirror images. five-crop: the four corners and the centre, `margin` pixels smaller
+    than the images (LIFT, ICML 2024, resizes to the network's size + 24).
+    """
+    if test_time.views == "flip":
+        return [images, images.flip(-1)]
+    if test_time.views == "five-crop":
+        far = test_time.margin
+        size = images.shape[-1] - far
+        corners = [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
+        return [images[:, :, top : top + size, left : left + size] for top, left in corners]
+    return [images]
+
+
 def predict(
     method: nn.Module,
     images: np.ndarray,
     normalizer: Normalizer,
     device: torch.device,
+    test_time: TestTime,
     advance: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """uint8 images [N, S, S, 3] -> logits float32 [N, C]; in evaluation mode, never under autocast.
+    """uint8 images [N, S, S, 3] -> logits float32 [N, C]: the mean over the views of each image.
 
     `advance(done)` is called with the number of images scored so far.
     """
+
+    def logits(batch: torch.Tensor) -> torch.Tensor:
+        scores = [method(normalizer(view)).float() for view in views_of(batch, test_time)]
+        return torch.stack(scores).mean(dim=0).cpu()
+
+    return map_images(logits, method, images, device, advance).numpy()
+
+
+@torch.no_grad()
+def map_images(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    method: nn.Module,
+    images: np.ndarray,
+    device: torch.device,
+    advance: Callable[[int], None] = lambda done: None,
+) -> torch.Tensor:
+    """What `function` makes of uint8 images [N, S, S, 3], given to it in batches as float32 [B, 3, S, S] in [0, 1];
+    with the method in evaluation mode, never under autocast."""
     method.eval()
-    logits = []
+    results = []
     # TensorFloat-32 keeps ten bits of a product's factors: enough to train, not to rank.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in range(0, len(images), BATCH_SIZE):
             batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device)
-            x = batch.permute(0, 3, 1, 2).float().div_(255)
-            logits.append(method(normalizer(x)).float().cpu().numpy())
+            results.append(function(batch.permute(0, 3, 1, 2).float().div_(255)))
             advance(min(start + BATCH_SIZE, len(images)))
-    return np.concatenate(logits)
+    return torch.cat(results)

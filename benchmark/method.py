@@ -12,7 +12,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -23,6 +23,9 @@ from benchmark.models.classifier import LinearClassifier
 from benchmark.registry import Registry
 from benchmark.spec import Recipe, Strict, deep_merge, parse
 
+if TYPE_CHECKING:
+    from benchmark.models.clip import Clip, TextTower
+
 
 @dataclass(frozen=True)
 class Task:
@@ -31,6 +34,14 @@ class Task:
     class_counts: training positives of every class, in class order.
     num_images: number of training images.
     make_backbone: builds the backbone of the recipe, pretrained and frozen as the recipe says.
+    make_clip: builds both towers of the CLIP that the recipe names, frozen whatever the recipe says: the method
+        unfreezes what it trains. Raises InputError when the recipe's backbone is no CLIP image tower.
+    make_text_tower: builds the text tower of another CLIP, frozen, from `architecture:tag`
+        (`ViT-B-16:openai`) or a file.
+    make_other_backbone: builds another backbone from its name and its weights' name.
+
+    Before a run starts, the harness builds the method once on PyTorch's meta device with weights that are not
+    loaded: a method checks in its constructor what it needs, and raises InputError.
     """
 
     class_names: tuple[str, ...]
@@ -38,11 +49,15 @@ class Task:
     num_images: int
     recipe: Recipe
     make_backbone: Callable[[], Backbone]
+    make_clip: Callable[[], Clip]
+    make_text_tower: Callable[[str], TextTower]
+    make_other_backbone: Callable[[str, str], Backbone]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images: normalised float32 [B, 3, S, S]; targets: float32 {0, 1} [B, C]."""
+    """images: normalised float32 [B, 3, S, S], or what `Method.features` made of them.
+    targets: float32 {0, 1} [B, C]."""
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -60,6 +75,19 @@ class ParameterGroup:
     weight_decay: float | None = None
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of training, with optimiser, schedule and EMA of its own.
+
+    share: of the recipe's epochs, relative to the other stages'; every stage gets at least one epoch.
+    lr_scale: multiplies the recipe's learning rate.
+    """
+
+    name: str = "training"
+    share: float = 1.0
+    lr_scale: float = 1.0
+
+
 class MethodConfig(Strict):
     """Base of a method's configuration: fields with defaults and descriptions, set by `--set name=value`."""
 
@@ -69,12 +97,16 @@ class Method(nn.Module, ABC):
 
     title: the row's name. version: hashed into the run id; raise it when results change.
     dataset_defaults: configuration that the paper gives for one dataset: dataset name -> fields.
+    requires: what the recipe must give: any backbone, pretrained weights, or a CLIP image tower.
+    trains_on: "images", or "features": `features` of the training images, made once, without augmentation.
     """
 
     title: ClassVar[str]
     version: ClassVar[int] = 1
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     dataset_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
+    requires: ClassVar[Literal["any", "pretrained", "clip"]] = "any"
+    trains_on: ClassVar[Literal["images", "features"]] = "images"
 
     def __init__(self, task: Task, config: MethodConfig):
         super().__init__()
@@ -83,6 +115,23 @@ class Method(nn.Module, ABC):
     def samplers(cls, config: MethodConfig) -> tuple[str, ...]:
         """Names of the samplers to draw from: `training_loss` gets one batch from each, in this order."""
         return ("uniform",)
+
+    @classmethod
+    def stages(cls, config: MethodConfig) -> tuple[Stage, ...]:
+        """The stages of training, in order; none for a method that is not trained."""
+        return (Stage(),)
+
+    def begin_stage(self, stage: Stage) -> None:
+        """Called before each stage: set what it trains; `parameter_groups` is asked afterwards.
+
+        A later stage starts from the weights that the recipe reports (raw or EMA) of the one before. A run that
+        goes on in a later stage begins the earlier ones first, then loads the checkpoint's weights.
+        """
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images [B, 3, S, S] -> what `training_loss` gets as `Batch.images`, [B, ...], where
+        `trains_on` is "features". Called in evaluation mode, without gradient."""
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, images: torch.Tensor) -> torch.Tensor:

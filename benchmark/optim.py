@@ -12,11 +12,16 @@ from benchmark.method import Method
 from benchmark.spec import Optimizer, Schedule
 
 
-def make_optimizer(method: Method, config: Optimizer, device: torch.device) -> torch.optim.Optimizer:
-    """The optimiser over the method's parameter groups; each group keeps its full rate as `base_lr`."""
+def make_optimizer(
+    method: Method, config: Optimizer, device: torch.device, lr_scale: float = 1.0
+) -> torch.optim.Optimizer:
+    """The optimiser over the method's parameter groups; each group keeps its full rate as `base_lr`.
+
+    lr_scale: multiplies all rates.
+    """
     groups = []
     for group in method.parameter_groups():
-        lr = config.lr * (config.head_lr_scale if group.learning_rate == "head" else 1.0)
+        lr = config.lr * lr_scale * (config.head_lr_scale if group.learning_rate == "head" else 1.0)
         decay = config.weight_decay if group.weight_decay is None else group.weight_decay
         groups.append({"params": group.parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     groups = [group for group in groups if group["params"]]
@@ -28,6 +33,8 @@ def make_optimizer(method: Method, config: Optimizer, device: torch.device) -> t
 
 def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """Factor on the learning rate at `step` (from 0): a pure function, so resuming needs no state.
+
+    The run is one stage of training: steps and epochs count from its start.
 
     constant; step: gamma to the power of milestones passed; cosine: to 0 at the end of the run; one-cycle: cosine
     from 1/25 to 1 over the fraction `peak` of the run, then cosine to 1e-4/25 (Smith and Topin's policy with
@@ -55,7 +62,7 @@ def _cosine(start: float, end: float, at: float) -> float:
 
 
 class EMA:
-    """Exponential moving average of everything that training changes: trained parameters and float buffers.
+    """Exponential moving average of everything that training changes: trained parameters and saved float buffers.
 
     The decay is min(decay, (1 + t) / (10 + t)) at step t, so that early averages are not the initial weights
     (TensorFlow's ExponentialMovingAverage).
@@ -72,7 +79,8 @@ class EMA:
         """Move the average towards the module's present state."""
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         self._steps += 1
-        torch._foreach_lerp_(self._average, list(self._live.values()), 1 - decay)
+        if self._average:  # a method may have nothing that changes
+            torch._foreach_lerp_(self._average, list(self._live.values()), 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -95,4 +103,6 @@ class EMA:
 
 def _changing_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     tensors = {name: p.data for name, p in module.named_parameters() if p.requires_grad}
-    return tensors | {name: b for name, b in module.named_buffers() if b.is_floating_point()}
+    # What is not saved is constant, and may be infinite: an attention mask's average would be NaN.
+    saved = module.state_dict()
+    return tensors | {name: b for name, b in module.named_buffers() if name in saved and b.is_floating_point()}

@@ -47,19 +47,22 @@ class Metrics(Strict):
 
 
 class EpochLog(Strict):
-    """One epoch of training. `lr` is that of the backbone at its last step; `val_overall` in percent."""
+    """One epoch of training, counted through all stages. `lr` is that of the backbone at its last step;
+    `val_overall` in percent."""
 
     epoch: int
     loss: float
     lr: float
     val_overall: Percent | None = None
+    stage: str = "training"
 
 
 class Selection(Strict):
-    """The epoch that was scored on the test set (counted from 1), and the rule that chose it."""
+    """The epoch that was scored on the test set (counted from 1; 0 where nothing was trained), and the rule that
+    chose it."""
 
     rule: Literal["last", "best-val"]
-    epoch: Annotated[int, Field(ge=1)]
+    epoch: Annotated[int, Field(ge=0)]
 
 
 class Timings(Strict):
@@ -141,6 +144,8 @@ class Record(Strict):
             raise ValueError("the declared weights or the selection rule are not those of the recipe")
         if self.selection.epoch > self.spec.recipe.epochs or self.parameters.trained > self.parameters.all:
             raise ValueError("the selected epoch or the trained parameters are more than there are")
+        if (self.selection.epoch == 0) != (not self.history):
+            raise ValueError("the selected epoch is 0 where nothing was trained, and nowhere else")
         for metrics in (*self.results.values(), self.validation):
             if metrics is not None:
                 metrics.check_means(self.groups)
@@ -152,8 +157,8 @@ class Record(Strict):
         return self.results[self.declared]
 
     def to_json(self) -> str:
-        """The text of record.json."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+        """The text of record.json: that of an older version without the fields that came later, as it was read."""
+        return json.dumps(self.model_dump(mode="json", exclude_unset=True), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_file(cls, path: Path) -> Record:

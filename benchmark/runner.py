@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from benchmark.data.augment import training_cache_size
-from benchmark.data.dataset import DATASETS, Dataset, find_dataset
+from benchmark.data.dataset import DATASETS, Dataset, DatasetFolder, find_dataset
 from benchmark.data.images import CachedImages, cache_split
 from benchmark.environment import (
     code_digest,
@@ -27,18 +27,32 @@ from benchmark.environment import (
     reset_peak_memory,
     resolve_device,
 )
-from benchmark.errors import InputError, RunFailed, StoreError
+from benchmark.errors import InputError, RunFailed, StoreError, Unfit
 from benchmark.evaluation import score
-from benchmark.inference import Normalizer, predict
+from benchmark.inference import Normalizer, predict, scoring_cache_size
 from benchmark.method import METHODS, Method, MethodConfig, Task
 from benchmark.models.backbones import Backbone, make_backbone
+from benchmark.models.clip import clip_backbones, make_clip, make_text_tower
+from benchmark.models.weights import NONE as NO_WEIGHTS
 from benchmark.models.weights import PretrainedWeights, resolve_weights
 from benchmark.progress import Reporter
 from benchmark.records import Metrics, Parameters, Record, Selection, Timings
 from benchmark.registry import did_you_mean
-from benchmark.spec import PROTOCOLS, DatasetRef, Recipe, RunSpec, deep_merge, flatten, parse
+from benchmark.spec import (
+    FOR_PEOPLE,
+    PROTOCOLS,
+    DatasetRef,
+    Protocol,
+    Recipe,
+    RunSpec,
+    Strict,
+    WeightsRef,
+    deep_merge,
+    flatten,
+    parse,
+)
 from benchmark.store import Claim, RunFolder, State, Store
-from benchmark.training import ImageSet, Outcome, Trainer, seed_everything
+from benchmark.training import ImageSet, Outcome, Trainer, epochs_per_stage, seed_everything
 
 Rerun = Literal["never", "missing", "failed", "stale", "always"]
 DEFAULT_RESULTS = Path("results/local")
@@ -74,30 +88,30 @@ def plan(
 
     dataset: a registered name or the path of a dataset folder. protocol: by default the dataset's own.
     settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
-    Raises InputError for anything unknown or unfit.
+    Raises InputError for anything unknown or unfit; Unfit, one of these, where the protocol has no place for the
+    method.
     """
     if not 0 <= seed < 2**31:
         raise InputError(f"seed {seed} is out of range; give one from 0 to {2**31 - 1}")
     method_class = METHODS.get(method)
     folder = find_dataset(dataset)
-    if protocol is None and folder.card.protocol not in PROTOCOLS:
-        known = did_you_mean(folder.card.protocol, PROTOCOLS)
-        raise InputError(f"{folder.path / 'dataset.yaml'}: unknown protocol {folder.card.protocol!r}{known}")
-    chosen = PROTOCOLS.get(protocol or folder.card.protocol)
+    chosen = PROTOCOLS.get(protocol) if protocol else _default_protocol(folder, method, backbone or weights)
     data = folder.open(data_root)
     # A user's folder may bear any name: only a registered dataset has settings of its own in a paper.
     known_name = data.name if data.name in DATASETS and DATASETS.get(data.name) is folder else ""
     recipe_changes, config_changes = _split_settings(settings or {}, method_class)
     given = {"backbone": backbone, "weights": weights, "image_size": image_size, "epochs": epochs}
     recipe_changes = deep_merge(recipe_changes, {key: value for key, value in given.items() if value is not None})
-    base = chosen.recipe_for(method)
+    base = chosen.recipe_for(method, known_name)
     recipe = parse(Recipe, deep_merge(base.model_dump(mode="json"), recipe_changes), "recipe")
     if recipe.selection == "best-val" and "val" not in data.splits:
         raise InputError(f"recipe.selection is best-val, but dataset {data.name!r} has no val.txt; use last")
-    _check_backbone(recipe.backbone, recipe.image_size, recipe.frozen_stages)
+    _check_recipe(chosen, method, recipe)
     pretrained = resolve_weights(recipe.backbone, recipe.weights, recipe.image_size)
     recipe = _fit_to_weights(recipe, pretrained, recipe_changes)
     config = method_class.configure(known_name, config_changes)
+    epochs_per_stage(method_class.stages(config), recipe.epochs)
+    _check_method(method_class, config, make_task(recipe, data, pretrained.ref, None, load=False), data.fingerprint)
     spec = RunSpec(
         method=method,
         method_version=method_class.version,
@@ -114,11 +128,55 @@ def plan(
     return Plan(spec, method_class, config, data, pretrained)
 
 
-@functools.cache
-def _check_backbone(name: str, image_size: int, frozen_stages: int) -> None:
-    """Raise InputError unless the backbone can be built so; on the meta device, which allocates nothing."""
-    with torch.device("meta"):
-        make_backbone(name, image_size, None).freeze(frozen_stages, batch_norm=False)
+def _default_protocol(folder: DatasetFolder, method: str, changed: str | None) -> Protocol:
+    """The dataset's protocol, or its protocol for CLIP where only that gives the method what it requires.
+
+    changed: whether the user names a backbone or weights, so that what the protocol gives does not decide.
+    """
+    for name in (folder.card.protocol, folder.card.clip_protocol):
+        if name not in PROTOCOLS:
+            known = did_you_mean(name, PROTOCOLS)
+            raise InputError(f"{folder.path / 'dataset.yaml'}: unknown protocol {name!r}{known}")
+    usual = PROTOCOLS.get(folder.card.protocol)
+    if changed or _lacks(method, usual.recipe) is None:
+        return usual
+    return PROTOCOLS.get(folder.card.clip_protocol)
+
+
+def _lacks(method: str, recipe: Recipe) -> str | None:
+    """What a method requires and a recipe does not give, with the remedy."""
+    requires = METHODS.get(method).requires
+    if requires == "clip" and recipe.backbone not in clip_backbones():
+        return (
+            f"a CLIP backbone, and {recipe.backbone} is none; use --protocol demo-clip or controlled-clip, or "
+            f"--backbone {'|'.join(clip_backbones())}"
+        )
+    if requires == "pretrained" and recipe.weights == NO_WEIGHTS:
+        return "pretrained weights: what it trains stands on frozen features; name some with --weights"
+    return None
+
+
+def _check_recipe(protocol: Protocol, method: str, recipe: Recipe) -> None:
+    lacking = _lacks(method, recipe)
+    if lacking is not None:
+        raise Unfit(f"method {method!r} needs {lacking}")
+    if protocol.pretrained_only and recipe.weights == NO_WEIGHTS:
+        raise InputError(
+            f"protocol {protocol.name!r} is for pretrained weights: none would be a result that nobody printed; "
+            "use another protocol"
+        )
+
+
+_checked: set[tuple] = set()
+
+
+def _check_method(method: type[Method], config: MethodConfig, task: Task, fingerprint: str) -> None:
+    """Raise InputError unless the method can be built for the task; on the meta device, which computes nothing."""
+    key = (method, repr(config), task.recipe.model_dump_json(), fingerprint)
+    if key not in _checked:
+        with torch.device("meta"):
+            method(task, config)
+        _checked.add(key)
 
 
 def _split_settings(settings: dict[str, Any], method: type[Method]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -148,9 +206,9 @@ def _fit_to_weights(recipe: Recipe, weights: PretrainedWeights, asked: dict[str,
     return recipe.model_copy(update=changes)
 
 
-def _changed(before: Any, after: Any, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the user asked for that differs from the default, by dotted name."""
-    old, new = flatten(before.model_dump(mode="json")), flatten(after.model_dump(mode="json"))
+def _changed(before: Strict, after: Strict, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the user asked for that differs from the default, by dotted name, as people read it."""
+    old, new = (flatten(value.model_dump(mode="json", context=FOR_PEOPLE)) for value in (before, after))
     return {key: new[key] for key in flatten(asked) if key not in _TRACK_KEYS and new[key] != old.get(key)}
 
 
@@ -211,8 +269,9 @@ def execute(
     git_state()  # now, before anything can change
     started = time.monotonic()
     work.dataset.source.check(work.dataset.splits.values())
-    weights = work.weights.load()
     folder.check_writable()
+    seed_everything(spec.seed)
+    method = work.method(make_task(spec.recipe, work.dataset, spec.weights, work.weights.load()), work.config)
     cached = _cache_images(work, reporter)
     prepare_s = time.monotonic() - started
     with folder.claim() as claim, reporter.logging_to(folder.log_path), _memory_errors():
@@ -224,14 +283,13 @@ def execute(
             folder.checkpoint_path.unlink(missing_ok=True)
         reset_peak_memory(where)
         reporter.line(f"{spec.method} on {spec.dataset.name}, seed {spec.seed}, {where}: {folder.path}")
-        seed_everything(spec.seed)
-        method = work.method(_task(work, weights), work.config)
         normalizer = Normalizer(spec.weights.mean, spec.weights.std, where)
         with _stop_on_signal() as stop:
             trainer = Trainer(
                 method,
                 spec.recipe,
                 work.method.samplers(work.config),
+                work.method.stages(work.config),
                 train=_image_set(work, cached, "train"),
                 validation=_image_set(work, cached, "val") if "val" in cached else None,
                 groups=work.dataset.groups,
@@ -290,14 +348,21 @@ def prepare_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
 
 def _cache_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
     recipe, weights = work.spec.recipe, work.spec.weights
-    sizes = {"train": training_cache_size(recipe.image_size, recipe.augment)}
+    scoring = scoring_cache_size(recipe.image_size, recipe.test_time)
+    sizes = {
+        "train": training_cache_size(recipe.image_size, recipe.augment)
+        if work.method.trains_on == "images"
+        else recipe.image_size,
+        "val": scoring,
+        "test": scoring,
+    }
     cached = {}
     for split in work.dataset.splits.values():
         with reporter.task(f"decoding {split.name} images", len(split)) as task:
             cached[split.name] = cache_split(
                 split,
                 work.dataset.source,
-                sizes.get(split.name, recipe.image_size),
+                sizes[split.name],
                 weights.interpolation,
                 advance=lambda done, total, task=task: task.update(done),
             )
@@ -308,16 +373,34 @@ def _image_set(work: Plan, cached: dict[str, CachedImages], split: str) -> Image
     return ImageSet(cached[split].load(), work.dataset.splits[split].targets)
 
 
-def _task(work: Plan, weights: dict[str, torch.Tensor] | None) -> Task:
-    recipe, dataset = work.spec.recipe, work.dataset
+def make_task(
+    recipe: Recipe, dataset: Dataset, weights: WeightsRef, state: dict[str, torch.Tensor] | None, load: bool = True
+) -> Task:
+    """What a method is told.
+
+    state: of the recipe's weights, None for random ones. load: False leaves other networks random too: nothing is
+    read or fetched.
+    """
 
     def backbone() -> Backbone:
-        built = make_backbone(recipe.backbone, recipe.image_size, weights)
+        built = make_backbone(recipe.backbone, recipe.image_size, state, weights.quick_gelu)
         built.freeze(recipe.frozen_stages, batch_norm=recipe.batch_norm == "frozen")
         return built
 
-    counts = tuple(dataset.class_counts.tolist())
-    return Task(dataset.classes, counts, len(dataset.splits["train"]), recipe, backbone)
+    def other_backbone(name: str, other_weights: str) -> Backbone:
+        other = resolve_weights(name, other_weights, recipe.image_size)
+        return make_backbone(name, recipe.image_size, other.load() if load else None, other.ref.quick_gelu)
+
+    return Task(
+        class_names=dataset.classes,
+        class_counts=tuple(dataset.class_counts.tolist()),
+        num_images=len(dataset.splits["train"]),
+        recipe=recipe,
+        make_backbone=backbone,
+        make_clip=lambda: make_clip(recipe.backbone, recipe.image_size, state, weights.quick_gelu),
+        make_text_tower=functools.partial(make_text_tower, load=load),
+        make_other_backbone=other_backbone,
+    )
 
 
 @contextlib.contextmanager
@@ -360,7 +443,7 @@ def _evaluate(
         method.load_state_dict(outcome.states[weight_set])
         images = cached[split].load()
         with reporter.task(f"scoring {split} ({weight_set})", len(images)) as task:
-            return predict(method, images, trainer.normalizer, device, task.update)
+            return predict(method, images, trainer.normalizer, device, spec.recipe.test_time, task.update)
 
     test = dataset.splits["test"]
     logits = {weight_set: logits_of("test", weight_set) for weight_set in outcome.states}
@@ -392,7 +475,7 @@ def _evaluate(
         peak_memory_mb=peak_memory_mb(device),
         parameters=Parameters(
             all=sum(p.numel() for p in method.parameters()),
-            trained=sum(p.numel() for group in method.parameter_groups() for p in group.parameters),
+            trained=outcome.num_trained,
         ),
         environment=describe(work.method, device, trainer.amp),
         attempts=claim.number,

@@ -6,15 +6,26 @@ no path, no file name, no host, no worker count, no git commit.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationError,
+    model_validator,
+)
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, Unfit
 from benchmark.registry import NAME_PATTERN, Registry, did_you_mean
 from benchmark.yamlio import load_yaml
 
@@ -23,6 +34,55 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+_REFERENCE = re.compile(r"(?P<path>.*\.npz):(?P<key>[^/]+)")
+_FILE_SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin")
+
+
+def split_file(reference: str) -> tuple[Path, str] | None:
+    """(path, key) of a value that names a file: `FILE`, or `FILE.npz:KEY`; None for any other name.
+
+    A path contains a slash or ends as a file does, so that `demo:shapes` is none. key: "" where none is given.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match:
+        return Path(match["path"]), match["key"]
+    if "/" in reference or reference.endswith(_FILE_SUFFIXES):
+        return Path(reference), ""
+    return None
+
+
+def _existing_file(reference: str) -> str:
+    found = split_file(reference)
+    if found and not found[0].is_file():
+        raise ValueError("no such file; give the path of one that is there")
+    return reference
+
+
+def _without_path(reference: str, info: SerializationInfo) -> str:
+    found = split_file(reference)
+    if not found:
+        return reference
+    path, key = found
+    for_people = bool(info.context and info.context.get("for_people"))
+    name = path.name if for_people else f"sha256:{_file_digest(path, path.stat().st_mtime_ns)}"
+    return f"{name}:{key}" if key else name
+
+
+@functools.cache
+def _file_digest(path: Path, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# A configuration's value that is a name or a local file. In JSON a file is `sha256:<digest>` of its content, with the
+# key behind it, so that no path enters a run's id; with the context {"for_people": True} it is the file's own name.
+FileOrName = Annotated[str, AfterValidator(_existing_file), PlainSerializer(_without_path, when_used="json")]
+
+
+# Serialisation context: names that people know instead of the digests that a run's id is made of.
+FOR_PEOPLE = {"for_people": True}
 
 
 class Strict(BaseModel):
@@ -119,10 +179,27 @@ class Augment(Strict):
     saturation: Fraction = Field(0.0, description="multiplied in HSV, uniform in 1 +- this")
     hue: NonNegative = Field(0.0, description="added in HSV, degrees, uniform in +-this")
     channel_swap: bool = Field(False, description="permute the channels, as one of the photometric changes")
+    rand_augment: Annotated[int, Field(ge=0)] = Field(0, description="operations of RandAugment, of magnitude 9")
+    cutout: Fraction = Field(0.0, description="side of a square of one random colour, relative to the image's")
+
+
+class TestTime(Strict):
+    """What a test or validation image is scored on; logits are averaged over the views. See `benchmark.inference`."""
+
+    views: Literal["none", "flip", "five-crop"] = Field(
+        "none", description="flip: the image and its mirror image; five-crop: corners and centre of a larger one"
+    )
+    margin: Annotated[int, Field(ge=1)] = Field(24, description="five-crop: pixels that the image is larger by")
+
+    @model_validator(mode="after")
+    def _margin_is_five_crops(self) -> TestTime:
+        if self.views != "five-crop" and self.margin != 24:
+            raise ValueError(f"margin is an option of five-crop, not of {self.views}")
+        return self
 
 
 class Recipe(Strict):
-    """Everything about training that a protocol fixes and a method does not choose."""
+    """Everything about training and scoring that a protocol fixes and a method does not choose."""
 
     backbone: str
     weights: str = Field(description="pretrained weights: a torchvision name, a file, or none")
@@ -144,6 +221,7 @@ class Recipe(Strict):
     report: Literal["raw", "ema"] = Field("raw", description="the weight set whose numbers count")
     selection: Literal["last", "best-val"] = Field("last", description="which epoch is scored on the test set")
     augment: Augment = Augment()
+    test_time: TestTime = TestTime()
 
     @model_validator(mode="after")
     def _ema_is_kept(self) -> Recipe:
@@ -162,8 +240,12 @@ class Protocol(Strict):
     listed_methods_only: bool = Field(
         False, description="refuse a method without an entry in `methods`: there is no recipe to fall back on"
     )
+    pretrained_only: bool = Field(False, description="refuse weights: none")
     methods: dict[str, dict[str, Any]] = Field(
         {}, description="method name -> recipe keys that differ for it (nested as in recipe)"
+    )
+    datasets: dict[str, dict[str, dict[str, Any]]] = Field(
+        {}, description="dataset name -> method name -> recipe keys that differ there"
     )
 
     @classmethod
@@ -173,21 +255,25 @@ class Protocol(Strict):
         if protocol.name != path.stem:
             raise InputError(f"{path}: name is {protocol.name!r}; it must be the file's name, {path.stem!r}")
         for method in protocol.methods:
-            parse(Recipe, protocol._merged(method), f"{path}: methods.{method}")
+            parse(Recipe, protocol._merged(method, ""), f"{path}: methods.{method}")
+        for dataset, changes in protocol.datasets.items():
+            for method in changes:
+                parse(Recipe, protocol._merged(method, dataset), f"{path}: datasets.{dataset}.{method}")
         return protocol
 
-    def _merged(self, method: str) -> dict[str, Any]:
-        return deep_merge(self.recipe.model_dump(mode="json"), self.methods.get(method, {}))
+    def _merged(self, method: str, dataset: str) -> dict[str, Any]:
+        usual = deep_merge(self.recipe.model_dump(mode="json"), self.methods.get(method, {}))
+        return deep_merge(usual, self.datasets.get(dataset, {}).get(method, {}))
 
-    def recipe_for(self, method: str) -> Recipe:
-        """The recipe of one method. Raises InputError where the protocol lists methods and lacks this one."""
+    def recipe_for(self, method: str, dataset: str = "") -> Recipe:
+        """The recipe of a method on a dataset, by name. Raises Unfit where the protocol lists methods and lacks it."""
         if self.listed_methods_only and method not in self.methods:
-            raise InputError(
+            raise Unfit(
                 f"protocol {self.name!r} has no recipe for method {method!r} (it has: "
                 f"{', '.join(sorted(self.methods))}); add one under `methods` in "
                 f"benchmark/protocols/{self.name}.yaml or use another protocol"
             )
-        return parse(Recipe, self._merged(method), f"protocol {self.name}, method {method}")
+        return parse(Recipe, self._merged(method, dataset), f"protocol {self.name}, method {method}")
 
 
 def deep_merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,6 +317,7 @@ class WeightsRef(Strict):
     batch_norm: Literal["normal", "folded"] = Field(
         description="folded: batch norm is merged into the convolutions, so its statistics must stay fixed"
     )
+    quick_gelu: bool = Field(False, description="CLIP with QuickGELU, as OpenAI's")
 
 
 class RunSpec(Strict):
@@ -258,11 +345,12 @@ class RunSpec(Strict):
     def identity(self) -> dict[str, Any]:
         """What the id is made of: the specification without names, paths and what follows from the rest.
 
-        A recipe field at its default is left out, so that a field added later, whose default means "as before",
-        changes no id. So a default, once released, never changes.
+        A field of the recipe or of the weights at its default is left out, so that a field added later, whose
+        default means "as before", changes no id. So a default, once released, never changes.
         """
-        data = self.model_dump(mode="json", exclude={"overrides", "config_overrides", "recipe"})
-        del data["dataset"]["name"], data["weights"]["name"]
+        data = self.model_dump(mode="json", exclude={"overrides", "config_overrides", "recipe", "weights"})
+        data["weights"] = self.weights.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+        del data["dataset"]["name"]
         data["recipe"] = self.recipe.model_dump(mode="json", exclude={"weights"}, exclude_defaults=True)
         return data
 

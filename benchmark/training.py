@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import time
@@ -18,12 +19,12 @@ from benchmark.data.augment import Augmenter
 from benchmark.data.samplers import generator, make_sampler
 from benchmark.errors import RunFailed, RunInterrupted
 from benchmark.evaluation import score
-from benchmark.inference import Normalizer, predict
-from benchmark.method import Batch, Method
-from benchmark.optim import EMA, lr_factor, make_optimizer
+from benchmark.inference import Normalizer, map_images, predict
+from benchmark.method import Batch, Method, Stage
 from benchmark.progress import Reporter
 from benchmark.records import EpochLog, Group
 from benchmark.spec import Recipe
+from benchmark.stages import StageTraining, epochs_per_stage
 
 # Reading a loss from the GPU waits for it: look every so many steps. On the CPU it costs nothing.
 _CUDA_CHECK_STEPS = 16
@@ -39,11 +40,15 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training leaves: the state dicts of each kept weight set at the selected epoch, and how it got there."""
+    """What training leaves: the state dicts of each kept weight set at the selected epoch, and how it got there.
+
+    selected_epoch: counted from 1; 0 where nothing was trained. num_trained: parameters that any stage trained.
+    """
 
     states: dict[str, dict[str, torch.Tensor]]
     selected_epoch: int
     history: list[EpochLog]
+    num_trained: int
     train_s: float
     images_per_second: float
 
@@ -51,7 +56,8 @@ class Outcome:
 class Trainer:
     """Trains one method.
 
-    samplers: names, one batch of each is drawn a step. sampler_seed: the run's seed.
+    samplers: names, one batch of each is drawn a step. stages: in order; none trains nothing. Steps and epochs are
+    counted through the run. validation: as `scoring_cache_size` wants it. seed: the run's.
     checkpoint: where to save and to look for an unfinished run; None to keep none. code_digest, data_digest: of the
     code that trains and of the training images, so that a checkpoint is never continued with others. stop: asked at
     every step; True saves a checkpoint and raises RunInterrupted.
@@ -62,6 +68,7 @@ class Trainer:
         method: Method,
         recipe: Recipe,
         samplers: tuple[str, ...],
+        stages: tuple[Stage, ...],
         train: ImageSet,
         validation: ImageSet | None,
         groups: dict[str, Group],
@@ -77,6 +84,8 @@ class Trainer:
     ):
         self.method = method.to(device, memory_format=torch.channels_last)
         self.recipe = recipe
+        self.stages = stages
+        self.train = train
         self.validation = validation
         self.groups = groups
         self.normalizer = normalizer
@@ -89,7 +98,8 @@ class Trainer:
         self.checkpoint_every_s = checkpoint_every_s
         self.stop = stop
 
-        self.images = _place(train.images, device)
+        # What batches hold rows of; features are made when training begins.
+        self.inputs = _place(train.images, device) if method.trains_on == "images" else None
         self.targets = torch.from_numpy(train.targets.astype(np.float32)).to(device)
         self.samplers = [make_sampler(name, train.targets, seed) for name in samplers]
         draws = len(train.targets)
@@ -97,10 +107,11 @@ class Trainer:
             draws = max(sampler.epoch_length for sampler in self.samplers)
         # Whole batches only: an epoch draws a few images more rather than give batch norm a remainder.
         self.steps_per_epoch = math.ceil(draws / recipe.batch_size)
-        self.total_steps = self.steps_per_epoch * recipe.epochs
+        self.ends = [n * self.steps_per_epoch for n in itertools.accumulate(epochs_per_stage(stages, recipe.epochs))]
+        self.total_steps = self.ends[-1] if stages else 0
         self.augment = Augmenter(recipe.augment, recipe.image_size)
-        self.optimizer = make_optimizer(method, recipe.optimizer, device)
-        self.ema = EMA(method, recipe.ema_decay) if recipe.ema_decay is not None else None
+        self.stage: StageTraining | None = None
+        self.stage_index = -1
 
         self.step = 0
         self.train_s = 0.0
@@ -110,6 +121,7 @@ class Trainer:
         self._unread: list[torch.Tensor] = []
         self._drawn: list[torch.Tensor] = []
         self._drawn_epoch = -1
+        self._trained: dict[int, torch.nn.Parameter] = {}
         self._lr = 0.0
         self._last_loss: float | None = None
 
@@ -119,22 +131,29 @@ class Trainer:
         Raises RunFailed when the loss is not finite, RunInterrupted when asked to stop, StoreError
         when the checkpoint is damaged or cannot be written.
         """
+        if not self.stages:
+            return self._outcome()
+        clock = time.monotonic()
         if self._resume():
             self.reporter.line(f"going on from step {self.step} of {self.total_steps}")
-        started_at, clock = self.step, time.monotonic()
-        saved = clock
+        else:
+            self._begin_stage(0)
+        started_at = self.step
+        began = saved = time.monotonic()
         with self.reporter.task("training", self.total_steps) as task:
             while self.step < self.total_steps:
                 self._train_step()
                 if self.step % self.steps_per_epoch == 0:
                     self._end_epoch()
+                if self.step == self.stage.end < self.total_steps:
+                    self._hand_over()
                 now = time.monotonic()
                 if self.stop() or now - saved >= self.checkpoint_every_s:
                     self._save(self.train_s + now - clock)
                     saved = now
                     if self.stop():
                         raise RunInterrupted(f"stopped at step {self.step} of {self.total_steps}; run again to go on")
-                task.update(self.step, self._facts(now - clock, started_at))
+                task.update(self.step, self._facts(now - began, started_at))
         self.train_s += time.monotonic() - clock
         self._save(self.train_s)
         return self._outcome()
@@ -144,30 +163,52 @@ class Trainer:
         loss = f"loss {self._last_loss:.4f}, " if self._last_loss is not None else ""
         return f"{loss}lr {self._lr:.2e}, {speed:.0f} images/s"
 
+    def _begin_stage(self, index: int) -> None:
+        first = self.ends[index - 1] if index else 0
+        self.stage = StageTraining(
+            self.method, self.stages[index], self.recipe, first, self.ends[index], self.steps_per_epoch, self.device
+        )
+        self.stage_index = index
+        self._trained |= {id(p): p for p in self.stage.trained}
+        if self.inputs is None:
+            self.inputs = self._features()
+
+    def _features(self) -> torch.Tensor:
+        """The method's features of all training images, on the device."""
+        with self.reporter.task("features", len(self.train.images)) as task:
+            return map_images(
+                lambda x: self.method.features(self.normalizer(x)),
+                self.method,
+                self.train.images,
+                self.device,
+                task.update,
+            )
+
+    def _hand_over(self) -> None:
+        """What the recipe reports of this stage becomes the start of the next."""
+        if self.recipe.report == "ema":
+            self.stage.ema.swap()
+        self._begin_stage(self.stage_index + 1)
+
     def _train_step(self) -> None:
         epoch, position = divmod(self.step, self.steps_per_epoch)
-        factor = self._lr_factor(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        self._lr = self.recipe.optimizer.lr * factor
+        self.stage.set_lr(self.step)
+        self._lr = self.stage.lr(self.step)
         batches = [self._batch(i, epoch, position) for i in range(len(self.samplers))]
         self.method.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             loss = self.method.training_loss(*batches)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.method.zero_grad(set_to_none=True)  # also of what only an earlier stage trained
         loss.backward()
         if self.recipe.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update()
+            torch.nn.utils.clip_grad_norm_(self.stage.trained, self.recipe.clip_norm)
+        self.stage.optimizer.step()
+        if self.stage.ema is not None:
+            self.stage.ema.update()
         self.step += 1
         self._unread.append(loss.detach())
         if self.device.type == "cpu" or len(self._unread) == _CUDA_CHECK_STEPS:
             self._read_losses()
-
-    def _lr_factor(self, step: int) -> float:
-        return lr_factor(self.recipe.schedule, step, self.steps_per_epoch, self.total_steps)
 
     @property
     def amp(self) -> bool:
@@ -178,10 +219,11 @@ class Trainer:
         indices = self._epoch_indices(sampler, epoch)
         size = self.recipe.batch_size
         chosen = indices[position * size : (position + 1) * size]
-        rng = generator("augment", self.seed, sampler, self.step)
-        images = self.images[chosen.to(self.images.device)].to(self.device, non_blocking=True)
-        images = self.normalizer(self.augment(images, rng))
-        return Batch(images, self.targets[chosen.to(self.device)])
+        inputs = self.inputs[chosen.to(self.inputs.device)].to(self.device, non_blocking=True)
+        if self.method.trains_on == "images":
+            rng = generator("augment", self.seed, sampler, self.step)
+            inputs = self.normalizer(self.augment(inputs, rng))
+        return Batch(inputs, self.targets[chosen.to(self.device)])
 
     def _epoch_indices(self, sampler: int, epoch: int) -> torch.Tensor:
         if self._drawn_epoch != epoch:
@@ -199,7 +241,7 @@ class Trainer:
         for i, loss in enumerate(losses):
             if not math.isfinite(loss):
                 step = first + i
-                lr = self.recipe.optimizer.lr * self._lr_factor(step)
+                lr = self.stage.lr(step)
                 raise RunFailed(
                     f"the loss became {loss} at step {step + 1} (epoch {step // self.steps_per_epoch + 1}, "
                     f"learning rate {lr:.3g}); use a lower recipe.optimizer.lr or set recipe.clip_norm",
@@ -212,25 +254,28 @@ class Trainer:
         self._read_losses()
         epoch = self.step // self.steps_per_epoch
         val_overall = None
-        if self.recipe.selection == "best-val":
+        # Only the last stage's weights are those of the whole method.
+        if self.recipe.selection == "best-val" and self.stage.end == self.total_steps:
             val_overall = self._validate()
             if self.best is None or val_overall > self.best["val_overall"]:
                 self.best = {"epoch": epoch, "val_overall": val_overall, "states": self._states()}
         mean_loss, self.epoch_loss = self.epoch_loss / self.steps_per_epoch, 0.0
-        self.history.append(EpochLog(epoch=epoch, loss=mean_loss, lr=self._lr, val_overall=val_overall))
+        name = self.stage.name
+        self.history.append(EpochLog(epoch=epoch, loss=mean_loss, lr=self._lr, val_overall=val_overall, stage=name))
+        stage = f" ({name})" if len(self.stages) > 1 else ""
         val = "" if val_overall is None else f", val mAP {val_overall:.2f}"
-        self.reporter.line(f"epoch {epoch}/{self.recipe.epochs}: loss {mean_loss:.4f}, lr {self._lr:.2e}{val}")
+        self.reporter.line(f"epoch {epoch}/{self.recipe.epochs}{stage}: loss {mean_loss:.4f}, lr {self._lr:.2e}{val}")
 
     def _validate(self) -> float:
         """Overall mAP, in percent, of the reported weights on the validation list."""
         averaged = self.recipe.report == "ema"
         if averaged:
-            self.ema.swap()
+            self.stage.ema.swap()
         try:
-            logits = predict(self.method, self.validation.images, self.normalizer, self.device)
+            logits = predict(self.method, self.validation.images, self.normalizer, self.device, self.recipe.test_time)
         finally:
             if averaged:
-                self.ema.swap()
+                self.stage.ema.swap()
         overall = score(logits, self.validation.targets, self.groups).overall
         if overall is None:
             raise RunFailed("no class has a positive in val.txt: selection best-val cannot choose", cause="data")
@@ -238,16 +283,25 @@ class Trainer:
 
     def _states(self) -> dict[str, dict[str, torch.Tensor]]:
         states = {"raw": _copy(self.method.state_dict())}
-        if self.ema is not None:
-            self.ema.swap()
+        if self.recipe.ema_decay is not None:
+            if self.stage is None:  # nothing was trained, so nothing differs
+                return states | {"ema": states["raw"]}
+            self.stage.ema.swap()
             states["ema"] = _copy(self.method.state_dict())
-            self.ema.swap()
+            self.stage.ema.swap()
         return states
 
     def _outcome(self) -> Outcome:
-        best = self.best or {"epoch": self.recipe.epochs, "states": self._states()}
+        best = self.best or {"epoch": self.step // self.steps_per_epoch, "states": self._states()}
         images = self.total_steps * self.recipe.batch_size * len(self.samplers)
-        return Outcome(best["states"], best["epoch"], self.history, self.train_s, images / max(self.train_s, 1e-9))
+        return Outcome(
+            states=best["states"],
+            selected_epoch=best["epoch"],
+            history=self.history,
+            num_trained=sum(p.numel() for p in self.method.parameters() if id(p) in self._trained),
+            train_s=self.train_s,
+            images_per_second=images / max(self.train_s, 1e-9),
+        )
 
     def _save(self, train_s: float) -> None:
         if self.checkpoint is None:
@@ -255,13 +309,14 @@ class Trainer:
         self._read_losses()
         state = {
             "made_by": self._made_by(),
+            "stage": self.stage_index,
             "step": self.step,
             "train_s": train_s,
             "history": [entry.model_dump() for entry in self.history],
             "epoch_loss": self.epoch_loss,
             "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema.state() if self.ema else None,
+            "optimizer": self.stage.optimizer.state_dict(),
+            "ema": self.stage.ema.state() if self.stage.ema else None,
             "best": self.best,
             "rng": _random_states(self.device),
         }
@@ -279,13 +334,16 @@ class Trainer:
             self.reporter.line("the checkpoint was made by other code, on another device or from other images")
             self.reporter.line("starting anew")
             return False
+        for index in range(state["stage"] + 1):
+            self._begin_stage(index)
         self.step, self.train_s = state["step"], state["train_s"]
         self.epoch_loss, self.best = state["epoch_loss"], state["best"]
         self.history = [EpochLog(**entry) for entry in state["history"]]
         self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema:
-            self.ema.restore(state["ema"])
+        self.stage.optimizer.load_state_dict(state["optimizer"])
+        if self.stage.ema:
+            self.stage.ema.restore(state["ema"])
+        # Last: to begin a stage may draw random numbers.
         _restore_random_states(state["rng"], self.device)
         return True
 

@@ -230,3 +230,39 @@ def test_global_random_state_is_neither_used_nor_changed():
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
     assert torch.equal(augmented(images, ALL, 32), first)
+
+
+# Cutout and RandAugment
+
+
+def test_cutout_paints_one_square_of_one_colour_an_image():
+    images = torch.full((64, 40, 40, 3), 255, dtype=torch.uint8)
+    x = augmented(images, Augment(cutout=0.5))
+    painted = (x != 1).any(dim=1)
+    assert painted.flatten(1).any(dim=1).all()
+    for image, mask in zip(x, painted, strict=True):
+        rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
+        # A rectangle without holes, at most half a side, less where it leaves the image.
+        assert mask.sum() == len(rows) * len(columns) and max(len(rows), len(columns)) <= 20
+        assert rows[-1] - rows[0] + 1 == len(rows) and columns[-1] - columns[0] + 1 == len(columns)
+        colours = image[:, mask]
+        assert (colours == colours[:, :1]).all()
+    assert {int(mask.any(dim=0).sum()) for mask in painted} >= {20}
+    assert len({tuple(image[:, mask][:, 0].tolist()) for image, mask in zip(x, painted, strict=True)}) == 64
+
+
+def test_rand_augment_is_torchvisions_and_repeats():
+    images = noise(8)
+    once, again = (augmented(images, Augment(rand_augment=2), seed=3) for _ in range(2))
+    other = augmented(images, Augment(rand_augment=2), seed=4)
+    assert torch.equal(once, again) and not torch.equal(once, other)
+    assert once.shape == (8, 3, 32, 32) and 0 <= once.min() and once.max() <= 1
+    changed = (once != plain(images)).flatten(1).any(dim=1)
+    assert 4 <= int(changed.sum())  # some of its operations leave an image as it is
+
+
+def test_rand_augment_leaves_the_global_generator_as_it_was():
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    augmented(noise(), Augment(rand_augment=2))
+    assert torch.equal(torch.get_rng_state(), state)

@@ -198,7 +198,7 @@ def test_cells_hold_mean_interval_and_facts():
     assert row["CF1"] == "70.00 ± 0.00"
     assert (row["n"], row["Seeds"], row["Epochs"], row["Weights"]) == ("3", "0, 1, 2", "8", "raw")
     assert row["Parameters trained / all (M)"] == "23.5 / 25.6"
-    assert row["Selection rule"] == "last"
+    assert (row["Selection rule"], row["Test-time"]) == ("last", "none")
     assert row["Train time"] == "60 s (CPU, 2 threads)"
 
 
@@ -207,6 +207,33 @@ def test_train_time_is_a_mean_with_its_device():
     records = [make_record(seed=s, timings={"train_s": t}, **gpu) for s, t in ((0, 600.0), (1, 900.0))]
     assert rows_of(*records)["erm"]["Train time"] == "12.5 min (NVIDIA H100)"
     assert rows_of(*records, make_record(seed=2))["erm"]["Train time"].endswith("(various)")
+
+
+@pytest.mark.parametrize(
+    ("test_time", "shown"),
+    [
+        ({}, "none"),
+        ({"views": "flip"}, "flip"),
+        ({"views": "five-crop"}, "five-crop (margin 24)"),
+        ({"views": "five-crop", "margin": 32}, "five-crop (margin 32)"),
+    ],
+)
+def test_views_of_the_test_are_a_column(test_time, shown):
+    record = make_record(spec={"recipe": {"test_time": test_time}})
+    assert rows_of(record)["erm"]["Test-time"] == shown
+    (table,) = build_tables([record])
+    assert table.to_pandas().loc[0, "Test-time"] == shown
+
+
+def test_epochs_of_a_method_that_is_not_trained_are_none():
+    untrained = make_record("zero-shot", history=[], selection={"epoch": 0}, parameters={"trained": 0})
+    records = [make_record("erm"), untrained]
+    assert {name: row["Epochs"] for name, row in rows_of(*records).items()} == {"erm": "8", "zero-shot": "0"}
+    (table,) = build_tables(records)
+    assert dict(zip(table.to_pandas()["Method"], table.to_pandas()["Epochs"], strict=True)) == {
+        "erm": 8,
+        "zero-shot": 0,
+    }
 
 
 def test_declared_weights_count():
@@ -299,7 +326,7 @@ def test_what_a_record_says_cannot_break_the_page():
     page = rendered(text_of(record))
     assert page.tags <= {"h1", "h2", "p", "ul", "li", "strong", "em", "hr", "img", "a", *TABLE_TAGS}
     main, runs = page.tables
-    assert [len(row) for row in main] == [14, 14] and [len(row) for row in runs] == [3, 3]
+    assert [len(row) for row in main] == [15, 15] and [len(row) for row in runs] == [3, 3]
     assert runs[1][:2] == ['erm (a|b`[c](d) # e="<b>")', hostile]
 
 

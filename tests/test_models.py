@@ -1,5 +1,6 @@
 """Backbones, pretrained weights and the registered methods."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ from benchmark.data.dataset import find_dataset
 from benchmark.data.samplers import make_sampler
 from benchmark.method import METHODS, Batch, Task
 from benchmark.models.backbones import BACKBONES, make_backbone
-from benchmark.models.weights import PretrainedWeights, resolve_weights
+from benchmark.models.weights import PretrainedWeights, _fetch_torchvision, resolve_weights
 from benchmark.spec import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,9 @@ STAGES = {
     "mobilenet_v2": ["stem", "stage1", "stage2", "stage3", "stage4"],
     "vit_b_16": ["stem", *(f"block{i}" for i in range(1, 13))],
     "small_cnn": ["stem", "stage1", "stage2", "stage3"],
+    "clip_demo": ["stem", *(f"block{i}" for i in range(1, 5))],
+    "clip_rn50": RESNET_STAGES,
+    "clip_vit_b_16": ["stem", *(f"block{i}" for i in range(1, 13))],
 }
 SIZE = 32
 CARD = {"architecture": "small_cnn", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
@@ -388,7 +392,7 @@ def test_published_file_that_was_put_there_is_read(hub):
     (hub / "new.pth").rename(hub / f"mobilenet_v2-{digits}.pth")
     published = SimpleNamespace(url=f"https://nowhere.invalid/mobilenet_v2-{digits}.pth")
     ref = resolve_weights("mobilenet_v2", "IMAGENET1K_V1", SIZE).ref
-    loaded = PretrainedWeights(ref, "mobilenet_v2", SIZE, published=published).load()
+    loaded = PretrainedWeights(ref, "mobilenet_v2", SIZE, lambda: _fetch_torchvision(published)).load()
     assert torch.equal(loaded["features.0.0.weight"], state["features.0.0.weight"])
 
 
@@ -439,6 +443,10 @@ def make_recipe(**changes):
     return Recipe.model_validate(recipe | changes)
 
 
+def refuse(*args):
+    raise AssertionError("a loss method asks for its backbone alone")
+
+
 def make_task(frozen_stages=0, **recipe):
     recipe = make_recipe(frozen_stages=frozen_stages, **recipe)
 
@@ -447,7 +455,7 @@ def make_task(frozen_stages=0, **recipe):
         backbone.freeze(recipe.frozen_stages, recipe.batch_norm == "frozen")
         return backbone
 
-    return Task(("a", "b", "c", "d"), (30, 20, 10, 2), 40, recipe, build)
+    return Task(("a", "b", "c", "d"), (30, 20, 10, 2), 40, recipe, build, refuse, refuse, refuse)
 
 
 def make_batch(seed=0):
@@ -572,7 +580,7 @@ def test_wrong_setting_is_named(name, setting, value):
 def test_methods_work_on_voc_lts_counts():
     dataset = find_dataset("voc-lt").open(Path("somewhere"))
     counts, task = dataset.class_counts, make_task()
-    task = Task(dataset.classes, tuple(counts.tolist()), 1142, task.recipe, task.make_backbone)
+    task = dataclasses.replace(task, class_names=dataset.classes, class_counts=tuple(counts.tolist()), num_images=1142)
     targets = torch.from_numpy(dataset.splits["train"].targets[:8]).float()
     for name in METHOD_NAMES:
         method, _ = make_method(name, task, "voc-lt")

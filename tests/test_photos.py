@@ -41,6 +41,31 @@ def test_two_epochs_on_photographs_are_far_above_chance(photos, tmp_path):
     assert record.history[1].loss < record.history[0].loss
 
 
+@pytest.mark.parametrize("method", ["ltml", "cprfl", "linear-probe"])
+def test_the_other_methods_learn_from_photographs(photos, tmp_path, method):
+    """CPRFL with the real text embeddings, of which the row tells the file and the run's id the content alone."""
+    settings = {}
+    if method == "cprfl":
+        settings = {"semantics": f"{photos / 'clip_vit_b16_text.npz'}:photos", "dim": 256, "heads": 4, "head_dim": 64}
+    given = options(photos, epochs=2, image_size=97, settings=settings)
+    record = benchmark.run(method, str(photos), results=tmp_path, **given)
+    assert record.metrics.overall > 22 and record.metrics.head > 40
+    assert record.history[1].loss < record.history[0].loss
+    if method == "cprfl":
+        assert record.spec.config_overrides["semantics"] == "clip_vit_b16_text.npz:photos"
+        assert str(photos) not in (tmp_path / "runs" / record.spec.folder_name / "record.json").read_text()
+
+
+def test_classes_without_a_text_embedding_are_named(photos, tmp_path):
+    folder = tmp_path / "own"
+    shutil.copytree(photos, folder, ignore=shutil.ignore_patterns("images", "*.safetensors"))
+    (folder / "classes.txt").chmod(0o644)
+    (folder / "classes.txt").write_text((photos / "classes.txt").read_text().replace("dog", "dogg"))
+    settings = {"semantics": str(folder / "clip_vit_b16_text.npz")}
+    with pytest.raises(InputError, match=r"clip_vit_b16_text.npz: .*'dogg'"):
+        plan("cprfl", str(folder), **options(photos, settings=settings))
+
+
 def test_weights_of_another_architecture_are_refused(photos):
     with pytest.raises(InputError, match="weights of 'mobilenet_v2', not of 'resnet18'"):
         plan("erm", str(photos), **options(photos, backbone="resnet18"))

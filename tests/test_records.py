@@ -42,10 +42,12 @@ def refusal(path: Path, text: str) -> str:
         make_record(),
         make_record("asl", 3, 12.3456789, method_title="Ä 猫 <b>", validation=None),
         make_record(overall=None),
+        make_record(history=[], selection={"epoch": 0}),
+        make_record(history=[{"epoch": 8, "loss": 0.1, "lr": 0.01, "stage": "adapters"}]),
         make_record(results={"raw": {"per_class": {"sheep": None}}}),
         make_record(spec={"config": {"a": [1, 2.0, {"b": None}]}, "recipe": {"report": "ema", "ema_decay": 0.9}}),
     ],
-    ids=["plain", "text", "no scores", "missing class", "config"],
+    ids=["plain", "text", "no scores", "not trained", "stages", "missing class", "config"],
 )
 def test_record_comes_back_from_its_file(path, record):
     path.write_text(record.to_json(), encoding="utf-8")
@@ -97,6 +99,8 @@ INCONSISTENT: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another rule of selection": ({"selection": {"rule": "best-val"}}, "not those of the recipe"),
     "an epoch that was not trained": ({"selection": {"epoch": 9}}, "more than there are"),
+    "no epoch though some were trained": ({"selection": {"epoch": 0}}, "0 where nothing was trained, and nowhere else"),
+    "an epoch though none was trained": ({"history": []}, "0 where nothing was trained, and nowhere else"),
     "more trained than there is": ({"parameters": {"all": 5, "trained": 6}}, "more than there are"),
 }
 
@@ -126,6 +130,11 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "number as text": ({"results": {"raw": {"cf1": "70"}}}, "results.raw.cf1"),
     "seed as text": ({"spec": {"seed": "0"}}, "spec.seed"),
     "no attempt": ({"attempts": 0}, "attempts"),
+    "epoch before the first": ({"selection": {"epoch": -1}}, "selection.epoch"),
+    "views that there are not": (
+        {"spec": {"recipe": {"test_time": {"views": "ten-crop"}}}},
+        "spec.recipe.test_time.views",
+    ),
     "negative time": ({"timings": {"train_s": -1.0}}, "timings.train_s"),
     "digest that is none": ({"model_digest": "d" * 63}, "model_digest"),
     "logits elsewhere": ({"logits": {"file": "../logits-0123456789abcdef.safetensors"}}, "logits.file"),
@@ -234,6 +243,12 @@ def test_first_version_says_what_it_said():
     assert len(record.history) == 12 and record.history[0].val_overall == 61.4
     assert record.environment.scheduler == {"SLURM_JOB_ID": "123456", "SLURM_ARRAY_TASK_ID": "7"}
     assert record.finished == "2025-06-01T12:34:56+00:00"
+
+
+def test_what_came_later_has_its_meaning_of_before_in_an_old_record():
+    record = Record.from_file(Path(__file__).parent / "records" / "v1.json")
+    assert {entry.stage for entry in record.history} == {"training"}
+    assert record.spec.recipe.test_time.views == "none"
 
 
 def test_first_version_is_written_as_it_was_read():

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import benchmark.spec
 from benchmark.errors import InputError
+from benchmark.method import METHODS
 from benchmark.spec import PROTOCOLS, Protocol, Recipe, RunSpec, canonical_json, deep_merge, flatten, parse
 from benchmark.yamlio import load_yaml, parse_value
 
@@ -132,9 +133,28 @@ def test_shipped_protocols_are_valid(path):
         assert isinstance(protocol.recipe_for(method), Recipe)
 
 
-def test_shipped_protocols_are_three():
-    assert list(PROTOCOLS) == ["controlled", "demo", "paper"] == [path.stem for path in SHIPPED]
+def test_shipped_protocols_are_five():
+    names = ["controlled", "controlled-clip", "demo", "demo-clip", "paper"]
+    assert list(PROTOCOLS) == names == sorted(path.stem for path in SHIPPED)
     assert PROTOCOLS.get("controlled").recipe.optimizer.lr == 2e-4
+
+
+def test_every_method_has_a_published_recipe_or_a_baselines():
+    assert set(PROTOCOLS.get("paper").methods) == set(METHODS)
+
+
+def test_a_method_may_differ_on_a_dataset(tmp_path):
+    changes = {"methods": {"asl": {"epochs": 5}}, "datasets": {"coco-lt": {"asl": {"optimizer": {"lr": 0.2}}}}}
+    protocol = Protocol.from_file(protocol_file(tmp_path, **changes))
+    assert protocol.recipe_for("asl").optimizer.lr == protocol.recipe_for("asl", "voc-lt").optimizer.lr == 0.1
+    there = protocol.recipe_for("asl", "coco-lt")
+    assert (there.optimizer.lr, there.epochs) == (0.2, 5)
+    assert protocol.recipe_for("erm", "coco-lt") == protocol.recipe
+
+
+def test_published_learning_rates_of_cprfl():
+    paper = PROTOCOLS.get("paper")
+    assert [paper.recipe_for("cprfl", name).optimizer.lr for name in ("voc-lt", "coco-lt")] == [5e-5, 1e-5]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +177,9 @@ def test_shipped_protocols_are_three():
         ({"recipe": {"schedule": {"name": "step"}}}, r"milestones belong to the schedule 'step'"),
         ({"recipe": {"schedule": {"name": "step", "milestones": [7, 5]}}}, r"milestones must rise"),
         ({"recipe": {"report": "ema"}}, r"report: ema needs ema_decay"),
+        ({"recipe": {"test_time": {"views": "ten-crop"}}}, r"test_time.views: .*'none', 'flip' or 'five-crop'"),
+        ({"recipe": {"test_time": {"margin": 32}}}, r"margin is an option of five-crop, not of none"),
+        ({"recipe": {"test_time": {"views": "five-crop", "margin": 0}}}, r"test_time.margin: .*equal to 1"),
         ({"recipe": {"selection": "best-test"}}, r"recipe.selection: .*'last' or 'best-val'"),
         ({"name": "other"}, r"name is 'other'; it must be the file's name, 'mine'"),
         ({"name": "../mine"}, r"name: "),
@@ -164,6 +187,7 @@ def test_shipped_protocols_are_three():
         ({"methods": {"erm": {"epoch": 5}}}, r"methods.erm: unknown key 'epoch'; did you mean 'epochs'"),
         ({"methods": {"erm": {"optimizer": {"name": "adamw"}}}}, r"methods.erm: .*momentum is an option of sgd"),
         ({"methods": {"erm": 5}}, r"methods.erm: "),
+        ({"datasets": {"voc-lt": {"erm": {"epoch": 5}}}}, r"datasets.voc-lt.erm: unknown key 'epoch'"),
     ],
     ids=str,
 )
@@ -250,6 +274,10 @@ DEFINING = {
     "std": {"weights": {"std": [0.5, 0.5, 0.5]}},
     "interpolation": {"weights": {"interpolation": "bicubic"}},
     "batch norm": {"weights": {"batch_norm": "folded"}},
+    "activation": {"weights": {"quick_gelu": True}},
+    "test-time ensembling": {"recipe": {"test_time": {"views": "flip"}}},
+    "margin of five crops": {"recipe": {"test_time": {"views": "five-crop", "margin": 32}}},
+    "cutout": {"recipe": {"augment": {"cutout": 0.5}}},
     "seed": {"seed": 4},
 }
 NAMING = {
@@ -296,9 +324,13 @@ def leaves(data: Any, path: tuple = ()) -> list[tuple]:
 def test_every_field_of_a_specification_is_defining_or_a_name_or_at_its_default():
     names = {("dataset", "name"), ("weights", "name"), ("recipe", "weights"), ("overrides",), ("config_overrides",)}
     left_out = set(leaves(SPEC.model_dump(mode="json"))) - set(leaves(SPEC.identity()))
-    set_by_default = set(leaves({"recipe": SPEC.recipe.model_dump(mode="json")})) - set(
-        leaves({"recipe": SPEC.recipe.model_dump(mode="json", exclude_defaults=True)})
-    )
+    parts = {"recipe": SPEC.recipe, "weights": SPEC.weights}
+    set_by_default = {
+        leaf
+        for name, part in parts.items()
+        for leaf in set(leaves({name: part.model_dump(mode="json")}))
+        - set(leaves({name: part.model_dump(mode="json", exclude_defaults=True)}))
+    }
     assert left_out == names | set_by_default
 
 
@@ -321,7 +353,7 @@ def test_released_defaults_of_the_recipe_never_change():
         "schedule.warmup_start": 0.1, "clip_norm": None, "amp": True, "ema_decay": None, "report": "raw",
         "selection": "last", "augment.flip": 0.0, "augment.crop_min_side": 1.0, "augment.photometric": 0.0,
         "augment.brightness": 0.0, "augment.contrast": 0.0, "augment.saturation": 0.0, "augment.hue": 0.0,
-        "augment.channel_swap": False,
+        "augment.channel_swap": False, "test_time.views": "none", "test_time.margin": 24,
     }  # fmt: skip
     assert {key: defaults[key] for key in released} == released
 

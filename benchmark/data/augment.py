@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torchvision.transforms import v2
 
 from benchmark.spec import Augment
 
@@ -17,8 +18,8 @@ def training_cache_size(image_size: int, augment: Augment) -> int:
 
 class Augmenter:
     """Crop, resize, flip and photometric distortion as `Augment` says, in the order of the DB-loss repository
-    (photometric first). Random numbers are drawn on the CPU from the generator given, so they do not depend on
-    the device.
+    (photometric first), then cutout and RandAugment in the order of the ASL repository. Random numbers are drawn on
+    the CPU from the generator given, so they do not depend on the device.
     """
 
     def __init__(self, augment: Augment, image_size: int):
@@ -32,7 +33,10 @@ class Augmenter:
         x = images.permute(0, 3, 1, 2).float().div_(255)
         if a.photometric:
             x = self._photometric(x, rng)
-        return self._geometric(x, rng)
+        x = self._geometric(x, rng)
+        if a.cutout:
+            x = _cut_out(x, a.cutout, rng)
+        return _rand_augmented(x, a.rand_augment, rng) if a.rand_augment else x
 
     def _geometric(self, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         a, b = self._augment, len(x)
@@ -77,6 +81,29 @@ class Augmenter:
             x = x.gather(1, order[:, :, None, None].expand_as(x))
         # The reference leaves values outside [0, 1]; no camera gives them.
         return x.clamp(0, 1)
+
+
+def _cut_out(x: torch.Tensor, side: float, rng: torch.Generator) -> torch.Tensor:
+    """Paint a square of `side` times the image's side in a random colour, its centre anywhere in the image (DeVries
+    and Taylor, 2017, with the colour of the ASL repository)."""
+    b, size = len(x), x.shape[-1]
+    centre = torch.rand(2, b, 1, generator=rng).to(x.device) * size
+    colour = torch.rand(b, 3, 1, 1, generator=rng).to(x.device)
+    pixel = torch.arange(size, device=x.device) + 0.5
+    rows, columns = (pixel - centre).abs() <= side * size / 2
+    return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], colour, x)
+
+
+def _rand_augmented(x: torch.Tensor, operations: int, rng: torch.Generator) -> torch.Tensor:
+    """torchvision's RandAugment (Cubuk et al., 2020) of every image; it draws from the global generator, which is
+    seeded from ours meanwhile."""
+    apply = v2.RandAugment(num_ops=operations, magnitude=9)
+    seed = int(torch.randint(2**62, (), generator=rng))
+    pixels = (x * 255).round().to(torch.uint8)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        changed = torch.stack([apply(image) for image in pixels])
+    return changed.to(x.dtype).div_(255).contiguous(memory_format=torch.channels_last)
 
 
 def _shift_hsv(rgb: torch.Tensor, hue: torch.Tensor, saturation: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,7 @@ class DatasetCard(Strict):
 
     title: str = Field("", description="the folder's name when left out")
     protocol: str = Field("controlled", description="protocol used when none is asked for")
+    clip_protocol: str = Field("controlled-clip", description="the same, for a method that needs CLIP")
     images: Literal["dataset-folder", "data-root", "rendered"] = "dataset-folder"
     folder: str = Field(".", description="of the images, below the dataset folder or the data root")
     head_from: Annotated[int, Field(ge=1)] = Field(100, description="training positives of a head class, at least")

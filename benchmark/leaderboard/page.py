@@ -31,6 +31,8 @@ float32 logits, averaged over classes.
 - **Weights** are the ones scored: raw, or their exponential moving average (EMA). The **selection rule** chose the
   epoch: *last* is the last one, *best-val* the best on the validation list. The test set was scored once, after
   training, and chose nothing.
+- **Test-time** is what a test image was scored on: the image itself (*none*), averaged over it and its mirror image
+  (*flip*), or over the corners and the centre of one that is larger by a margin in pixels (*five-crop*).
 - **–** is a missing value: a class group without a test positive, or a value missing for one of the seeds. No average
   is taken over it.
 - The best mean of an mAP column is **bold**, with all that equal it to the digits shown; whether it is better than the
@@ -114,7 +116,7 @@ def _group_size(table: Table, group: str) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    texts = {table.METHOD, table.SEEDS, table.WEIGHTS, table.SELECTION, table.TRAIN_TIME}
+    texts = {table.METHOD, table.SEEDS, table.WEIGHTS, table.SELECTION, table.TEST_TIME, table.TRAIN_TIME}
     rules = [":--" if column in texts else "--:" for column in table.columns]
     return _markdown(table.columns, rules, [_cells(table, row) for row in table.rows])
 

@@ -69,8 +69,9 @@ class Row:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the recipe: the same for all seeds, since the recipe is."""
-        return self.records[0].spec.recipe.epochs
+        """Epochs trained, the same for all seeds since the recipe is: the recipe's, or 0 where nothing was trained."""
+        first = self.records[0]
+        return first.spec.recipe.epochs if first.history else 0
 
     @property
     def weights(self) -> str:
@@ -81,6 +82,12 @@ class Row:
     def selection(self) -> str:
         """The rule that chose the epoch."""
         return self.records[0].selection.rule
+
+    @property
+    def test_time(self) -> str:
+        """What a test image was scored on."""
+        test_time = self.records[0].spec.recipe.test_time
+        return f"five-crop (margin {test_time.margin})" if test_time.views == "five-crop" else test_time.views
 
     @property
     def train_s(self) -> float:
@@ -114,6 +121,7 @@ class Table:
     EPOCHS: ClassVar = "Epochs"
     WEIGHTS: ClassVar = "Weights"
     SELECTION: ClassVar = "Selection rule"
+    TEST_TIME: ClassVar = "Test-time"
     TRAIN_TIME: ClassVar = "Train time"
     MAP_COLUMNS: ClassVar = {"Overall": "overall", "Head": "head", "Medium": "medium", "Tail": "tail"}
     SCORES: ClassVar = MAP_COLUMNS | {"CF1": "cf1", "OF1": "of1"}
@@ -124,6 +132,7 @@ class Table:
         EPOCHS: lambda row: str(row.epochs),
         WEIGHTS: lambda row: row.weights,
         SELECTION: lambda row: row.selection,
+        TEST_TIME: lambda row: row.test_time,
         TRAIN_TIME: lambda row: f"{_duration(row.train_s)} ({row.device})",
     }
 
@@ -184,6 +193,7 @@ class Table:
             self.EPOCHS: row.epochs,
             self.WEIGHTS: row.weights,
             self.SELECTION: row.selection,
+            self.TEST_TIME: row.test_time,
             "Train time (s)": row.train_s,
             "Device": row.device,
         }

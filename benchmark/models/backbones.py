@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,15 +20,16 @@ from benchmark.registry import Registry
 class Backbone(nn.Module):
     """A feature extractor.
 
-    stages: named, in order; the first is the stem. Their output is a feature map [B, D, h, w], or tokens
-        [B, 1 + h * w, D] with the class token first.
-    feature_dim: D.
+    stages: named, in order; the first is the stem. Their output is a feature map [B, M, h, w], or tokens
+        [B, 1 + h * w, M] with the class token first.
+    map_dim: M. feature_dim: D, of the pooled features.
     """
 
-    def __init__(self, stages: OrderedDict[str, nn.Module], feature_dim: int):
+    def __init__(self, stages: OrderedDict[str, nn.Module], map_dim: int, feature_dim: int | None = None):
         super().__init__()
         self.stages = nn.Sequential(stages)
-        self.feature_dim = feature_dim
+        self.map_dim = map_dim
+        self.feature_dim = feature_dim or map_dim
         self._frozen: list[nn.Module] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -35,6 +39,23 @@ class Backbone(nn.Module):
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """Output of the last stage -> [B, D]: global average, or the class token."""
         return features[:, 0] if features.ndim == 3 else features.mean(dim=(2, 3))
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images [B, 3, H, W] -> the last feature map, before pooling, [B, M, h, w]."""
+        features = self.stages(images)
+        if features.ndim == 3:
+            side = math.isqrt(features.shape[1] - 1)
+            features = features[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        return features
+
+    def branch(self) -> Backbone:
+        """A copy of the last stage and of the pooling, as a backbone of its own: output of the stage before ->
+        [B, D]. What is frozen here is frozen there."""
+        copied = copy.deepcopy(self)
+        copied.stages = copied.stages[-1:]
+        inside = set(copied.modules())
+        copied._frozen = [module for module in copied._frozen if module in inside]
+        return copied
 
     def freeze(self, num_stages: int, batch_norm: bool) -> None:
         """Keep the first `num_stages` stages fixed and, with `batch_norm`, every batch norm's statistics.
@@ -51,6 +72,12 @@ class Backbone(nn.Module):
             self._frozen += [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.train(self.training)
 
+    def freeze_all(self) -> None:
+        """Keep everything fixed, pooling included, and in evaluation mode."""
+        self.requires_grad_(False)
+        self._frozen = [self.stages, *(module for name, module in self.named_children() if name != "stages")]
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)
         for module in self._frozen:
@@ -62,30 +89,44 @@ class Backbone(nn.Module):
 class BackboneEntry:
     """How to build a backbone.
 
-    build: image size -> the whole network, randomly initialised, with the key names that weight files use.
-    split: the network -> its stages in order.
+    build: (image size, QuickGELU) -> the whole network, randomly initialised, with the key names that weight files
+        use. Only CLIP's networks come with either activation.
+    wrap: the network -> the backbone.
     head: prefixes of the class head's keys, which weight files may carry and the backbone has not.
     torchvision_name: under which torchvision lists its pretrained weights, None when there are none.
+    clip_name: open_clip's name of the architecture whose image tower this is, None for other networks.
     """
 
     title: str
-    build: Callable[[int], nn.Module]
-    split: Callable[[nn.Module], OrderedDict[str, nn.Module]]
-    feature_dim: int
-    head: tuple[str, ...]
-    torchvision_name: str | None
+    build: Callable[[int, bool], nn.Module]
+    wrap: Callable[[nn.Module], Backbone]
+    head: tuple[str, ...] = ()
+    torchvision_name: str | None = None
+    clip_name: str | None = None
 
 
-BACKBONES: Registry[BackboneEntry] = Registry("backbone", BackboneEntry)
+def _load_clip() -> None:
+    importlib.import_module("benchmark.models.clip")
 
 
-def make_backbone(name: str, image_size: int, state: dict[str, torch.Tensor] | None) -> Backbone:
-    """A backbone by name; `state` as `benchmark.models.weights.PretrainedWeights.load` gives it."""
-    entry = BACKBONES.get(name)
-    network = entry.build(image_size)
+BACKBONES: Registry[BackboneEntry] = Registry("backbone", BackboneEntry, _load_clip)
+
+
+def make_network(
+    name: str, image_size: int, state: dict[str, torch.Tensor] | None, quick_gelu: bool = False
+) -> nn.Module:
+    """The whole network of a backbone; `state` as `benchmark.models.weights.PretrainedWeights.load` gives it."""
+    network = BACKBONES.get(name).build(image_size, quick_gelu)
     if state is not None:
         network.load_state_dict(state, strict=False)
-    return Backbone(entry.split(network), entry.feature_dim)
+    return network
+
+
+def make_backbone(
+    name: str, image_size: int, state: dict[str, torch.Tensor] | None, quick_gelu: bool = False
+) -> Backbone:
+    """A backbone by name; see `make_network`."""
+    return BACKBONES.get(name).wrap(make_network(name, image_size, state, quick_gelu))
 
 
 def _resnet_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
@@ -156,26 +197,42 @@ def _vit(image_size: int) -> nn.Module:
     return torchvision.models.vit_b_16(image_size=image_size)
 
 
-for _name, _title, _dim in [
-    ("resnet18", "ResNet-18", 512),
-    ("resnet50", "ResNet-50", 2048),
-    ("resnet101", "ResNet-101", 2048),
+for _name, _title, _dim, _factory in [
+    ("resnet18", "ResNet-18", 512, torchvision.models.resnet18),
+    ("resnet50", "ResNet-50", 2048, torchvision.models.resnet50),
+    ("resnet101", "ResNet-101", 2048, torchvision.models.resnet101),
 ]:
-    _factory = getattr(torchvision.models, _name)
     BACKBONES.register(_name)(
-        BackboneEntry(_title, lambda size, f=_factory: f(), _resnet_stages, _dim, ("fc.",), _name)
+        BackboneEntry(
+            _title,
+            build=lambda size, quick_gelu, factory=_factory: factory(),
+            wrap=lambda network, dim=_dim: Backbone(_resnet_stages(network), dim),
+            head=("fc.",),
+            torchvision_name=_name,
+        )
     )
 BACKBONES.register("mobilenet_v2")(
     BackboneEntry(
         "MobileNetV2",
-        lambda size: torchvision.models.mobilenet_v2(),
-        _mobilenet_stages,
-        1280,
-        ("classifier.",),
-        "mobilenet_v2",
+        build=lambda size, quick_gelu: torchvision.models.mobilenet_v2(),
+        wrap=lambda network: Backbone(_mobilenet_stages(network), 1280),
+        head=("classifier.",),
+        torchvision_name="mobilenet_v2",
     )
 )
-BACKBONES.register("vit_b_16")(BackboneEntry("ViT-B/16", _vit, _vit_stages, 768, ("heads.",), "vit_b_16"))
+BACKBONES.register("vit_b_16")(
+    BackboneEntry(
+        "ViT-B/16",
+        build=lambda size, quick_gelu: _vit(size),
+        wrap=lambda network: Backbone(_vit_stages(network), 768),
+        head=("heads.",),
+        torchvision_name="vit_b_16",
+    )
+)
 BACKBONES.register("small_cnn")(
-    BackboneEntry("small CNN", _small_cnn, lambda net: OrderedDict(net.named_children()), 128, (), None)
+    BackboneEntry(
+        "small CNN",
+        build=lambda size, quick_gelu: _small_cnn(size),
+        wrap=lambda network: Backbone(OrderedDict(network.named_children()), 128),
+    )
 )

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -42,7 +43,8 @@ class MultiLabelLoss(nn.Module, ABC):
 
 def counts_tensor(class_counts: Sequence[int] | torch.Tensor, num_images: float) -> torch.Tensor:
     """Training positives of every class, float32 [C]. Raises InputError unless 0 < n_c <= N for all."""
-    counts = torch.as_tensor(class_counts, dtype=torch.float32)
+    # Through NumPy: values that are checked must be real also where models are built on the meta device.
+    counts = torch.from_numpy(np.array(class_counts, dtype=np.float32))
     if not ((counts > 0) & (counts <= num_images)).all():
         raise InputError(f"class counts must be in 1..{num_images:g}, found {counts.tolist()}")
     return counts
@@ -83,11 +85,14 @@ class NegativeTolerantLoss(MultiLabelLoss):
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
         """Weight of every decision, broadcast to [B, C], before the division for negatives."""
 
+    def tolerant(self, logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+        """q [B, C] of logits and of where labels are positive, both [B, C]."""
+        biased = logits + self.bias
+        return torch.where(positive, biased, biased * self.neg_scale)
+
     def weighted_bce(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(weight * BCE, BCE), each [B, C]."""
         positive = targets > 0
-        tolerant = logits + self.bias
-        tolerant = torch.where(positive, tolerant, tolerant * self.neg_scale)
-        bce = F.binary_cross_entropy_with_logits(tolerant, targets, reduction="none")
+        bce = F.binary_cross_entropy_with_logits(self.tolerant(logits, positive), targets, reduction="none")
         weight = self.weight(targets)
         return torch.where(positive, weight, weight / self.neg_scale) * bce, bce

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 from urllib.error import URLError
@@ -32,14 +33,16 @@ class WeightsCard(Strict):
     std: tuple[Positive, Positive, Positive]
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     batch_norm: Literal["normal", "folded"] = "normal"
+    quick_gelu: bool = Field(False, description="CLIP with QuickGELU, as OpenAI's")
     source: str = ""
 
 
 def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedWeights:
     """The weights that a user named.
 
-    weights: `none`; a torchvision name such as `IMAGENET1K_V1`; or the path of a .safetensors file or of a
-    PyTorch state dict. Nothing is loaded or fetched yet, but a local file is read for its digest and card.
+    weights: `none`; a torchvision name such as `IMAGENET1K_V1`; for a CLIP backbone open_clip's
+    `architecture:tag` such as `ViT-B-16:openai`; or the path of a .safetensors file or of a PyTorch state dict.
+    Nothing is loaded or fetched yet, but a local file is read for its digest and card.
 
     Raises InputError for an unknown name, a missing file, or a file of another architecture.
     """
@@ -49,8 +52,10 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
             name=NONE, digest=None, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear", batch_norm="normal"
         )
         return PretrainedWeights(ref, backbone, image_size)
-    if "/" in weights or weights.endswith(_SUFFIXES):
+    if names_file(weights):
         return _from_file(Path(weights), backbone, image_size)
+    if entry.clip_name is not None:
+        return _from_tag(weights, backbone, entry.clip_name, image_size)
     known = [] if entry.torchvision_name is None else torchvision.models.get_model_weights(entry.torchvision_name)
     by_name = {item.name: item for item in known}
     if weights not in by_name:
@@ -68,13 +73,68 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
         interpolation=preparation.interpolation.value,
         batch_norm="normal",
     )
-    return PretrainedWeights(ref, backbone, image_size, published=item)
+    return PretrainedWeights(ref, backbone, image_size, fetch=lambda: _fetch_torchvision(item))
+
+
+def names_file(weights: str) -> bool:
+    """Whether a weights argument is a path, not a name."""
+    return "/" in weights or weights.endswith(_SUFFIXES)
+
+
+def clip_backbone_of(weights: str) -> str:
+    """The CLIP backbone whose weights these are: `architecture:tag`, or a file with a card. Raises InputError."""
+    if names_file(weights):
+        path = Path(weights)
+        name = _card(_existing(path)).architecture
+        if name not in BACKBONES or BACKBONES.get(name).clip_name is None:
+            raise InputError(f"{path}: these are weights of {name!r}, which is not a CLIP")
+        return name
+    by_architecture = {entry.clip_name: name for name, entry in BACKBONES.items() if entry.clip_name is not None}
+    architecture, colon, _ = weights.partition(":")
+    if not colon or architecture not in by_architecture:
+        known = [f"{name}:" for name in sorted(by_architecture)]
+        raise InputError(
+            f"unknown CLIP weights {weights!r}{did_you_mean(weights, known)}: write architecture:tag, such as "
+            "ViT-B-16:openai, or the path of a file"
+        )
+    return by_architecture[architecture]
+
+
+def _from_tag(weights: str, backbone: str, architecture: str, image_size: int) -> PretrainedWeights:
+    from benchmark.models import clip
+
+    name, _, tag = weights.partition(":")
+    if name != architecture:
+        raise InputError(
+            f"weights {weights!r} are not of backbone {backbone}, which is open_clip's {architecture}; write "
+            f"--weights {architecture}:TAG, the path of a file, or none"
+        )
+    shipped = clip.SHIPPED.get(weights)
+    if shipped is not None:
+        found = _from_file(shipped, backbone, image_size)
+        found.ref = found.ref.model_copy(update={"name": weights})
+        return found
+    facts = clip.published(architecture, tag)
+    ref = WeightsRef(
+        name=weights,
+        digest=f"open_clip/{weights}",
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        interpolation=facts["interpolation"],
+        batch_norm="normal",
+        quick_gelu=facts.get("quick_gelu", False),
+    )
+    return PretrainedWeights(ref, backbone, image_size, fetch=lambda: clip.fetch(architecture, tag))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file; give a file, a published name or none")
+    return path
 
 
 def _from_file(path: Path, backbone: str, image_size: int) -> PretrainedWeights:
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights file; give a file, a torchvision name or none")
-    card = _card(path)
+    card = _card(_existing(path))
     if card.architecture != backbone:
         raise InputError(
             f"{path}: these are weights of {card.architecture!r}, not of {backbone!r}; "
@@ -89,8 +149,9 @@ def _from_file(path: Path, backbone: str, image_size: int) -> PretrainedWeights:
         std=card.std,
         interpolation=card.interpolation,
         batch_norm=card.batch_norm,
+        quick_gelu=card.quick_gelu,
     )
-    return PretrainedWeights(ref, backbone, image_size, file=path)
+    return PretrainedWeights(ref, backbone, image_size, fetch=lambda: path)
 
 
 def _card(path: Path) -> WeightsCard:
@@ -104,7 +165,7 @@ def _card(path: Path) -> WeightsCard:
                 facts = dict(file.metadata() or {})
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
-        for key in ("mean", "std"):
+        for key in ("mean", "std", "quick_gelu"):
             try:
                 facts[key] = json.loads(str(facts.get(key)))
             except ValueError:
@@ -114,27 +175,23 @@ def _card(path: Path) -> WeightsCard:
     if lacking:
         raise InputError(
             f"{path}: the file does not say its {', '.join(lacking)}; write them into {beside.name} beside it "
-            "(architecture: resnet50, mean: [r, g, b], std: [r, g, b] of RGB in [0, 1])"
+            "(architecture: a backbone's name, mean: [r, g, b], std: [r, g, b] of RGB in [0, 1]; for OpenAI's CLIP "
+            "also interpolation: bicubic, quick_gelu: true)"
         )
     return parse(WeightsCard, facts, f"{path}: metadata")
 
 
 class PretrainedWeights:
-    """Weights that have been resolved; `ref` is what a run's specification holds of them."""
+    """Weights that have been resolved; `ref` is what a run's specification holds of them.
 
-    def __init__(
-        self,
-        ref: WeightsRef,
-        backbone: str,
-        image_size: int,
-        file: Path | None = None,
-        published: torchvision.models.WeightsEnum | None = None,
-    ):
+    fetch: gives the local file, fetching it where it must; None for random initialisation.
+    """
+
+    def __init__(self, ref: WeightsRef, backbone: str, image_size: int, fetch: Callable[[], Path] | None = None):
         self.ref = ref
         self._backbone = backbone
         self._image_size = image_size
-        self._file = file
-        self._published = published
+        self._fetch = fetch
 
     def load(self) -> dict[str, torch.Tensor] | None:
         """The state dict of the whole network less its class head, None for random initialisation.
@@ -142,43 +199,22 @@ class PretrainedWeights:
         Raises InputError, naming file and tensors, when the weights cannot be fetched or do not fit: missing,
         unexpected or non-finite tensors, other shapes.
         """
-        if self._published is not None:
-            state, where = self._fetch(), str(self._published)
-        elif self._file is not None:
-            state, where = _read_state(self._file), str(self._file)
-        else:
+        if self._fetch is None:
             return None
-        return self._fitted(state, where)
-
-    def _fetch(self) -> dict[str, torch.Tensor]:
-        url = self._published.url
-        file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-        digits = file.stem.rpartition("-")[2]  # published names end in the first digits of the sha256
-        if not file.exists():
-            try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(url, str(file), digits, progress=False)
-            except (URLError, OSError, RuntimeError) as error:
-                raise InputError(
-                    f"weights {self._published} are not in {file.parent} and could not be fetched ({error}): put "
-                    f"{file.name} (from {url}) there, or give a file with --weights PATH"
-                ) from None
-        # A file that was already there may be another one.
-        with file.open("rb") as data:
-            if not hashlib.file_digest(data, "sha256").hexdigest().startswith(digits):
-                raise InputError(
-                    f"{file}: not the published file, or cut short: its sha256 does not start with {digits}; "
-                    f"replace it by {url}"
-                )
-        return _read_state(file)
+        file = self._fetch()
+        return self._fitted(_read_state(file), str(file))
 
     def _fitted(self, state: dict[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
         entry = BACKBONES.get(self._backbone)
         with torch.device("meta"):
-            expected = _trunk(entry.build(self._image_size).state_dict(), entry.head)
+            expected = _trunk(entry.build(self._image_size, self.ref.quick_gelu).state_dict(), entry.head)
         state = _trunk(state, entry.head)
         if self._backbone == "vit_b_16":
             state = _fit_positions(state, self._image_size)
+        elif entry.clip_name is not None:
+            from benchmark.models import clip
+
+            state = clip.fit(state, expected)
         # PyTorch counts batches for a momentum mode nobody here uses: files may leave the counter out.
         missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
         unexpected = [key for key in state if key not in expected]
@@ -198,6 +234,28 @@ class PretrainedWeights:
         if broken:
             raise InputError(f"{where}: {broken[0]} has values that are not finite; the file is damaged, replace it")
         return state
+
+
+def _fetch_torchvision(item: torchvision.models.WeightsEnum) -> Path:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / item.url.rpartition("/")[2]
+    digits = file.stem.rpartition("-")[2]  # published names end in the first digits of the sha256
+    if not file.exists():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(item.url, str(file), digits, progress=False)
+        except (URLError, OSError, RuntimeError) as error:
+            raise InputError(
+                f"weights {item} are not in {file.parent} and could not be fetched ({error}): put "
+                f"{file.name} (from {item.url}) there, or give a file with --weights PATH"
+            ) from None
+    # A file that was already there may be another one.
+    with file.open("rb") as data:
+        if not hashlib.file_digest(data, "sha256").hexdigest().startswith(digits):
+            raise InputError(
+                f"{file}: not the published file, or cut short: its sha256 does not start with {digits}; "
+                f"replace it by {item.url}"
+            )
+    return file
 
 
 def _trunk(state: dict[str, torch.Tensor], head: tuple[str, ...]) -> dict[str, torch.Tensor]:

@@ -1,0 +1,76 @@
+"""The stages of training: how many epochs each gets, and what belongs to one alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from benchmark.errors import InputError
+from benchmark.method import Method, Stage
+from benchmark.optim import EMA, lr_factor, make_optimizer
+from benchmark.spec import Recipe
+
+
+def epochs_per_stage(stages: Sequence[Stage], epochs: int) -> tuple[int, ...]:
+    """The epochs divided among the stages by their shares: largest remainder, and at least one each.
+
+    Nothing for no stages. Raises InputError when there are more stages than epochs.
+    """
+    if epochs < len(stages):
+        names = ", ".join(stage.name for stage in stages)
+        raise InputError(f"recipe.epochs is {epochs}, but training has {len(stages)} stages ({names}); give one each")
+    total = sum(stage.share for stage in stages)
+    quotas = [epochs * stage.share / total for stage in stages]
+    counts = [max(1, math.floor(quota)) for quota in quotas]
+    while stages and sum(counts) != epochs:
+        step = 1 if sum(counts) < epochs else -1
+        able = [i for i, count in enumerate(counts) if count + step >= 1]
+        # Give to the one that lacks most, or take from the one that has most too much.
+        counts[max(able, key=lambda i: step * (quotas[i] - counts[i]))] += step
+    return tuple(counts)
+
+
+class StageTraining:
+    """One stage while it is trained: its optimiser, learning rate and EMA, and which of the run's steps are its own.
+
+    Making it begins the stage in the method. first_step, end: of the run's steps, counted from 0; end is the first
+    that is not the stage's. trained: the parameters that the optimiser changes, in the method's order.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        stage: Stage,
+        recipe: Recipe,
+        first_step: int,
+        end: int,
+        steps_per_epoch: int,
+        device: torch.device,
+    ):
+        method.begin_stage(stage)
+        method.to(device, memory_format=torch.channels_last)  # a stage may add modules
+        self.name = stage.name
+        self.first_step = first_step
+        self.end = end
+        self.optimizer = make_optimizer(method, recipe.optimizer, device, stage.lr_scale)
+        self.ema = EMA(method, recipe.ema_decay) if recipe.ema_decay is not None else None
+        optimized = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        self.trained = [p for p in method.parameters() if id(p) in optimized]
+        self._schedule = recipe.schedule
+        self._base_lr = recipe.optimizer.lr * stage.lr_scale
+        self._steps_per_epoch = steps_per_epoch
+
+    def lr(self, step: int) -> float:
+        """Learning rate of the backbone at a step of the run."""
+        return self._base_lr * self._factor(step)
+
+    def set_lr(self, step: int) -> None:
+        """Give every parameter group its rate for a step of the run."""
+        factor = self._factor(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+    def _factor(self, step: int) -> float:
+        return lr_factor(self._schedule, step - self.first_step, self._steps_per_epoch, self.end - self.first_step)

@@ -1,0 +1,146 @@
+"""CPRFL: category prompts from text embeddings, refined by the image."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from benchmark.errors import InputError
+from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Task
+from benchmark.models.category_prompts import CategoryPromptHead
+from benchmark.models.embeddings import is_embeddings_file, load_embeddings
+from benchmark.models.prompts import prompts_for
+from benchmark.spec import FileOrName, Fraction, Positive, split_file
+from methods.asl import AsymmetricLoss
+from methods.cb_focal import ClassBalancedFocalLoss
+from methods.db_focal import DistributionBalancedLoss
+
+RANDOM = "random"
+RANDOM_WIDTH = 512  # that of ViT-B/16's text embeddings
+Size = Annotated[int, Field(ge=1)]
+
+
+class CPRFLConfig(MethodConfig):
+    """Configuration of `cprfl`; the sizes are those of the released code, for ResNet-101."""
+
+    semantics: FileOrName = Field(
+        "ViT-B-16:openai",
+        description="text embeddings of the classes: random, a CLIP's architecture:tag or file, or FILE.npz[:KEY]",
+    )
+    variant: Literal["paper", "released-code"] = Field(
+        "paper", description="paper: residual connections in the transformer; released-code: none"
+    )
+    dim: Annotated[int, Field(ge=2)] = Field(2048, description="d, width of prompts and image tokens")
+    heads: Size = Field(8, description="attention heads")
+    head_dim: Size = Field(512, description="width of an attention head")
+    mlp_dim: Size = Field(2048, description="hidden width of the transformer's MLP")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="in the transformer layer")
+    vsi: bool = Field(True, description="visual-semantic interaction, the transformer; false: pooled features instead")
+    pi: bool = Field(True, description="prompt initialisation by an MLP; false: by one linear layer")
+    loss: Literal["asl", "bce", "soft-margin", "cb-focal", "db", "db-focal"] = Field("asl", description="the loss")
+    neg_scale: Positive = Field(2.0, description="lambda of the losses cb-focal, db and db-focal")
+    map_gamma: Fraction = Field(0.2, description="mu of the losses db and db-focal")
+
+
+@METHODS.register("cprfl")
+class CPRFL(Method):
+    """Category-prompt refined feature learning (Yan et al., ACM MM 2024): `CategoryPromptHead` on the backbone's
+    last feature map, trained end to end with ASL (g+ 0, g- 4, margin 0.05, mean).
+
+    With a CLIP's text embeddings the class names bring in what CLIP learned from its image-text pairs: a row with
+    `semantics` other than random knows more than its backbone's pretraining says, also in a from-scratch track.
+
+    The text embeddings ("a photo of a {class}.") are constant and made once, before training; the text tower is
+    dropped. Weight decay acts on matrices only, as in the released code.
+    variant "paper" is the paper's transformer encoder layer, with residual connections; the layer that the
+    "released-code" runs has none.
+    Our choices:
+    - Text embeddings of every source are scaled to unit norm; the released code takes CLIP's as they come.
+    - semantics "random": normal vectors of width 512, from the run's seed.
+    - vsi false: the logit is the product of the mean image token and the prompt; pi false: a linear layer with bias.
+    - Every part of the head starts as PyTorch initialises it.
+    - Images are drawn uniformly whatever the loss. cb-focal, db and db-focal take the weights of the methods of
+      these names (10, 0.5, 1) and the DB loss's lambda and mu for VOC-LT and COCO-LT, elsewhere COCO-LT's.
+    - On the rendered demo a small head: d 128, 4 heads of 32, MLP 128.
+    soft-margin (PyTorch's multi-label soft margin loss) is, by its formula, the mean BCE: the paper lists both.
+    The recipe's `neck_width` and `dropout` belong to the linear classifier and are not used.
+    """
+
+    title = "CPRFL"
+    Config = CPRFLConfig
+    dataset_defaults = {
+        "voc-lt": {"neg_scale": 5.0, "map_gamma": 0.3},
+        "shapes-lt": {"semantics": "demo:shapes", "dim": 128, "heads": 4, "head_dim": 32, "mlp_dim": 128},
+    }
+
+    def __init__(self, task: Task, config: CPRFLConfig):
+        super().__init__(task, config)
+        self.backbone = task.make_backbone()
+        # A CLIP tower pools with weights of its own, which have no part in the feature map.
+        used = {id(p) for p in self.backbone.stages.parameters()}
+        for parameter in self.backbone.parameters():
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) in used)
+        self.head = CategoryPromptHead(
+            self.backbone.map_dim,
+            _text_embeddings(task, config.semantics),
+            config.dim,
+            config.heads,
+            config.head_dim,
+            config.mlp_dim,
+            config.dropout,
+            prompt_mlp=config.pi,
+            interaction=config.vsi,
+            residual=config.variant == "paper",
+        )
+        self.loss = _make_loss(task, config)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone.feature_map(images))
+
+    def training_loss(self, batch: Batch) -> torch.Tensor:
+        return self.loss(self(batch.images).float(), batch.targets)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        groups = []
+        for group in super().parameter_groups():
+            matrices = [p for p in group.parameters if p.ndim > 1]
+            vectors = [p for p in group.parameters if p.ndim <= 1]
+            groups.append(ParameterGroup(matrices, group.learning_rate))
+            groups.append(ParameterGroup(vectors, group.learning_rate, weight_decay=0.0))
+        return groups
+
+
+def _text_embeddings(task: Task, semantics: str) -> torch.Tensor:
+    """W, float32 [C, m], rows of unit norm. Raises InputError."""
+    if semantics == RANDOM:
+        embeddings = torch.randn(len(task.class_names), RANDOM_WIDTH)
+    elif is_embeddings_file(semantics):
+        embeddings = load_embeddings(semantics, task.class_names)
+    elif ":" in semantics or split_file(semantics):
+        embeddings = task.make_text_tower(semantics).encode(prompts_for(task.class_names))
+    else:
+        raise InputError(
+            f"CPRFL: semantics {semantics!r} is unknown; use random, a CLIP's architecture:tag such as "
+            "ViT-B-16:openai, or a .npz file of text embeddings"
+        )
+    return F.normalize(embeddings.float(), dim=1)
+
+
+def _make_loss(task: Task, config: CPRFLConfig) -> nn.Module:
+    counts, images = task.class_counts, task.num_images
+    if config.loss == "asl":
+        return AsymmetricLoss(gamma_neg=4.0, gamma_pos=0.0, margin=0.05, reduction="mean")
+    if config.loss == "bce":
+        return nn.BCEWithLogitsLoss()
+    if config.loss == "soft-margin":
+        return nn.MultiLabelSoftMarginLoss()
+    if config.loss == "cb-focal":
+        return ClassBalancedFocalLoss(counts, images, neg_scale=config.neg_scale, loss_weight=10.0)
+    focal = config.loss == "db-focal"
+    return DistributionBalancedLoss(
+        counts, images, config.neg_scale, config.map_gamma, focal=focal, loss_weight=1.0 if focal else 0.5
+    )
