@@ -79,7 +79,7 @@ class ParameterGroup:
 class Stage:
     """A part of training, with optimiser, schedule and EMA of its own.
 
-    share: of the recipe's epochs, relative to the other stages'; every stage gets at least one epoch.
+    share: of the recipe's epochs, relative to the other stages', above 0; every stage gets at least one epoch.
     lr_scale: multiplies the recipe's learning rate.
     """
 
@@ -124,8 +124,9 @@ class Method(nn.Module, ABC):
     def begin_stage(self, stage: Stage) -> None:
         """Called before each stage: set what it trains; `parameter_groups` is asked afterwards.
 
-        A later stage starts from the weights that the recipe reports (raw or EMA) of the one before. A run that
-        goes on in a later stage begins the earlier ones first, then loads the checkpoint's weights.
+        A later stage starts from the weights that the recipe reports (raw or EMA) of the one before, which the method
+        holds when it is called. A run that goes on in a later stage begins the earlier ones first, on the initial
+        weights, then loads the checkpoint's: the modules must come out the same.
         """
 
     def features(self, images: torch.Tensor) -> torch.Tensor:

@@ -256,9 +256,9 @@ def test_rand_augment_is_torchvisions_and_repeats():
     once, again = (augmented(images, Augment(rand_augment=2), seed=3) for _ in range(2))
     other = augmented(images, Augment(rand_augment=2), seed=4)
     assert torch.equal(once, again) and not torch.equal(once, other)
-    assert once.shape == (8, 3, 32, 32) and 0 <= once.min() and once.max() <= 1
+    assert once.shape == (8, 3, 32, 32) and once.min() >= 0 and once.max() <= 1
     changed = (once != plain(images)).flatten(1).any(dim=1)
-    assert 4 <= int(changed.sum())  # some of its operations leave an image as it is
+    assert int(changed.sum()) >= 4  # some of its operations leave an image as it is
 
 
 def test_rand_augment_leaves_the_global_generator_as_it_was():

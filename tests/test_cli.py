@@ -99,10 +99,13 @@ def test_dry_run_does_nothing_and_tells_what_would_be_done(tiny, tmp_path):
 
 def test_lists_name_what_is_registered():
     assert set(json.loads(ltbench("methods", "--json").stdout)) >= {
-        "erm", "rw", "focal", "cb-focal", "db", "db-focal", "asl",
+        "erm", "rw", "focal", "cb-focal", "db", "db-focal", "asl", "ltml", "cprfl", "capnet", "hp-dval",
+        "clip-zero-shot", "linear-probe",
     }  # fmt: skip
     assert set(json.loads(ltbench("datasets", "--json").stdout)) == {"coco-lt", "shapes-lt", "voc-lt"}
-    assert set(json.loads(ltbench("protocols", "--json").stdout)) == {"demo", "controlled", "paper"}
+    assert set(json.loads(ltbench("protocols", "--json").stdout)) == {
+        "controlled", "controlled-clip", "demo", "demo-clip", "paper"
+    }  # fmt: skip
     assert len(ltbench("datasets").stdout.splitlines()) == 3
     assert "gamma_neg=4.0" in ltbench("methods", "asl").stdout
 

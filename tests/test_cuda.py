@@ -25,6 +25,15 @@ def test_a_run_on_the_gpu_learns_and_says_where_it_ran(tiny, tmp_path):
     assert record.metrics.overall > 90 and record.peak_memory_mb > 0
 
 
+@pytest.mark.parametrize("method", ["ltml", "cprfl", "capnet", "hp-dval", "clip-zero-shot", "linear-probe"])
+def test_every_other_method_trains_on_the_gpu(tiny, tmp_path, method):
+    settings = TINY["settings"] | ({"semantics": "demo:shapes"} if method == "cprfl" else {})
+    settings |= {"top_k": 10} if method == "hp-dval" else {}
+    options = {"protocol": "demo-clip", "epochs": 2, "settings": settings}
+    record = benchmark.run(method, str(tiny), results=tmp_path, device="cuda", **options)
+    assert record.environment.device == "cuda" and record.metrics.overall > 0
+
+
 def test_gpu_and_cpu_agree_without_autocast(tiny, tmp_path):
     settings = TINY["settings"] | {"recipe.amp": False}
     runs = {

@@ -16,7 +16,7 @@ def chosen(method, **given):
     return plan(method, "shapes-lt", **given).spec
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list(METHODS))
 def test_without_a_protocol_every_method_gets_one_that_fits(method):
     spec = chosen(method)
     needs_clip = method in ("capnet", "hp-dval", "clip-zero-shot", "linear-probe")
@@ -24,7 +24,7 @@ def test_without_a_protocol_every_method_gets_one_that_fits(method):
     assert spec.recipe.backbone == ("clip_demo" if needs_clip else "small_cnn")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_can_stand_in_the_demos_table_for_clip(method):
     spec = chosen(method, protocol="demo-clip")
     assert (spec.recipe.backbone, spec.weights.name) == ("clip_demo", "demo:shapes")
@@ -66,7 +66,7 @@ def test_patch_tokens_are_needed():
         ("cprfl", "semantics=missing.npz", ["missing.npz", "no such file"]),
         ("cprfl", "semantics=glove", ["'glove'", "ViT-B-16:openai"]),
         ("cprfl", "semantics=ViT-B-61:openai", ["ViT-B-61:openai", "did you mean"]),
-        ("hp-dval", "recipe.epochs=1", ["2 stages", "1 epoch"]),
+        ("hp-dval", "recipe.epochs=1", ["2 stages", "recipe.epochs is 1"]),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_anything_starts(method, setting, words, tmp_path):

@@ -353,7 +353,8 @@ def test_released_defaults_of_the_recipe_never_change():
         "schedule.warmup_start": 0.1, "clip_norm": None, "amp": True, "ema_decay": None, "report": "raw",
         "selection": "last", "augment.flip": 0.0, "augment.crop_min_side": 1.0, "augment.photometric": 0.0,
         "augment.brightness": 0.0, "augment.contrast": 0.0, "augment.saturation": 0.0, "augment.hue": 0.0,
-        "augment.channel_swap": False, "test_time.views": "none", "test_time.margin": 24,
+        "augment.channel_swap": False, "augment.rand_augment": 0, "augment.cutout": 0.0,
+        "test_time.views": "none", "test_time.margin": 24,
     }  # fmt: skip
     assert {key: defaults[key] for key in released} == released
 

@@ -52,9 +52,9 @@ class Backbone(nn.Module):
         """A copy of the last stage and of the pooling, as a backbone of its own: output of the stage before ->
         [B, D]. What is frozen here is frozen there."""
         copied = copy.deepcopy(self)
+        fixed = {module for frozen in copied._frozen for module in frozen.modules()}
         copied.stages = copied.stages[-1:]
-        inside = set(copied.modules())
-        copied._frozen = [module for module in copied._frozen if module in inside]
+        copied._frozen = [module for module in copied.modules() if module in fixed]
         return copied
 
     def freeze(self, num_stages: int, batch_norm: bool) -> None:
