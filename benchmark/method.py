@@ -65,7 +65,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate: the recipe's `lr`, times `head_lr_scale` for "head".
+    """Parameters that share a learning rate: the recipe's `lr`, times `head_lr_scale` for "head", times `lr_scale`.
 
     weight_decay: None for the recipe's.
     """
@@ -73,6 +73,7 @@ class ParameterGroup:
     parameters: list[nn.Parameter]
     learning_rate: Literal["backbone", "head"]
     weight_decay: float | None = None
+    lr_scale: float = 1.0
 
 
 @dataclass(frozen=True)

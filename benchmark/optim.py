@@ -21,7 +21,7 @@ def make_optimizer(
     """
     groups = []
     for group in method.parameter_groups():
-        lr = config.lr * lr_scale * (config.head_lr_scale if group.learning_rate == "head" else 1.0)
+        lr = config.lr * lr_scale * (config.head_lr_scale if group.learning_rate == "head" else 1.0) * group.lr_scale
         decay = config.weight_decay if group.weight_decay is None else group.weight_decay
         groups.append({"params": group.parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     groups = [group for group in groups if group["params"]]

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Task
 from benchmark.models.losses import MultiLabelLoss, counts_tensor
-from benchmark.spec import NonNegative
+from benchmark.spec import NonNegative, Positive
 
 
 class CompensatedLoss(MultiLabelLoss):
@@ -48,6 +48,7 @@ class LTMLConfig(MethodConfig):
     consistency: bool = Field(True, description="train the branches to agree on each batch")
     compensation: bool = Field(True, description="learn the logit compensation")
     consistency_weight: NonNegative = Field(0.1, description="lambda, factor on the consistency loss")
+    compensation_lr_scale: Positive = Field(0.01, description="learning rate of the compensation, as a factor")
     inference: Literal["logits", "sigmoid"] = Field("logits", description="what is averaged over the branches")
 
 
@@ -68,7 +69,10 @@ class LTML(Method):
     Our choices, where the paper is silent:
     - The batches pass the network one after the other, so batch norm normalises each by its own statistics and the
       running statistics are of both. Without the consistency loss no branch sees the other's batch.
-    - One compensation for both branches, without weight decay, at the learning rate of the head.
+    - One compensation for both branches, without weight decay.
+    - The compensation learns at a hundredth of the head's rate. It is told the label, so m+ rising and m- falling
+      lower the loss whatever the image shows. Under the paper's SGD its gradients, a class's share of a mean over C,
+      keep it slow; Adam's steps do not depend on a gradient's size, and at the head's rate the network learns nothing.
     - No gradient is stopped in the consistency loss.
     - inference "sigmoid" averages the branches' probabilities; the score is the logit of the mean, which ranks as
       the mean does but does not saturate.
@@ -129,4 +133,4 @@ class LTML(Method):
             ParameterGroup([p for p in group.parameters if id(p) not in apart], group.learning_rate)
             for group in super().parameter_groups()
         ]
-        return [*groups, ParameterGroup(compensation, "head", weight_decay=0.0)]
+        return [*groups, ParameterGroup(compensation, "head", 0.0, self.config.compensation_lr_scale)]

@@ -236,6 +236,8 @@ def test_parameter_groups_hold_everything_once_and_spare_the_compensation():
     spared = {id(p) for group in groups if group.weight_decay == 0.0 for p in group.parameters}
     assert spared == {id(p) for p in method.loss.parameters()}
     assert all(group.weight_decay is None for group in groups if id(group.parameters[0]) not in spared)
+    assert {group.lr_scale for group in groups if id(group.parameters[0]) in spared} == {0.01}
+    assert {group.lr_scale for group in groups if id(group.parameters[0]) not in spared} == {1.0}
     head = {id(p) for group in groups if group.learning_rate == "head" for p in group.parameters}
     parts = (method.uniform_head, method.rebalanced_head, method.loss)
     assert head == {id(p) for part in parts for p in part.parameters()}

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,12 +22,12 @@ from rich.console import Console
 import benchmark
 import benchmark.runner
 from benchmark.errors import InputError, RunFailed, RunInterrupted, StoreError
-from benchmark.method import METHODS, LossMethod
-from benchmark.optim import EMA, lr_factor
+from benchmark.method import METHODS, LossMethod, ParameterGroup
+from benchmark.optim import EMA, lr_factor, make_optimizer
 from benchmark.progress import Reporter
 from benchmark.records import Record
 from benchmark.runner import DEFAULT_RESULTS, execute, plan
-from benchmark.spec import Schedule
+from benchmark.spec import Optimizer, Schedule
 from benchmark.store import Store, load_logits
 from benchmark.training import Trainer
 
@@ -382,3 +383,18 @@ def test_a_killed_process_is_continued(tiny, tmp_path, how):
     continued = execute(work, tmp_path / "killed")
     assert continued.attempts == 2 and time.monotonic() - started < 60
     assert outcome(continued) == outcome(execute(work, tmp_path / "whole"))
+
+
+def test_learning_rates_of_parameter_groups():
+    """The recipe's, times the head's factor, the stage's and the group's own; weight decay is the group's or the
+    recipe's."""
+    parts = [torch.nn.Parameter(torch.ones(1)) for _ in range(3)]
+    groups = [
+        ParameterGroup([parts[0]], "backbone"),
+        ParameterGroup([parts[1]], "head", weight_decay=0.0),
+        ParameterGroup([parts[2]], "head", lr_scale=0.01),
+    ]
+    recipe = Optimizer(name="sgd", lr=0.2, head_lr_scale=10.0, weight_decay=0.1)
+    made = make_optimizer(SimpleNamespace(parameter_groups=lambda: groups), recipe, torch.device("cpu"), lr_scale=0.5)
+    assert [group["lr"] for group in made.param_groups] == pytest.approx([0.1, 1.0, 0.01])
+    assert [group["weight_decay"] for group in made.param_groups] == [0.1, 0.0, 0.1]
