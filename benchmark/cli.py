@@ -6,6 +6,7 @@ Nothing heavy is imported here: `--help` must answer at once.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -270,7 +271,7 @@ def methods(
         key: {
             "title": method.title,
             "version": method.version,
-            "about": " ".join((method.__doc__ or "").split()),
+            "about": inspect.cleandoc(method.__doc__ or ""),
             "settings": {
                 field: {"default": info.default, "about": info.description or ""}
                 for field, info in method.Config.model_fields.items()
@@ -281,7 +282,7 @@ def methods(
     if as_json:
         print(json.dumps(facts, indent=1))
     elif name is None:
-        _print_lines((key, f"{fact['title']}: {fact['about']}") for key, fact in facts.items())
+        _print_lines((key, f"{fact['title']}: {_first_sentence(fact['about'])}") for key, fact in facts.items())
     else:
         print(f"{facts[name]['title']}, version {facts[name]['version']}\n\n{facts[name]['about']}\n")
         _print_lines(
@@ -351,6 +352,10 @@ def show(
         ["class", "group", "training images", "AP"],
         [[name, record.groups[name], record.class_counts[name], _number(ap)] for name, ap in metrics.per_class.items()],
     )
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[a-z)])[.:;](?=\s)", " ".join(text.split()), maxsplit=1)[0].rstrip(".")
 
 
 def _find_record(run: str, stores: list[Path]) -> Any:
@@ -532,7 +537,10 @@ def _print_table(header: list[str], rows: list[list[Any]]) -> None:
 
     from benchmark.leaderboard.tracks import plain
 
-    table = Table(*header)
+    # What is copied into the next command must not be cut.
+    table = Table()
+    for name in header:
+        table.add_column(name, no_wrap=name in ("run", "method"))
     for row in rows:
         table.add_row(*(escape(plain(str(cell))) for cell in row))
     _console().print(table)

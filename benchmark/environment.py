@@ -33,7 +33,7 @@ _NUMERIC = (
     "inference.py",
     "evaluation.py",
 )
-_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "safetensors")
 _SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME")
 
 
@@ -42,7 +42,7 @@ def code_digest(method: type[Method]) -> str:
     """sha256 over the source that decides a method's numbers: the harness's numeric modules, and the modules under
     `methods` that the method's own module takes from. A record whose digest differs is stale.
 
-    Read once a process, before training: what is edited meanwhile is not what runs.
+    Read once a process, when the method's first run is planned: what is edited later is not what runs.
     """
     files = {path for pattern in _NUMERIC for path in PACKAGE.glob(pattern)}
     sources = [path.read_bytes() for path in sorted(files)]

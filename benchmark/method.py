@@ -98,7 +98,8 @@ class Method(nn.Module, ABC):
 
     title: the row's name. version: hashed into the run id; raise it when results change.
     dataset_defaults: configuration that the paper gives for one dataset: dataset name -> fields.
-    requires: what the recipe must give: any backbone, pretrained weights, or a CLIP image tower.
+    requires: what the recipe must give: any backbone, pretrained weights, a CLIP image tower, or one with pretrained
+        weights.
     trains_on: "images", or "features": `features` of the training images, made once, without augmentation.
     """
 
@@ -106,11 +107,16 @@ class Method(nn.Module, ABC):
     version: ClassVar[int] = 1
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     dataset_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
-    requires: ClassVar[Literal["any", "pretrained", "clip"]] = "any"
+    requires: ClassVar[Literal["any", "pretrained", "clip", "pretrained-clip"]] = "any"
     trains_on: ClassVar[Literal["images", "features"]] = "images"
 
     def __init__(self, task: Task, config: MethodConfig):
         super().__init__()
+
+    @classmethod
+    def row_title(cls, config: MethodConfig) -> str:
+        """The row's title: `title`, or what a configuration makes of it."""
+        return cls.title
 
     @classmethod
     def samplers(cls, config: MethodConfig) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def plan(
         raise InputError(f"seed {seed} is out of range; give one from 0 to {2**31 - 1}")
     method_class = METHODS.get(method)
     folder = find_dataset(dataset)
-    chosen = PROTOCOLS.get(protocol) if protocol else _default_protocol(folder, method, backbone or weights)
+    chosen = PROTOCOLS.get(protocol) if protocol else _default_protocol(folder, method, weights)
     data = folder.open(data_root)
     # A user's folder may bear any name: only a registered dataset has settings of its own in a paper.
     known_name = data.name if data.name in DATASETS and DATASETS.get(data.name) is folder else ""
@@ -107,11 +107,11 @@ def plan(
     if recipe.selection == "best-val" and "val" not in data.splits:
         raise InputError(f"recipe.selection is best-val, but dataset {data.name!r} has no val.txt; use last")
     _check_recipe(chosen, method, recipe)
-    pretrained = resolve_weights(recipe.backbone, recipe.weights, recipe.image_size)
+    pretrained = _resolve_weights(recipe, chosen, given)
     recipe = _fit_to_weights(recipe, pretrained, recipe_changes)
     config = method_class.configure(known_name, config_changes)
-    epochs_per_stage(method_class.stages(config), recipe.epochs)
-    _check_method(method_class, config, make_task(recipe, data, pretrained.ref, None, load=False), data.fingerprint)
+    code_digest(method_class)  # read now: plans are made before anything runs and the code can change
+    _check_method(method, config, make_task(recipe, data, pretrained.ref, None, load=False), data.fingerprint)
     spec = RunSpec(
         method=method,
         method_version=method_class.version,
@@ -128,17 +128,19 @@ def plan(
     return Plan(spec, method_class, config, data, pretrained)
 
 
-def _default_protocol(folder: DatasetFolder, method: str, changed: str | None) -> Protocol:
-    """The dataset's protocol, or its protocol for CLIP where only that gives the method what it requires.
+def _default_protocol(folder: DatasetFolder, method: str, weights: str | None) -> Protocol:
+    """The dataset's protocol, or its protocol for CLIP where the other does not give the method what it requires.
 
-    changed: whether the user names a backbone or weights, so that what the protocol gives does not decide.
+    weights: those that the user names, if any. A backbone that the user names does not count: with a CLIP of one's own
+    a method that needs CLIP takes the recipe that was made for CLIP.
     """
     for name in (folder.card.protocol, folder.card.clip_protocol):
         if name not in PROTOCOLS:
             known = did_you_mean(name, PROTOCOLS)
             raise InputError(f"{folder.path / 'dataset.yaml'}: unknown protocol {name!r}{known}")
     usual = PROTOCOLS.get(folder.card.protocol)
-    if changed or _lacks(method, usual.recipe) is None:
+    recipe = usual.recipe.model_copy(update={"weights": weights or usual.recipe.weights})
+    if _lacks(method, recipe) is None:
         return usual
     return PROTOCOLS.get(folder.card.clip_protocol)
 
@@ -146,13 +148,13 @@ def _default_protocol(folder: DatasetFolder, method: str, changed: str | None) -
 def _lacks(method: str, recipe: Recipe) -> str | None:
     """What a method requires and a recipe does not give, with the remedy."""
     requires = METHODS.get(method).requires
-    if requires == "clip" and recipe.backbone not in clip_backbones():
+    if requires.endswith("clip") and recipe.backbone not in clip_backbones():
         return (
             f"a CLIP backbone, and {recipe.backbone} is none; use --protocol demo-clip or controlled-clip, or "
             f"--backbone {'|'.join(clip_backbones())}"
         )
-    if requires == "pretrained" and recipe.weights == NO_WEIGHTS:
-        return "pretrained weights: what it trains stands on frozen features; name some with --weights"
+    if requires.startswith("pretrained") and recipe.weights == NO_WEIGHTS:
+        return "pretrained weights: it takes their features as they are; name some with --weights"
     return None
 
 
@@ -170,13 +172,29 @@ def _check_recipe(protocol: Protocol, method: str, recipe: Recipe) -> None:
 _checked: set[tuple] = set()
 
 
-def _check_method(method: type[Method], config: MethodConfig, task: Task, fingerprint: str) -> None:
-    """Raise InputError unless the method can be built for the task; on the meta device, which computes nothing."""
+def _check_method(name: str, config: MethodConfig, task: Task, fingerprint: str) -> None:
+    """Raise Unfit unless the method can be built for the task, on the meta device, which computes nothing, and has an
+    epoch for each of its stages."""
+    method = METHODS.get(name)
     key = (method, repr(config), task.recipe.model_dump_json(), fingerprint)
-    if key not in _checked:
+    if key in _checked:
+        return
+    try:
+        epochs_per_stage(method.stages(config), task.recipe.epochs)
         with torch.device("meta"):
             method(task, config)
-        _checked.add(key)
+    except InputError as error:
+        raise Unfit(f"method {name!r}: {error}") from None
+    _checked.add(key)
+
+
+def _resolve_weights(recipe: Recipe, protocol: Protocol, given: dict[str, Any]) -> PretrainedWeights:
+    try:
+        return resolve_weights(recipe.backbone, recipe.weights, recipe.image_size)
+    except InputError as error:
+        if given["backbone"] and not given["weights"]:
+            raise InputError(f"{error} (these are protocol {protocol.name!r}'s: give --weights too)") from None
+        raise
 
 
 def _split_settings(settings: dict[str, Any], method: type[Method]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -282,7 +300,8 @@ def execute(
         if rerun == "always":
             folder.checkpoint_path.unlink(missing_ok=True)
         reset_peak_memory(where)
-        reporter.line(f"{spec.method} on {spec.dataset.name}, seed {spec.seed}, {where}: {folder.path}")
+        where_from = f"protocol {spec.protocol}, {spec.recipe.backbone}, weights {spec.weights.name}"
+        reporter.line(f"{spec.method} on {spec.dataset.name}, {where_from}, seed {spec.seed}, {where}: {folder.path}")
         normalizer = Normalizer(spec.weights.mean, spec.weights.std, where)
         with _stop_on_signal() as stop:
             trainer = Trainer(
@@ -455,7 +474,7 @@ def _evaluate(
         schema_version=1,
         run_id=spec.run_id,
         spec=spec,
-        method_title=work.method.title,
+        method_title=work.method.row_title(work.config),
         dataset_title=dataset.card.title,
         groups=dataset.groups,
         class_counts=dict(zip(dataset.classes, dataset.class_counts.tolist(), strict=True)),

@@ -305,7 +305,7 @@ class WeightsRef(Strict):
     """Pretrained weights and how images must be prepared for them.
 
     digest: sha256 of a local file; for torchvision's weights the published file name, which carries a hash
-    that is checked on loading; None for random initialisation.
+    that is checked on loading; for open_clip's the published architecture and tag; None for random initialisation.
     mean, std: of RGB in [0, 1].
     """
 

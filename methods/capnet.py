@@ -60,6 +60,8 @@ class CAPNETConfig(MethodConfig):
     def _options_have_an_effect(self) -> CAPNETConfig:
         if self.top_k is not None and self.graph != "clip":
             raise ValueError(f"top_k is an option of graph clip, not of {self.graph}")
+        if self.neighbour_share != 0.2 and self.graph == "identity":
+            raise ValueError("neighbour_share has no effect on graph identity")
         if self.adapter_width is not None and self.image_tuning != "adapters":
             raise ValueError(f"adapter_width is an option of image_tuning adapters, not of {self.image_tuning}")
         return self
@@ -78,8 +80,9 @@ class CAPNET(Method):
     Known: soft prompts through the frozen text tower, the graph from CLIP's text features, a three-layer graph
     network as residual, cosine / tau with trainable tau, DB-Focal with class-aware weights, AdaptFormer adapters,
     trained at once in one stage.
-    From relatives: contexts of each class from "a photo of a" (the summaries; the precursor, a public fork of SCPNet
-    of 2023, shares one: `shared_context`), graph with k = C and s = 0.2 and the network's widths (SCPNet, CVPR 2023,
+    Known from summaries too: a context for each class.
+    From relatives: contexts start from "a photo of a" (the precursor, a public fork of SCPNet of 2023, which shares
+    one context: `shared_context`), graph with k = C and s = 0.2 and the network's widths (SCPNet, CVPR 2023,
     and precursor), r_c (precursor), 1 / tau = 10 learned as its logarithm, and adapters of LIFT's form (ICML 2024).
 
     Our choices:
@@ -140,8 +143,8 @@ class CAPNET(Method):
 
     def class_features(self) -> torch.Tensor:
         """f' [C, D], of length 1, float32."""
-        features = self.prompts(self.clip.text).float()
-        with torch.autocast(features.device.type, enabled=False):
+        with torch.autocast(self.log_scale.device.type, enabled=False):
+            features = self.prompts(self.clip.text)
             return F.normalize(features + self.gcn(features), dim=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

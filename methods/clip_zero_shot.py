@@ -27,7 +27,7 @@ class ClipZeroShot(Method):
 
     title = "CLIP zero-shot"
     Config = ZeroShotConfig
-    requires = "clip"
+    requires = "pretrained-clip"
 
     def __init__(self, task: Task, config: ZeroShotConfig):
         super().__init__(task, config)

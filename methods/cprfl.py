@@ -28,7 +28,7 @@ class CPRFLConfig(MethodConfig):
     """Configuration of `cprfl`; the sizes are those of the released code, for ResNet-101."""
 
     semantics: FileOrName = Field(
-        "ViT-B-16:openai",
+        "RN50:openai",
         description="text embeddings of the classes: random, a CLIP's architecture:tag or file, or FILE.npz[:KEY]",
     )
     variant: Literal["paper", "released-code"] = Field(
@@ -59,7 +59,8 @@ class CPRFL(Method):
     variant "paper" is the paper's transformer encoder layer, with residual connections; the layer that the
     "released-code" runs has none.
     Our choices:
-    - Text embeddings of every source are scaled to unit norm; the released code takes CLIP's as they come.
+    - Text embeddings of every source are scaled to root mean square 1, so that sources compare and files of unit
+      vectors do as well; the released code takes CLIP's as they come. The default, RN50's, is the code's.
     - semantics "random": normal vectors of width 512, from the run's seed.
     - vsi false: the logit is the product of the mean image token and the prompt; pi false: a linear layer with bias.
     - Every part of the head starts as PyTorch initialises it.
@@ -115,7 +116,7 @@ class CPRFL(Method):
 
 
 def _text_embeddings(task: Task, semantics: str) -> torch.Tensor:
-    """W, float32 [C, m], rows of unit norm. Raises InputError."""
+    """W, float32 [C, m], rows of root mean square 1. Raises InputError."""
     if semantics == RANDOM:
         embeddings = torch.randn(len(task.class_names), RANDOM_WIDTH)
     elif is_embeddings_file(semantics):
@@ -127,7 +128,7 @@ def _text_embeddings(task: Task, semantics: str) -> torch.Tensor:
             f"CPRFL: semantics {semantics!r} is unknown; use random, a CLIP's architecture:tag such as "
             "ViT-B-16:openai, or a .npz file of text embeddings"
         )
-    return F.normalize(embeddings.float(), dim=1)
+    return F.normalize(embeddings.float(), dim=1) * embeddings.shape[1] ** 0.5
 
 
 def _make_loss(task: Task, config: CPRFLConfig) -> nn.Module:

@@ -20,7 +20,7 @@ from benchmark.models.local_global import class_normalised_scores, cosine_scores
 from benchmark.models.losses import focal
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
-from methods.db_focal import DistributionBalancedLoss
+from methods.db_focal import DBMethod, DistributionBalancedLoss
 
 ALIGNMENT, PROMPTS = "alignment", "prompts"
 CONTEXT_LENGTH, CONTEXT_STD, CONTEXT_WORDS = 4, 0.02, "a photo of a"
@@ -92,9 +92,11 @@ class HPDVAL(Method):
     lambda and mu of the DB loss are its paper's on VOC-LT and COCO-LT, elsewhere COCO-LT's. On the demo k is 10 of
     64 patches, the paper's fraction. The recipe's `neck_width` and `dropout` have no place here.
 
+    Other than in the paper, and as in the released code, the student starts from CLIP: the row's title says so.
+    `student_init=imagenet` is the paper's ImageNet-1K ViT-B/16, with a new projection to CLIP's space and ImageNet's
+    normalisation (images are taken to come with that of OpenAI's CLIP).
+
     Our choices, where the paper is silent:
-    - The student starts from CLIP, as in the released code; `student_init=imagenet` is the paper's ImageNet-1K
-      ViT-B/16, with a new projection to CLIP's space and ImageNet's normalisation.
     - A learned scale on the scores, CLIP's at first, in both stages and without weight decay: cosines are small
       logits. `logit_scale=false` takes the scores as they are.
     - Both L1 distances are between features that are not normalised, as the formulas read.
@@ -104,20 +106,16 @@ class HPDVAL(Method):
 
     variant "released-code" does what the code does otherwise: no distillation (there teacher and student are one
     object); scores are dot products, L2-normalised over the classes, for each image and for each patch; alpha
-    multiplies the local term; k is 16; consistency is asked of P_L; contexts start from "a photo of a"; the prompt
-    stage starts from CLIP's image tower (and scale), not from the aligned one; DB-Focal without class weight, with
-    one focal factor a batch. Of the code's recipe nothing is imitated, as the protocol owns it: batches of 16, no
-    normalisation of images, the epoch that is best on the test set.
+    multiplies the local term; k is 16 (on the demo 10 too); consistency is asked of P_L; contexts start from "a photo
+    of a"; the prompt stage starts from CLIP's image tower (and scale), not from the aligned one; DB-Focal without class
+    weight, with one focal factor a batch. Of the code's recipe nothing is imitated, as the protocol owns it: batches of
+    16, no normalisation of images, the epoch that is best on the test set.
     """
 
     title = "HP-DVAL"
     Config = HPDVALConfig
     requires = "clip"
-    dataset_defaults = {
-        "voc-lt": {"neg_scale": 5.0, "map_gamma": 0.3},
-        "coco-lt": {"neg_scale": 2.0, "map_gamma": 0.2},
-        "shapes-lt": {"top_k": 10},
-    }
+    dataset_defaults = DBMethod.dataset_defaults | {"shapes-lt": {"top_k": 10}}
 
     def __init__(self, task: Task, config: HPDVALConfig):
         super().__init__(task, config)
@@ -146,6 +144,10 @@ class HPDVAL(Method):
         self.loss = self._make_loss(task)
         self.recipe = task.recipe
         self._begin_alignment()
+
+    @classmethod
+    def row_title(cls, config: HPDVALConfig) -> str:
+        return f"{cls.title} (student from {'CLIP' if config.student_init == 'clip' else 'ImageNet'})"
 
     @classmethod
     def samplers(cls, config: HPDVALConfig) -> tuple[str, ...]:

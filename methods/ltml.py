@@ -17,7 +17,8 @@ from benchmark.spec import NonNegative, Positive
 
 class CompensatedLoss(MultiLabelLoss):
     """w_c * BCE on compensated logits: s+_c x + m+_c where y = 1, s-_c x + m-_c where y = 0 (Guo and Wang, CVPR
-    2021). w_c = exp(1 - rho_c) for positives and exp(rho_c) for negatives, rho_c = n_c / N.
+    2021). w_c = exp(1 - rho_c) for positives and exp(rho_c) for negatives, rho_c = n_c / N (the first author's
+    earlier code).
 
     compensation: learn s+, m+, s-, m-, which start at 1, 0, 1, 0; without it the logits are taken as they are.
     """
@@ -43,12 +44,14 @@ class CompensatedLoss(MultiLabelLoss):
 
 
 class LTMLConfig(MethodConfig):
-    """Configuration of `ltml`; the two switches give the rows of the paper's ablation."""
+    """Configuration of `ltml`; the switches give the paper's ablation from its two branches on."""
 
     consistency: bool = Field(True, description="train the branches to agree on each batch")
     compensation: bool = Field(True, description="learn the logit compensation")
     consistency_weight: NonNegative = Field(0.1, description="lambda, factor on the consistency loss")
-    compensation_lr_scale: Positive = Field(0.01, description="learning rate of the compensation, as a factor")
+    compensation_lr_scale: Positive | None = Field(
+        None, description="learning rate of the compensation, as a factor; by default 1 with SGD, 0.01 with Adam"
+    )
     inference: Literal["logits", "sigmoid"] = Field("logits", description="what is averaged over the branches")
 
 
@@ -66,13 +69,15 @@ class LTML(Method):
     Inference takes the mean of the branches' logits, without the compensation, which needs the label.
 
     The paper's network has no neck and no dropout: `neck_width` and `dropout` of the recipe are ignored.
+    lambda is a reproduction's "suggested parameters in the paper", and so is the SGD of the `paper` protocol.
     Our choices, where the paper is silent:
     - The batches pass the network one after the other, so batch norm normalises each by its own statistics and the
       running statistics are of both. Without the consistency loss no branch sees the other's batch.
     - One compensation for both branches, without weight decay.
-    - The compensation learns at a hundredth of the head's rate. It is told the label, so m+ rising and m- falling
-      lower the loss whatever the image shows. Under the paper's SGD its gradients, a class's share of a mean over C,
-      keep it slow; Adam's steps do not depend on a gradient's size, and at the head's rate the network learns nothing.
+    - With SGD the compensation learns at the head's rate, with Adam and AdamW at a hundredth of it. It is told the
+      label, so m+ rising and m- falling lower the loss whatever the image shows. With SGD its gradients, a class's
+      share of a mean over C, keep it slow; Adam's steps do not depend on a gradient's size, and at the head's rate
+      the network learns nothing.
     - No gradient is stopped in the consistency loss.
     - inference "sigmoid" averages the branches' probabilities; the score is the logit of the mean, which ranks as
       the mean does but does not saturate.
@@ -84,6 +89,8 @@ class LTML(Method):
     def __init__(self, task: Task, config: LTMLConfig):
         super().__init__(task, config)
         self.config = config
+        adaptive = task.recipe.optimizer.name != "sgd"
+        self.compensation_lr_scale = config.compensation_lr_scale or (0.01 if adaptive else 1.0)
         self.backbone = task.make_backbone()
         self.rebalanced = self.backbone.branch()
         classes = len(task.class_names)
@@ -133,4 +140,4 @@ class LTML(Method):
             ParameterGroup([p for p in group.parameters if id(p) not in apart], group.learning_rate)
             for group in super().parameter_groups()
         ]
-        return [*groups, ParameterGroup(compensation, "head", 0.0, self.config.compensation_lr_scale)]
+        return [*groups, ParameterGroup(compensation, "head", 0.0, self.compensation_lr_scale)]

@@ -120,7 +120,7 @@ def test_zero_shot_refuses_what_it_cannot_use_before_a_run(tiny, tmp_path):
     assert "needs a CLIP backbone" in refused(plan, "clip-zero-shot", str(tiny), protocol="demo")
 
 
-CLIP_RUN = {"protocol": "demo-clip", "weights": "none", "image_size": SIZE}
+CLIP_RUN = {"protocol": "demo-clip", "image_size": SIZE}
 
 
 def test_zero_shot_runs_score_once_and_train_nothing(tiny, tmp_path):

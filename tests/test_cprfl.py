@@ -195,21 +195,23 @@ def test_text_tower_runs_once_before_training_and_is_dropped():
     method.eval()(make_batch().images)
     assert len(tower.asked) == 1
     assert not any(isinstance(module, TextTower) for module in method.modules())
-    expected = np.array([[1, 1], [2, 1], [3, 1]]) / np.sqrt([[2], [5], [10]])
-    np.testing.assert_allclose(method.head.embeddings[:, [0, -1]], expected, rtol=1e-6)
+    directions = np.array([[1, 1], [2, 1], [3, 1]]) / np.sqrt([[2], [5], [10]])
+    # Of root mean square 1: of length sqrt(8).
+    np.testing.assert_allclose(method.head.embeddings[:, [0, -1]], directions * np.sqrt(8), rtol=1e-6)
 
 
-def test_random_embeddings_are_unit_vectors_of_the_seed():
+def test_random_embeddings_are_vectors_of_the_seed():
     first, again, other = (make_method(seed=seed).head.embeddings for seed in (0, 0, 1))
     assert first.shape == (3, 512) and torch.equal(first, again) and not torch.equal(first, other)
-    torch.testing.assert_close(first.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(first.square().mean(dim=1), torch.ones(3))
 
 
 def test_embeddings_of_a_file_are_matched_by_name_and_scaled(tmp_path):
     vectors = np.array([[0.0, 2.0], [3.0, 4.0], [5.0, 0.0], [1.0, 1.0]], dtype=np.float32)
     np.savez(tmp_path / "t.npz", words=vectors, words_names=np.array(["dog", "cat", "dining_table", "cow"]))
     method = make_method(semantics=str(tmp_path / "t.npz"))
-    np.testing.assert_allclose(method.head.embeddings, [[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]], rtol=1e-6)
+    expected = 2**0.5 * np.array([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]])
+    np.testing.assert_allclose(method.head.embeddings, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("backbone", ["small_cnn", "clip_demo"])
@@ -285,7 +287,7 @@ def test_every_loss_has_the_references_value():
 def test_defaults_are_the_published_ones():
     config = CPRFL.configure("coco-lt", {})
     assert (config.dim, config.heads, config.head_dim, config.mlp_dim, config.dropout) == (2048, 8, 512, 2048, 0.1)
-    assert (config.semantics, config.loss, config.vsi, config.pi) == ("ViT-B-16:openai", "asl", True, True)
+    assert (config.semantics, config.loss, config.vsi, config.pi) == ("RN50:openai", "asl", True, True)
     assert (config.neg_scale, config.map_gamma, config.variant) == (2.0, 0.2, "paper")
     voc = CPRFL.configure("voc-lt", {})
     assert (voc.neg_scale, voc.map_gamma) == (5.0, 0.3)

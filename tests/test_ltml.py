@@ -236,11 +236,20 @@ def test_parameter_groups_hold_everything_once_and_spare_the_compensation():
     spared = {id(p) for group in groups if group.weight_decay == 0.0 for p in group.parameters}
     assert spared == {id(p) for p in method.loss.parameters()}
     assert all(group.weight_decay is None for group in groups if id(group.parameters[0]) not in spared)
-    assert {group.lr_scale for group in groups if id(group.parameters[0]) in spared} == {0.01}
-    assert {group.lr_scale for group in groups if id(group.parameters[0]) not in spared} == {1.0}
     head = {id(p) for group in groups if group.learning_rate == "head" for p in group.parameters}
     parts = (method.uniform_head, method.rebalanced_head, method.loss)
     assert head == {id(p) for part in parts for p in part.parameters()}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "given", "expected"),
+    [("sgd", {}, 1.0), ("adamw", {}, 0.01), ("adamw", {"compensation_lr_scale": 0.5}, 0.5)],
+)
+def test_under_adam_the_compensation_learns_slowly(optimizer, given, expected):
+    method = make_method(make_task(optimizer={"name": optimizer, "lr": 0.01}), **given)
+    compensation = {id(p) for p in method.loss.parameters()}
+    for group in method.parameter_groups():
+        assert group.lr_scale == (expected if id(group.parameters[0]) in compensation else 1.0)
 
 
 def test_samplers_and_defaults():
@@ -250,6 +259,7 @@ def test_samplers_and_defaults():
         "consistency": True,
         "compensation": True,
         "consistency_weight": 0.1,
+        "compensation_lr_scale": None,
         "inference": "logits",
     }
     assert METHODS.get("ltml") is LTML

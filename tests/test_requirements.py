@@ -24,6 +24,12 @@ def test_without_a_protocol_every_method_gets_one_that_fits(method):
     assert spec.recipe.backbone == ("clip_demo" if needs_clip else "small_cnn")
 
 
+def test_a_backbone_of_ones_own_keeps_the_recipe_for_clip():
+    spec = chosen("capnet", backbone="clip_vit_b_16", weights="none")
+    assert (spec.protocol, spec.recipe.backbone) == ("demo-clip", "clip_vit_b_16")
+    assert chosen("linear-probe", backbone="resnet18", weights="IMAGENET1K_V1").protocol == "demo"
+
+
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_can_stand_in_the_demos_table_for_clip(method):
     spec = chosen(method, protocol="demo-clip")

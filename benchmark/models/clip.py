@@ -1,7 +1,7 @@
 """CLIP through open_clip: the image tower as a backbone, the text tower, published weights.
 
-Everything is built in float32, whatever the file holds, and frozen; autocast is the training loop's. open_clip
-itself is imported when a CLIP is first built: that takes seconds.
+Everything is built in float32, whatever the file holds; autocast is the training loop's. `make_clip` and
+`make_text_tower` freeze what they give. open_clip itself is imported when a CLIP is first built: that takes seconds.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -247,6 +248,8 @@ def fetch(name: str, tag: str) -> Path:
 
     facts = published(name, tag)
     hub = facts.get("hf_hub", "").rstrip("/")
+    # It logs every attempt; one line is enough, and it follows.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return Path(download_pretrained(facts))
     except Exception as error:  # the hub's own, urllib's, the file system's
@@ -254,7 +257,7 @@ def fetch(name: str, tag: str) -> Path:
         raise InputError(
             f"CLIP weights {name}:{tag} are not in the cache of Hugging Face and could not be fetched ({first}): "
             f"fetch open_clip_model.safetensors of {hub or facts.get('url')} on a machine that can, and either "
-            "bring its cache (HF_HOME) or give the file with --weights PATH"
+            "bring its cache (HF_HOME) or give the file's path instead of the name"
         ) from None
 
 

@@ -105,9 +105,11 @@ def _from_tag(weights: str, backbone: str, architecture: str, image_size: int) -
 
     name, _, tag = weights.partition(":")
     if name != architecture:
+        others = [known for known, entry in BACKBONES.items() if entry.clip_name == name]
         raise InputError(
             f"weights {weights!r} are not of backbone {backbone}, which is open_clip's {architecture}; write "
-            f"--weights {architecture}:TAG, the path of a file, or none"
+            + (f"--backbone {others[0]}, or " if others else "")
+            + f"--weights {architecture}:TAG, the path of a file, or none"
         )
     shipped = clip.SHIPPED.get(weights)
     if shipped is not None:
