@@ -1,4 +1,4 @@
-"""Valid records and stores for tests."""
+"""Valid records, stores, recipes and tasks for tests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from benchmark.method import Task
+from benchmark.models.backbones import make_backbone
 from benchmark.records import Record
-from benchmark.spec import RunSpec, deep_merge
+from benchmark.spec import Recipe, RunSpec, deep_merge, parse
 
 CLASSES = {"person": 400, "car": 100, "dog": 99, "cat": 20, "sofa": 19, "sheep": 3}
 
@@ -138,3 +142,36 @@ def _spec(method: str, seed: int) -> dict[str, Any]:
         "config_overrides": {},
         "seed": seed,
     }
+
+
+def make_recipe(**changes: Any) -> Recipe:
+    """A recipe for the small CNN from scratch, 32 pixels, plain SGD; changes: its fields."""
+    fields = {
+        "backbone": "small_cnn",
+        "weights": "none",
+        "image_size": 32,
+        "epochs": 1,
+        "batch_size": 8,
+        "optimizer": {"name": "sgd", "lr": 0.01},
+        "schedule": {"name": "constant"},
+    }
+    return parse(Recipe, fields | changes, "recipe")
+
+
+def unneeded(*args: Any) -> None:
+    """A factory of a task that the method under test must not use."""
+    pytest.fail("the method asked for a network that it does not need")
+
+
+def make_task(
+    recipe: Recipe, class_names: tuple[str, ...], class_counts: tuple[int, ...], num_images: int = 40, **factories: Any
+) -> Task:
+    """A task of random networks. factories: fields of `Task`; asking for another than the backbone fails the test."""
+
+    def backbone():
+        built = make_backbone(recipe.backbone, recipe.image_size, None)
+        built.freeze(recipe.frozen_stages, recipe.batch_norm == "frozen")
+        return built
+
+    given = dict.fromkeys(("make_clip", "make_text_tower", "make_other_backbone"), unneeded)
+    return Task(class_names, class_counts, num_images, recipe, **({"make_backbone": backbone} | given | factories))

@@ -1,25 +1,23 @@
 """CAPNET: where it starts, what it trains, its loss and its switches; whole runs on the demo's CLIP."""
 
 import functools
-import json
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import refused
+from factories import make_recipe, make_task, unneeded
+from runs import execute_with_stops, outcome
 from torch import nn
 
 import benchmark
-from benchmark.errors import RunInterrupted
 from benchmark.method import METHODS, Batch, Task
 from benchmark.models.backbones import BACKBONES
 from benchmark.models.clip import Clip, TextTower
 from benchmark.models.label_graph import label_graph
 from benchmark.models.prompts import prompts_for
 from benchmark.runner import execute, plan
-from benchmark.spec import Recipe
-from benchmark.training import Trainer
 from methods.capnet import CAPNET, ClassAwareDBLoss
 from methods.db_focal import DistributionBalancedLoss
 
@@ -54,36 +52,17 @@ def small_clip(kind: str, seed: int = 0) -> Clip:
     return Clip(image, TextTower(network, tokenizer()), network.logit_scale)
 
 
-def make_task(clip: Clip, kind: str, **recipe) -> Task:
-    base = {
-        "backbone": BACKBONE[kind],
-        "weights": "none",
-        "image_size": SIZE,
-        "epochs": 1,
-        "batch_size": 4,
-        "optimizer": {"name": "adam", "lr": 1e-3},
-        "schedule": {"name": "constant"},
-    }
-
-    def nothing(*args):
-        pytest.fail("CAPNET asked for another network than CLIP")
-
-    return Task(
-        class_names=NAMES,
-        class_counts=COUNTS,
-        num_images=IMAGES,
-        recipe=Recipe.model_validate_json(json.dumps(base | recipe)),
-        make_backbone=nothing,
-        make_clip=lambda: clip,
-        make_text_tower=nothing,
-        make_other_backbone=nothing,
+def task_of(clip: Clip, kind: str, **recipe) -> Task:
+    fields = {"backbone": BACKBONE[kind], "batch_size": 4, "optimizer": {"name": "adam", "lr": 1e-3}}
+    return make_task(
+        make_recipe(**(fields | recipe)), NAMES, COUNTS, IMAGES, make_backbone=unneeded, make_clip=lambda: clip
     )
 
 
 def build(kind: str = "vit", clip: Clip | None = None, recipe: dict | None = None, **settings) -> CAPNET:
     clip = clip or small_clip(kind)
     torch.manual_seed(1)
-    return CAPNET(make_task(clip, kind, **(recipe or {})), CAPNET.configure("", settings))
+    return CAPNET(task_of(clip, kind, **(recipe or {})), CAPNET.configure("", settings))
 
 
 def batch(size: int = 4) -> Batch:
@@ -348,11 +327,6 @@ RUN = {
 }
 
 
-def outcome(record) -> dict:
-    said = record.model_dump(mode="json")
-    return {key: said[key] for key in ("run_id", "results", "history", "model_digest", "parameters")}
-
-
 def test_two_epochs_decrease_the_loss(tiny, tmp_path):
     record = benchmark.run("capnet", str(tiny), results=tmp_path / "results", **RUN)
     assert record.history[-1].loss < record.history[0].loss
@@ -360,20 +334,10 @@ def test_two_epochs_decrease_the_loss(tiny, tmp_path):
     assert record.method_title == "CAPNET (reading)"
 
 
-def test_a_run_stopped_three_times_ends_as_an_undisturbed_one(tiny, tmp_path, monkeypatch):
-    work = plan("capnet", str(tiny), **RUN)  # six steps
+def test_a_run_stopped_three_times_ends_as_an_undisturbed_one(tiny, tmp_path):
+    work = plan("capnet", str(tiny), **RUN)
     whole = execute(work, tmp_path / "whole")
-    original = Trainer.__init__
-
-    def stopping(self, *args, **kwargs):
-        original(self, *args, **(kwargs | {"stop": lambda: self.step in (2, 3, 5)}))
-
-    monkeypatch.setattr(Trainer, "__init__", stopping)
-    for stops in range(3):
-        torch.manual_seed(stops + 1000)  # whatever state the process is in
-        with pytest.raises(RunInterrupted):
-            execute(work, tmp_path / "stopped")
-    stopped = execute(work, tmp_path / "stopped")
+    stopped = execute_with_stops(work, tmp_path / "stopped", {2, 3, 5}, total=6)
     assert stopped.attempts == 4
     assert outcome(stopped) == outcome(whole)
 

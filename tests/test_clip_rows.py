@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import refused, write_tiny_dataset
+from factories import make_recipe, make_task
+from runs import outcome
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -14,7 +16,6 @@ from benchmark.method import METHODS, Batch, MethodConfig, Task
 from benchmark.models.backbones import make_backbone
 from benchmark.models.clip import make_clip
 from benchmark.runner import execute, plan
-from benchmark.spec import Recipe
 from benchmark.store import load_logits
 from methods.clip_zero_shot import ClipZeroShot, ZeroShotConfig
 from methods.linear_probe import LinearProbe
@@ -22,20 +23,7 @@ from methods.linear_probe import LinearProbe
 SIZE, NAMES = 16, ("cat", "dining_table", "dog")
 
 
-def make_task(backbone: str, **recipe) -> Task:
-    fields = {
-        "backbone": backbone,
-        "weights": "none",
-        "image_size": SIZE,
-        "epochs": 1,
-        "batch_size": 4,
-        "optimizer": {"name": "sgd", "lr": 0.1},
-        "schedule": {"name": "constant"},
-    }
-
-    def nothing(*args):
-        pytest.fail("the method asked for a network that it does not need")
-
+def task_of(backbone: str, **recipe) -> Task:
     def clip():
         torch.manual_seed(0)
         made = make_clip(backbone, SIZE, None, False)
@@ -47,8 +35,8 @@ def make_task(backbone: str, **recipe) -> Task:
         torch.manual_seed(0)
         return make_backbone(backbone, SIZE, None)
 
-    recipe = Recipe.model_validate_json(json.dumps(fields | recipe))
-    return Task(NAMES, (20, 10, 5), 40, recipe, built, clip, nothing, nothing)
+    fields = {"backbone": backbone, "image_size": SIZE, "batch_size": 4, "optimizer": {"name": "sgd", "lr": 0.1}}
+    return make_task(make_recipe(**(fields | recipe)), NAMES, (20, 10, 5), make_backbone=built, make_clip=clip)
 
 
 def images(count=4):
@@ -60,18 +48,11 @@ def write_text_features(path, vectors, names=NAMES):
     return str(path)
 
 
-TIMES = {"timings", "peak_memory_mb", "finished", "attempts"}
-
-
-def outcome(record, *without):
-    return {key: value for key, value in record.model_dump(mode="json").items() if key not in TIMES | set(without)}
-
-
 # --- zero-shot -------------------------------------------------------------------------------------------------
 
 
 def zero_shot(**settings):
-    return ClipZeroShot(make_task("clip_demo"), ClipZeroShot.configure("", settings)).eval()
+    return ClipZeroShot(task_of("clip_demo"), ClipZeroShot.configure("", settings)).eval()
 
 
 def logits_by_hand(features, text):
@@ -79,7 +60,7 @@ def logits_by_hand(features, text):
 
 
 def test_zero_shot_logits_are_scaled_cosines():
-    clip = make_task("clip_demo").make_clip()
+    clip = task_of("clip_demo").make_clip()
     with torch.no_grad():
         text = clip.text.encode(["a photo of a cat.", "a photo of a dining table.", "a photo of a dog."])
         expected = logits_by_hand(clip.image(images()).double().numpy(), text.double().numpy())
@@ -92,7 +73,7 @@ def test_zero_shot_takes_text_features_of_a_file_in_class_order(tmp_path):
     vectors = np.random.default_rng(0).normal(size=(4, 64))
     path = write_text_features(tmp_path / "text.npz", vectors, ("dog", "bird", "cat", "dining_table"))
     with torch.no_grad():
-        features = make_task("clip_demo").make_clip().image(images()).double().numpy()
+        features = task_of("clip_demo").make_clip().image(images()).double().numpy()
         found = zero_shot(text_features=path)(images())
     np.testing.assert_allclose(found.numpy(), logits_by_hand(features, vectors[[2, 3, 0]]), rtol=1e-4, atol=1e-5)
 
@@ -148,7 +129,7 @@ def test_the_content_of_a_file_of_text_features_decides_the_run_and_its_name_doe
 
 def probe(backbone="small_cnn", **recipe) -> LinearProbe:
     torch.manual_seed(1)
-    return LinearProbe(make_task(backbone, **recipe), MethodConfig())
+    return LinearProbe(task_of(backbone, **recipe), MethodConfig())
 
 
 def features_by_hand(method):

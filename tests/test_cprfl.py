@@ -10,23 +10,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, refused
+from factories import make_recipe, make_task
+from runs import execute_with_stops, outcome
 
 import benchmark
-from benchmark.errors import RunInterrupted
 from benchmark.method import METHODS, Batch, Task
-from benchmark.models.backbones import make_backbone
 from benchmark.models.category_prompts import CategoryPromptHead
 from benchmark.runner import execute, plan
-from benchmark.spec import Recipe
-from benchmark.training import Trainer
 from methods.cprfl import CPRFL
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "cprfl_head.npz")
 LOSSES = np.load(Path(__file__).parent / "golden" / "losses.npz")
 SIZE = 32
 SMALL = {"dim": 16, "heads": 2, "head_dim": 8, "mlp_dim": 24}
-# What says when and how fast, not what came out.
-TIMES = {"timings", "peak_memory_mb", "finished", "attempts"}
 
 
 # --- the head --------------------------------------------------------------------------------------------------
@@ -154,30 +150,14 @@ class TextTower(torch.nn.Module):
         return features
 
 
-def make_task(text_tower: TextTower | None = None, **recipe) -> Task:
-    base = {
-        "backbone": "small_cnn",
-        "weights": "none",
-        "image_size": SIZE,
-        "epochs": 1,
-        "batch_size": 8,
-        "optimizer": {"name": "adamw", "lr": 0.01},
-        "schedule": {"name": "constant"},
-    }
-    recipe = Recipe.model_validate(base | recipe)
-
-    def build():
-        built = make_backbone(recipe.backbone, recipe.image_size, None)
-        built.freeze(recipe.frozen_stages, recipe.batch_norm == "frozen")
-        return built
-
-    names = ("cat", "dining_table", "dog")
-    return Task(names, (30, 20, 2), 40, recipe, build, None, lambda reference: text_tower, None)
+def task_of(text_tower: TextTower | None = None, **recipe) -> Task:
+    recipe = make_recipe(**({"optimizer": {"name": "adamw", "lr": 0.01}} | recipe))
+    return make_task(recipe, ("cat", "dining_table", "dog"), (30, 20, 2), make_text_tower=lambda reference: text_tower)
 
 
 def make_method(task: Task | None = None, seed: int = 0, **config) -> CPRFL:
     torch.manual_seed(seed)
-    return CPRFL(task or make_task(), CPRFL.configure("own", {"semantics": "random"} | SMALL | config)).train()
+    return CPRFL(task or task_of(), CPRFL.configure("own", {"semantics": "random"} | SMALL | config)).train()
 
 
 def make_batch(seed: int = 0) -> Batch:
@@ -188,7 +168,7 @@ def make_batch(seed: int = 0) -> Batch:
 
 def test_text_tower_runs_once_before_training_and_is_dropped():
     tower = TextTower()
-    method = make_method(make_task(tower), semantics="some:clip")
+    method = make_method(task_of(tower), semantics="some:clip")
     assert tower.asked == [["a photo of a cat.", "a photo of a dining table.", "a photo of a dog."]]
     for seed in range(2):
         method.training_loss(make_batch(seed)).backward()
@@ -217,7 +197,7 @@ def test_embeddings_of_a_file_are_matched_by_name_and_scaled(tmp_path):
 @pytest.mark.parametrize("backbone", ["small_cnn", "clip_demo"])
 @pytest.mark.parametrize("switches", [{}, {"vsi": False}, {"pi": False}, {"vsi": False, "pi": False}])
 def test_gradient_reaches_what_is_trained_and_no_embedding(switches, backbone):
-    method = make_method(make_task(backbone=backbone), **switches)
+    method = make_method(task_of(backbone=backbone), **switches)
     before = method.head.embeddings.clone()
     optimizer = torch.optim.AdamW(method.parameters(), 0.1)
     method.training_loss(make_batch()).backward()
@@ -238,7 +218,7 @@ def test_variants_differ_by_the_residual_connections():
 
 
 def test_frozen_stages_stay():
-    method = make_method(make_task(frozen_stages=4, batch_norm="frozen"))
+    method = make_method(task_of(frozen_stages=4, batch_norm="frozen"))
     method.training_loss(make_batch()).backward()
     assert all(p.grad is None for p in method.backbone.parameters())
     assert all(p.grad is not None for p in method.head.parameters())
@@ -258,7 +238,7 @@ def test_weight_decay_spares_vectors():
 
 def voc_loss(name: str) -> torch.nn.Module:
     counts, images = LOSSES["voc.class_counts"].tolist(), int(LOSSES["voc.num_train_images"])
-    task = make_task()
+    task = task_of()
     task = Task(tuple(map(str, range(20))), tuple(counts), images, task.recipe, task.make_backbone, None, None, None)
     config = CPRFL.configure("voc-lt", SMALL | {"semantics": "random", "loss": name})
     return CPRFL(task, config).loss
@@ -325,10 +305,6 @@ def specification(settings: dict) -> dict:
     return TINY | {"settings": TINY["settings"] | SMALL | settings}
 
 
-def outcome(record) -> dict:
-    return {key: value for key, value in record.model_dump(mode="json").items() if key not in TIMES}
-
-
 @pytest.mark.parametrize(
     "settings",
     [{}, {"variant": "released-code"}, {"vsi": False, "pi": False}]
@@ -344,15 +320,7 @@ def test_training_decreases_the_loss(tiny, tmp_path, settings):
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tiny, tmp_path):
     work = plan("cprfl", str(tiny), **specification({"semantics": "random"}))
     whole = execute(work, tmp_path / "whole")
-    original = Trainer.__init__
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Trainer, "__init__", lambda self, *a, **k: original(self, *a, **(k | {"stop": lambda: self.step >= 4}))
-        )
-        with pytest.raises(RunInterrupted):
-            execute(work, tmp_path / "stopped")
-    torch.manual_seed(99)
-    assert outcome(execute(work, tmp_path / "stopped")) == outcome(whole)
+    assert outcome(execute_with_stops(work, tmp_path / "stopped", {4}, total=6)) == outcome(whole)
 
 
 def test_a_runs_id_holds_the_files_content_not_its_path(tiny, tmp_path, text):

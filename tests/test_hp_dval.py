@@ -2,17 +2,17 @@
 CLIP with random weights."""
 
 import functools
-import json
 
 import numpy as np
 import pytest
 import torch
 import torchvision
 from conftest import refused
+from factories import make_recipe, make_task, unneeded
+from runs import execute_with_stops, outcome
 
 import benchmark
-from benchmark.errors import RunInterrupted
-from benchmark.method import METHODS, Batch, Stage, Task
+from benchmark.method import METHODS, Batch, Stage
 from benchmark.models.backbones import BACKBONES
 from benchmark.models.clip import make_clip
 from benchmark.models.imagenet_tower import ImageNetTower
@@ -20,8 +20,6 @@ from benchmark.models.local_global import class_normalised_scores, cosine_scores
 from benchmark.models.prompts import prompts_for
 from benchmark.optim import EMA
 from benchmark.runner import execute, plan
-from benchmark.spec import Recipe
-from benchmark.training import Trainer
 from methods.db_focal import DistributionBalancedLoss
 from methods.hp_dval import HPDVAL, BatchFocalDBLoss, ClassWeightedDBLoss
 
@@ -55,28 +53,15 @@ def small_vit(*names):
 
 
 def build(clip=None, recipe=None, **settings) -> HPDVAL:
-    fields = {
-        "backbone": "clip_demo",
-        "weights": "none",
-        "image_size": SIZE,
-        "epochs": 3,
-        "batch_size": 4,
-        "optimizer": {"name": "adamw", "lr": 1e-3},
-        "schedule": {"name": "constant"},
-    }
-
-    def nothing(*args):
-        pytest.fail("HP-DVAL asked for a network that it does not need")
-
-    task = Task(
-        class_names=NAMES,
-        class_counts=COUNTS,
-        num_images=IMAGES,
-        recipe=Recipe.model_validate_json(json.dumps(fields | (recipe or {}))),
-        make_backbone=nothing,
+    fields = {"backbone": "clip_demo", "epochs": 3, "batch_size": 4, "optimizer": {"name": "adamw", "lr": 1e-3}}
+    task = make_task(
+        make_recipe(**(fields | (recipe or {}))),
+        NAMES,
+        COUNTS,
+        IMAGES,
+        make_backbone=unneeded,
         make_clip=lambda: clip or small_clip(),
-        make_text_tower=nothing,
-        make_other_backbone=small_vit if settings.get("student_init") == "imagenet" else nothing,
+        make_other_backbone=small_vit if settings.get("student_init") == "imagenet" else unneeded,
     )
     torch.manual_seed(2)
     return HPDVAL(task, HPDVAL.configure("", {"top_k": K} | settings)).train()
@@ -519,11 +504,6 @@ RUN = {
     "epochs": 2,
     "settings": {"recipe.batch_size": 8, "top_k": 2, "prompt_share": 2.0, "prompt_lr_scale": 10.0},
 }
-TIMES = {"timings", "peak_memory_mb", "finished", "attempts"}
-
-
-def outcome(record):
-    return {key: value for key, value in record.model_dump(mode="json").items() if key not in TIMES}
 
 
 def test_a_run_learns_in_both_stages(tiny, tmp_path):
@@ -537,29 +517,9 @@ def test_a_run_learns_in_both_stages(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["paper", "released-code"])
-def test_a_run_stopped_at_every_step_ends_as_an_undisturbed_one(tiny, tmp_path, monkeypatch, variant):
+def test_a_run_stopped_at_every_step_ends_as_an_undisturbed_one(tiny, tmp_path, variant):
     work = plan("hp-dval", str(tiny), **(RUN | {"settings": RUN["settings"] | {"variant": variant}}))
     whole = execute(work, tmp_path / "whole")
     assert [(entry.epoch, entry.stage) for entry in whole.history] == [(1, "alignment"), (2, "prompts")]
-    init, resume = Trainer.__init__, Trainer._resume
-    started = []
-
-    def stopping(self, *args, **kwargs):
-        init(self, *args, **(kwargs | {"stop": lambda: self.step > started[-1]}))
-
-    def resuming(self):
-        found = resume(self)
-        started.append(self.step)
-        return found
-
-    monkeypatch.setattr(Trainer, "__init__", stopping)
-    monkeypatch.setattr(Trainer, "_resume", resuming)
-    while True:
-        torch.manual_seed(1000 + len(started))  # whatever state the process is in
-        try:
-            stopped = execute(work, tmp_path / "stopped")
-            break
-        except RunInterrupted:
-            assert len(started) < 10
-    assert started == [0, 1, 2, 3, 4, 5, 6]
+    stopped = execute_with_stops(work, tmp_path / "stopped", {1, 2, 3, 4, 5, 6}, total=6)
     assert outcome(stopped) == outcome(whole)

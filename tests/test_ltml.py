@@ -6,44 +6,24 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, refused
+from factories import make_recipe, make_task
+from runs import execute_with_stops, outcome
 
 import benchmark
-from benchmark.errors import RunInterrupted
 from benchmark.method import METHODS, Batch, Task
-from benchmark.models.backbones import make_backbone
 from benchmark.runner import execute, plan
-from benchmark.spec import Recipe
-from benchmark.training import Trainer
 from methods.ltml import LTML, CompensatedLoss
 
 SIZE = 32
-# What says when and how fast, not what came out.
-TIMES = {"timings", "peak_memory_mb", "finished", "attempts"}
 
 
-def make_task(backbone="small_cnn", **recipe) -> Task:
-    base = {
-        "backbone": backbone,
-        "weights": "none",
-        "image_size": SIZE,
-        "epochs": 1,
-        "batch_size": 8,
-        "optimizer": {"name": "sgd", "lr": 0.01},
-        "schedule": {"name": "constant"},
-    }
-    recipe = Recipe.model_validate(base | recipe)
-
-    def build():
-        built = make_backbone(recipe.backbone, recipe.image_size, None)
-        built.freeze(recipe.frozen_stages, recipe.batch_norm == "frozen")
-        return built
-
-    return Task(("a", "b", "c"), (30, 20, 2), 40, recipe, build, None, None, None)
+def task_of(backbone="small_cnn", **recipe) -> Task:
+    return make_task(make_recipe(backbone=backbone, **recipe), ("a", "b", "c"), (30, 20, 2))
 
 
 def make_method(task=None, **config) -> LTML:
     torch.manual_seed(0)
-    return LTML(task or make_task(), LTML.configure("own", config)).train()
+    return LTML(task or task_of(), LTML.configure("own", config)).train()
 
 
 def make_batch(seed: int) -> Batch:
@@ -186,7 +166,7 @@ def test_gradient_reaches_every_part(consistency, compensation):
 
 
 def test_frozen_parts_hold_in_both_branches():
-    method = make_method(make_task(frozen_stages=4, batch_norm="frozen"))
+    method = make_method(task_of(frozen_stages=4, batch_norm="frozen"))
     before = {name: value.clone() for name, value in method.state_dict().items()}
     found = gradients(method, make_batch(1), make_batch(2))
     assert reached(found, "backbone.") == reached(found, "rebalanced.") == {False}
@@ -196,7 +176,7 @@ def test_frozen_parts_hold_in_both_branches():
 
 def test_frozen_batch_norm_holds_in_both_branches_and_moving_ones_move_in_both():
     for batch_norm, moves in [("frozen", False), ("train", True)]:
-        method = make_method(make_task(batch_norm=batch_norm))
+        method = make_method(task_of(batch_norm=batch_norm))
         before = {name: value.clone() for name, value in method.state_dict().items() if "running" in name}
         method.training_loss(make_batch(1), make_batch(2))
         for name, value in before.items():
@@ -206,7 +186,7 @@ def test_frozen_batch_norm_holds_in_both_branches_and_moving_ones_move_in_both()
 
 @pytest.mark.parametrize("backbone", ["small_cnn", "mobilenet_v2", "resnet18", "vit_b_16", "clip_demo"])
 def test_branches_start_from_one_last_stage_and_different_heads(backbone):
-    method = make_method(make_task(backbone)).eval()
+    method = make_method(task_of(backbone)).eval()
     last = method.backbone.stages[-1].state_dict()
     copied = method.rebalanced.stages[-1].state_dict()
     assert last.keys() == copied.keys() and all(torch.equal(last[key], copied[key]) for key in last)
@@ -222,7 +202,7 @@ def test_branches_start_from_one_last_stage_and_different_heads(backbone):
 
 
 def test_neck_and_dropout_of_the_recipe_are_not_used():
-    plain, asked = make_method(), make_method(make_task(neck_width=16, dropout=0.9))
+    plain, asked = make_method(), make_method(task_of(neck_width=16, dropout=0.9))
     assert [name for name, _ in plain.named_modules()] == [name for name, _ in asked.named_modules()]
     images = make_batch(1).images
     assert torch.equal(plain(images), asked(images))
@@ -246,7 +226,7 @@ def test_parameter_groups_hold_everything_once_and_spare_the_compensation():
     [("sgd", {}, 1.0), ("adamw", {}, 0.01), ("adamw", {"compensation_lr_scale": 0.5}, 0.5)],
 )
 def test_under_adam_the_compensation_learns_slowly(optimizer, given, expected):
-    method = make_method(make_task(optimizer={"name": optimizer, "lr": 0.01}), **given)
+    method = make_method(task_of(optimizer={"name": optimizer, "lr": 0.01}), **given)
     compensation = {id(p) for p in method.loss.parameters()}
     for group in method.parameter_groups():
         assert group.lr_scale == (expected if id(group.parameters[0]) in compensation else 1.0)
@@ -315,10 +295,6 @@ def test_mean_probability_does_not_saturate():
 # --- whole runs ------------------------------------------------------------------------------------------------
 
 
-def outcome(record) -> dict:
-    return {key: value for key, value in record.model_dump(mode="json").items() if key not in TIMES}
-
-
 @pytest.mark.parametrize("settings", [{}, {"consistency": False, "compensation": False, "inference": "sigmoid"}])
 def test_training_decreases_the_loss(tiny, tmp_path, settings):
     run = TINY | {"settings": TINY["settings"] | settings, "epochs": 8}
@@ -330,12 +306,4 @@ def test_training_decreases_the_loss(tiny, tmp_path, settings):
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tiny, tmp_path):
     work = plan("ltml", str(tiny), **TINY)
     whole = execute(work, tmp_path / "whole")
-    original = Trainer.__init__
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Trainer, "__init__", lambda self, *a, **k: original(self, *a, **(k | {"stop": lambda: self.step >= 4}))
-        )
-        with pytest.raises(RunInterrupted):
-            execute(work, tmp_path / "stopped")
-    torch.manual_seed(99)
-    assert outcome(execute(work, tmp_path / "stopped")) == outcome(whole)
+    assert outcome(execute_with_stops(work, tmp_path / "stopped", {4}, total=6)) == outcome(whole)

@@ -17,15 +17,15 @@ import pytest
 import torch
 import torchvision
 from conftest import refused
+from factories import make_recipe, make_task
 from safetensors.torch import save_file
 from torch import nn
 
 from benchmark.data.dataset import find_dataset
 from benchmark.data.samplers import make_sampler
-from benchmark.method import METHODS, Batch, Task
+from benchmark.method import METHODS, Batch
 from benchmark.models.backbones import BACKBONES, make_backbone
 from benchmark.models.weights import PretrainedWeights, _fetch_torchvision, resolve_weights
-from benchmark.spec import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RESNET_STAGES = ["stem", "layer1", "layer2", "layer3", "layer4"]
@@ -430,32 +430,9 @@ def test_vit_positions_that_are_no_square_grid_are_named(tmp_path):
 # Methods
 
 
-def make_recipe(**changes):
-    recipe = {
-        "backbone": "small_cnn",
-        "weights": "none",
-        "image_size": SIZE,
-        "epochs": 1,
-        "batch_size": 8,
-        "optimizer": {"name": "sgd", "lr": 0.01},
-        "schedule": {"name": "constant"},
-    }
-    return Recipe.model_validate(recipe | changes)
-
-
-def refuse(*args):
-    raise AssertionError("a loss method asks for its backbone alone")
-
-
-def make_task(frozen_stages=0, **recipe):
+def task_of(frozen_stages=0, **recipe):
     recipe = make_recipe(frozen_stages=frozen_stages, **recipe)
-
-    def build():
-        backbone = make_backbone(recipe.backbone, recipe.image_size, None)
-        backbone.freeze(recipe.frozen_stages, recipe.batch_norm == "frozen")
-        return backbone
-
-    return Task(("a", "b", "c", "d"), (30, 20, 10, 2), 40, recipe, build, refuse, refuse, refuse)
+    return make_task(recipe, ("a", "b", "c", "d"), (30, 20, 10, 2))
 
 
 def make_batch(seed=0):
@@ -477,7 +454,7 @@ def test_registered_methods():
 @pytest.mark.parametrize("changes", [{}, {"frozen_stages": 2, "neck_width": 16, "dropout": 0.5}], ids=["plain", "neck"])
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_loss_reaches_every_trained_parameter(name, changes):
-    method, config = make_method(name, make_task(**changes))
+    method, config = make_method(name, task_of(**changes))
     batches = [make_batch(i) for i, _ in enumerate(method.samplers(config))]
     loss = method.training_loss(*batches)
     assert loss.shape == () and loss.dtype == torch.float32 and loss.isfinite() and loss > 0
@@ -491,7 +468,7 @@ def test_loss_reaches_every_trained_parameter(name, changes):
 @pytest.mark.parametrize("frozen_stages", [0, 2, 4])
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_parameter_groups_hold_every_trained_parameter_once(name, frozen_stages):
-    method, _ = make_method(name, make_task(frozen_stages))
+    method, _ = make_method(name, task_of(frozen_stages))
     groups = {group.learning_rate: group.parameters for group in method.parameter_groups()}
     grouped = [id(p) for parameters in groups.values() for p in parameters]
     assert sorted(grouped) == sorted(id(p) for p in method.parameters() if p.requires_grad)
@@ -502,7 +479,7 @@ def test_parameter_groups_hold_every_trained_parameter_once(name, frozen_stages)
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_loss_falls_when_a_batch_is_learned(name):
-    method, config = make_method(name, make_task())
+    method, config = make_method(name, task_of())
     optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], 1e-3)
     losses = []
     for _ in range(8):
@@ -556,7 +533,7 @@ def test_settings_of_the_user_come_before_the_datasets():
 
 def test_dataset_defaults_reach_the_loss():
     logits, targets = torch.zeros(4, 4), torch.eye(4)
-    losses = [make_method("db-focal", make_task(), dataset)[0].loss(logits, targets) for dataset in ("voc-lt", "own")]
+    losses = [make_method("db-focal", task_of(), dataset)[0].loss(logits, targets) for dataset in ("voc-lt", "own")]
     assert losses[0] != losses[1]
 
 
@@ -579,7 +556,7 @@ def test_wrong_setting_is_named(name, setting, value):
 
 def test_methods_work_on_voc_lts_counts():
     dataset = find_dataset("voc-lt").open(Path("somewhere"))
-    counts, task = dataset.class_counts, make_task()
+    counts, task = dataset.class_counts, task_of()
     task = dataclasses.replace(task, class_names=dataset.classes, class_counts=tuple(counts.tolist()), num_images=1142)
     targets = torch.from_numpy(dataset.splits["train"].targets[:8]).float()
     for name in METHOD_NAMES:
@@ -614,9 +591,9 @@ import methods
 methods.__path__.append(sys.argv[1])
 import torch
 from benchmark.method import METHODS
-from test_models import make_batch, make_method, make_task
+from test_models import make_batch, make_method, task_of
 
-method, config = make_method("hinge", make_task())
+method, config = make_method("hinge", task_of())
 optimizer = torch.optim.SGD([{"params": group.parameters} for group in method.parameter_groups()], 0.1)
 before = method.training_loss(make_batch())
 before.backward()

@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, refused
-from test_training import outcome
+from runs import execute_with_stops, outcome
 from torch import nn
 
 import benchmark.runner
-from benchmark.errors import RunInterrupted
 from benchmark.inference import Normalizer
 from benchmark.method import Batch, Method, MethodConfig, ParameterGroup, Stage
 from benchmark.optim import EMA
 from benchmark.progress import Reporter
-from benchmark.records import Record
 from benchmark.runner import execute, plan
 from benchmark.spec import Recipe, parse
 from benchmark.stages import epochs_per_stage
@@ -280,27 +278,6 @@ def work_of(method, tiny, **settings) -> benchmark.runner.Plan:
     return replace(plan("erm", str(tiny), **arguments), method=method)
 
 
-def execute_with_stops(work, results, stops: set[int]) -> Record:
-    """Stopped after each of these steps, in processes whose generators are in any state."""
-    original = Trainer.__init__
-    stopped = []
-
-    def stopping(self, *args, **kwargs):
-        original(self, *args, **(kwargs | {"stop": lambda: self.step in stops}))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "__init__", stopping)
-        while True:
-            torch.manual_seed(1000 + len(stopped))
-            try:
-                record = execute(work, results)
-                break
-            except RunInterrupted as interruption:
-                stopped.append(str(interruption))
-    assert [message.split(";")[0] for message in stopped] == [f"stopped at step {i} of 9" for i in sorted(stops)]
-    return record
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -316,13 +293,13 @@ def test_an_interrupted_run_of_two_stages_ends_as_an_undisturbed_one(tiny, tmp_p
     assert [entry.stage for entry in whole.history] == ["first", "second", "second"]
     # In the first stage, at the border (after step 3), in the second, everywhere.
     for stops in ({2}, {3}, {5}, {2, 7}, set(range(1, 10))):
-        record = execute_with_stops(work, tmp_path / f"stopped{len(stops)}{min(stops)}", stops)
+        record = execute_with_stops(work, tmp_path / f"stopped{len(stops)}{min(stops)}", stops, total=9)
         assert record.attempts == len(stops) + 1
         assert outcome(record) == outcome(whole)
 
 
 def test_parameters_of_both_stages_are_in_the_record(tiny, tmp_path):
-    record = execute_with_stops(work_of(TwoStages, tiny), tmp_path, {5})
+    record = execute_with_stops(work_of(TwoStages, tiny), tmp_path, {5}, total=9)
     # Encoder 3 * 4 * 9 + 4, batch norm 8, head and its copy 16 * 3 + 3.
     assert record.parameters.trained == record.parameters.all == 112 + 8 + 2 * 51
 
@@ -331,7 +308,7 @@ def test_an_interrupted_run_on_features_ends_as_an_undisturbed_one(tiny, tmp_pat
     work = work_of(Probe, tiny)
     whole = execute(work, tmp_path / "whole")
     assert (whole.parameters.trained, whole.parameters.all) == (51, 112 + 51)
-    assert outcome(execute_with_stops(work, tmp_path / "stopped", {1, 4, 8})) == outcome(whole)
+    assert outcome(execute_with_stops(work, tmp_path / "stopped", {1, 4, 8}, total=9)) == outcome(whole)
 
 
 # --- features --------------------------------------------------------------------------------------------------

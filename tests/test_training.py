@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import TINY, write_tiny_dataset
 from rich.console import Console
+from runs import outcome
 
 import benchmark
 import benchmark.runner
@@ -25,18 +26,10 @@ from benchmark.errors import InputError, RunFailed, RunInterrupted, StoreError
 from benchmark.method import METHODS, LossMethod, ParameterGroup
 from benchmark.optim import EMA, lr_factor, make_optimizer
 from benchmark.progress import Reporter
-from benchmark.records import Record
 from benchmark.runner import DEFAULT_RESULTS, execute, plan
 from benchmark.spec import Optimizer, Schedule
 from benchmark.store import Store, load_logits
 from benchmark.training import Trainer
-
-# What says when and how fast, not what came out.
-TIMES = {"timings", "peak_memory_mb", "finished", "attempts"}
-
-
-def outcome(record: Record) -> dict:
-    return {key: value for key, value in record.model_dump(mode="json").items() if key not in TIMES}
 
 
 def tiny_run(tiny, results, method="erm", **changes):

@@ -1,0 +1,42 @@
+"""Runs for tests: what of a record says what came out, and runs that are stopped on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.errors import RunInterrupted
+from benchmark.records import Record
+from benchmark.runner import Plan, execute
+from benchmark.training import Trainer
+
+# What says when and how fast, not what came out.
+TIMES = {"timings", "peak_memory_mb", "finished", "attempts"}
+
+
+def outcome(record: Record) -> dict:
+    """The record without what differs between two runs that give the same."""
+    return {key: value for key, value in record.model_dump(mode="json").items() if key not in TIMES}
+
+
+def execute_with_stops(work: Plan, results: Path, stops: set[int], total: int) -> Record:
+    """Stopped after each of these steps of `total`, in processes whose generators are in any state."""
+    original = Trainer.__init__
+    stopped = []
+
+    def stopping(self, *args, **kwargs):
+        original(self, *args, **(kwargs | {"stop": lambda: self.step in stops}))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "__init__", stopping)
+        while True:
+            torch.manual_seed(1000 + len(stopped))
+            try:
+                record = execute(work, results)
+                break
+            except RunInterrupted as interruption:
+                stopped.append(str(interruption))
+    assert [message.split(";")[0] for message in stopped] == [f"stopped at step {i} of {total}" for i in sorted(stops)]
+    return record
