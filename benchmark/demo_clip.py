@@ -55,6 +55,7 @@ from benchmark.data.dataset import SPLITS_FOLDER, DatasetFolder
 from benchmark.data.shapes import CLASS_NAMES, IMAGE_SIZE, RENDERER_VERSION, SHAPES, SURFACES, render
 from benchmark.errors import InputError, LtbenchError
 from benchmark.evaluation import score
+from benchmark.inference import Normalizer
 from benchmark.models.prompts import PROMPT, prompts_for
 from benchmark.progress import Reporter
 from benchmark.records import Metrics
@@ -249,8 +250,8 @@ def patch_loss(patch_features: torch.Tensor, prompt_features: torch.Tensor, labe
 def normalised(pixels: np.ndarray) -> torch.Tensor:
     """uint8 [B, H, W, 3] -> what the network takes, float32 [B, 3, H, W]."""
     facts = config()["preprocess_cfg"]
-    mean, std = (torch.tensor(facts[key]).view(3, 1, 1) for key in ("mean", "std"))
-    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    normalize = Normalizer(facts["mean"], facts["std"], torch.device("cpu"))
+    return normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
 
 
 @torch.no_grad()

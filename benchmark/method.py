@@ -92,6 +92,10 @@ class Stage:
 class MethodConfig(Strict):
     """Base of a method's configuration: fields with defaults and descriptions, set by `--set name=value`."""
 
+    def without_effect(self) -> dict[str, str]:
+        """Settings that others switch off, and which: {"consistency_weight": "consistency=false"}."""
+        return {}
+
 
 class Method(nn.Module, ABC):
     """Base of every method; registered with `METHODS.register(name)`.
@@ -160,9 +164,17 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def configure(cls, dataset: str, settings: dict[str, Any]) -> MethodConfig:
-        """Defaults, then the dataset's, then the user's settings. Raises InputError with the near names."""
-        merged = deep_merge(cls.dataset_defaults.get(dataset, {}), settings)
-        return parse(cls.Config, merged, f"{cls.title}: setting")
+        """Defaults, then the dataset's, then the user's settings.
+
+        Raises InputError with the near names, or for a setting that another one switches off: its row would look
+        different and be the same.
+        """
+        where = f"{cls.title}: setting"
+        config = parse(cls.Config, deep_merge(cls.dataset_defaults.get(dataset, {}), settings), where)
+        for name, switch in config.without_effect().items():
+            if name in settings:
+                raise InputError(f"{where} {name} has no effect with {switch}; leave one of them out")
+        return config
 
 
 class LossMethod(Method):

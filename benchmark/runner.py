@@ -51,8 +51,9 @@ from benchmark.spec import (
     flatten,
     parse,
 )
+from benchmark.stages import epochs_per_stage
 from benchmark.store import Claim, RunFolder, State, Store
-from benchmark.training import ImageSet, Outcome, Trainer, epochs_per_stage, seed_everything
+from benchmark.training import ImageSet, Outcome, Trainer, seed_everything
 
 Rerun = Literal["never", "missing", "failed", "stale", "always"]
 DEFAULT_RESULTS = Path("results/local")

@@ -6,10 +6,8 @@ no path, no file name, no host, no worker count, no git commit.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -26,6 +24,7 @@ from pydantic import (
 )
 
 from benchmark.errors import InputError, Unfit
+from benchmark.files import file_digest, split_file
 from benchmark.registry import NAME_PATTERN, Registry, did_you_mean
 from benchmark.yamlio import load_yaml
 
@@ -34,23 +33,6 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-
-
-_REFERENCE = re.compile(r"(?P<path>.*\.npz):(?P<key>[^/]+)")
-_FILE_SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin")
-
-
-def split_file(reference: str) -> tuple[Path, str] | None:
-    """(path, key) of a value that names a file: `FILE`, or `FILE.npz:KEY`; None for any other name.
-
-    A path contains a slash or ends as a file does, so that `demo:shapes` is none. key: "" where none is given.
-    """
-    match = _REFERENCE.fullmatch(reference)
-    if match:
-        return Path(match["path"]), match["key"]
-    if "/" in reference or reference.endswith(_FILE_SUFFIXES):
-        return Path(reference), ""
-    return None
 
 
 def _existing_file(reference: str) -> str:
@@ -66,14 +48,8 @@ def _without_path(reference: str, info: SerializationInfo) -> str:
         return reference
     path, key = found
     for_people = bool(info.context and info.context.get("for_people"))
-    name = path.name if for_people else f"sha256:{_file_digest(path, path.stat().st_mtime_ns)}"
+    name = path.name if for_people else f"sha256:{file_digest(path)}"
     return f"{name}:{key}" if key else name
-
-
-@functools.cache
-def _file_digest(path: Path, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # A configuration's value that is a name or a local file. In JSON a file is `sha256:<digest>` of its content, with the

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 
 from benchmark.errors import InputError
@@ -56,15 +56,17 @@ class CAPNETConfig(MethodConfig):
     map_gamma: Fraction = Field(0.2, description="instance: mu, centre of DB's smoothing function")
     sampler: Literal["uniform", "class-aware"] = Field("uniform", description="how training images are drawn")
 
-    @model_validator(mode="after")
-    def _options_have_an_effect(self) -> CAPNETConfig:
-        if self.top_k is not None and self.graph != "clip":
-            raise ValueError(f"top_k is an option of graph clip, not of {self.graph}")
-        if self.neighbour_share != 0.2 and self.graph == "identity":
-            raise ValueError("neighbour_share has no effect on graph identity")
-        if self.adapter_width is not None and self.image_tuning != "adapters":
-            raise ValueError(f"adapter_width is an option of image_tuning adapters, not of {self.image_tuning}")
-        return self
+    def without_effect(self) -> dict[str, str]:
+        idle = {}
+        if self.graph != "clip":
+            idle["top_k"] = f"graph={self.graph}"
+        if self.graph == "identity":
+            idle["neighbour_share"] = "graph=identity"
+        if self.image_tuning == "full":
+            idle["adapter_width"] = "image_tuning=full"
+        if self.reweighting == "class":
+            idle["map_gamma"] = "reweighting=class"
+        return idle
 
 
 @METHODS.register("capnet")

@@ -10,14 +10,15 @@ from pydantic import Field
 from torch import nn
 
 from benchmark.errors import InputError
+from benchmark.files import split_file
 from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Task
 from benchmark.models.category_prompts import CategoryPromptHead
 from benchmark.models.embeddings import is_embeddings_file, load_embeddings
 from benchmark.models.prompts import prompts_for
-from benchmark.spec import FileOrName, Fraction, Positive, split_file
+from benchmark.spec import FileOrName, Fraction, Positive
 from methods.asl import AsymmetricLoss
 from methods.cb_focal import ClassBalancedFocalLoss
-from methods.db_focal import DistributionBalancedLoss
+from methods.db_focal import DBMethod, DistributionBalancedLoss
 
 RANDOM = "random"
 RANDOM_WIDTH = 512  # that of ViT-B/16's text embeddings
@@ -44,6 +45,17 @@ class CPRFLConfig(MethodConfig):
     loss: Literal["asl", "bce", "soft-margin", "cb-focal", "db", "db-focal"] = Field("asl", description="the loss")
     neg_scale: Positive = Field(2.0, description="lambda of the losses cb-focal, db and db-focal")
     map_gamma: Fraction = Field(0.2, description="mu of the losses db and db-focal")
+
+    def without_effect(self) -> dict[str, str]:
+        idle = {}
+        if not self.vsi:
+            transformer = ("variant", "heads", "head_dim", "mlp_dim", "dropout")
+            idle |= dict.fromkeys(transformer, "vsi=false")
+        if self.loss not in ("cb-focal", "db", "db-focal"):
+            idle["neg_scale"] = f"loss={self.loss}"
+        if self.loss not in ("db", "db-focal"):
+            idle["map_gamma"] = f"loss={self.loss}"
+        return idle
 
 
 @METHODS.register("cprfl")
@@ -73,8 +85,7 @@ class CPRFL(Method):
 
     title = "CPRFL"
     Config = CPRFLConfig
-    dataset_defaults = {
-        "voc-lt": {"neg_scale": 5.0, "map_gamma": 0.3},
+    dataset_defaults = DBMethod.dataset_defaults | {
         "shapes-lt": {"semantics": "demo:shapes", "dim": 128, "heads": 4, "head_dim": 32, "mlp_dim": 128},
     }
 

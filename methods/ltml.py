@@ -54,6 +54,14 @@ class LTMLConfig(MethodConfig):
     )
     inference: Literal["logits", "sigmoid"] = Field("logits", description="what is averaged over the branches")
 
+    def without_effect(self) -> dict[str, str]:
+        idle = {}
+        if not self.consistency:
+            idle["consistency_weight"] = "consistency=false"
+        if not self.compensation:
+            idle["compensation_lr_scale"] = "compensation=false"
+        return idle
+
 
 @METHODS.register("ltml")
 class LTML(Method):

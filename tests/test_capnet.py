@@ -293,9 +293,7 @@ def test_top_k_outside_the_classes_is_refused(top_k):
     assert f"top_k is {top_k}" in refused(build, top_k=top_k)
 
 
-def test_settings_without_effect_are_refused():
-    assert "graph clip" in refused(CAPNET.configure, "", {"graph": "identity", "top_k": 2})
-    assert "image_tuning" in refused(CAPNET.configure, "", {"image_tuning": "full", "adapter_width": 2})
+def test_adapter_widths_that_cannot_be_are_refused():
     assert "adapter_width is 2, but clip_rn50" in refused(build, "resnet", adapter_width=2)
     assert "adapter_width" in refused(CAPNET.configure, "", {"adapter_width": 0})
 

@@ -17,7 +17,7 @@ import benchmark
 from benchmark.method import METHODS, Batch, Task
 from benchmark.models.category_prompts import CategoryPromptHead
 from benchmark.runner import execute, plan
-from methods.cprfl import CPRFL
+from methods.cprfl import CPRFL, CPRFLConfig
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "cprfl_head.npz")
 LOSSES = np.load(Path(__file__).parent / "golden" / "losses.npz")
@@ -157,7 +157,7 @@ def task_of(text_tower: TextTower | None = None, **recipe) -> Task:
 
 def make_method(task: Task | None = None, seed: int = 0, **config) -> CPRFL:
     torch.manual_seed(seed)
-    return CPRFL(task or task_of(), CPRFL.configure("own", {"semantics": "random"} | SMALL | config)).train()
+    return CPRFL(task or task_of(), CPRFLConfig(**({"semantics": "random"} | SMALL | config))).train()
 
 
 def make_batch(seed: int = 0) -> Batch:
@@ -302,7 +302,8 @@ def text(tmp_path) -> str:
 
 
 def specification(settings: dict) -> dict:
-    return TINY | {"settings": TINY["settings"] | SMALL | settings}
+    small = SMALL if settings.get("vsi", True) else {"dim": SMALL["dim"]}
+    return TINY | {"settings": TINY["settings"] | small | settings}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from runs import execute_with_stops, outcome
 import benchmark
 from benchmark.method import METHODS, Batch, Task
 from benchmark.runner import execute, plan
-from methods.ltml import LTML, CompensatedLoss
+from methods.ltml import LTML, CompensatedLoss, LTMLConfig
 
 SIZE = 32
 
@@ -23,7 +23,7 @@ def task_of(backbone="small_cnn", **recipe) -> Task:
 
 def make_method(task=None, **config) -> LTML:
     torch.manual_seed(0)
-    return LTML(task or task_of(), LTML.configure("own", config)).train()
+    return LTML(task or task_of(), LTMLConfig(**config)).train()
 
 
 def make_batch(seed: int) -> Batch:

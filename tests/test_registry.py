@@ -45,7 +45,9 @@ def test_a_name_is_given_once(animals):
     assert animals.get("dog") is first
 
 
-@pytest.mark.parametrize("wrong", [Stone, Stone(), "dog", None, lambda: Dog()], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [Stone, Stone(), "dog", None, lambda: Dog()], ids=["class", "object", "text", "none", "function"]
+)
 def test_objects_of_another_kind_are_refused(animals, wrong):
     with pytest.raises(TypeError, match="animal 'x': .* is not a Animal"):
         animals.register("x")(wrong)

@@ -73,12 +73,34 @@ def test_patch_tokens_are_needed():
         ("cprfl", "semantics=glove", ["'glove'", "ViT-B-16:openai"]),
         ("cprfl", "semantics=ViT-B-61:openai", ["ViT-B-61:openai", "did you mean"]),
         ("hp-dval", "recipe.epochs=1", ["2 stages", "recipe.epochs is 1"]),
+        ("cprfl", "neg_scale=5", ["neg_scale has no effect with loss=asl", "leave one"]),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_anything_starts(method, setting, words, tmp_path):
     done = ltbench("run", "--method", method, "--set", setting, "--results", tmp_path / "results")
     refused_call(done, *words)
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "idle"),
+    [
+        ("ltml", {"consistency": False, "consistency_weight": 0.2}, "consistency_weight"),
+        ("ltml", {"compensation": False, "compensation_lr_scale": 1.0}, "compensation_lr_scale"),
+        ("cprfl", {"loss": "cb-focal", "map_gamma": 0.3}, "map_gamma"),
+        ("cprfl", {"vsi": False, "variant": "released-code"}, "variant"),
+        ("cprfl", {"vsi": False, "heads": 2}, "heads"),
+        ("capnet", {"graph": "uniform", "top_k": 2}, "top_k"),
+        ("capnet", {"graph": "identity", "neighbour_share": 0.3}, "neighbour_share"),
+        ("capnet", {"image_tuning": "full", "adapter_width": 2}, "adapter_width"),
+        ("capnet", {"map_gamma": 0.3}, "map_gamma"),
+    ],
+)
+def test_a_setting_that_another_switches_off_is_refused_and_a_datasets_default_is_not(method, settings, idle):
+    method = METHODS.get(method)
+    assert f"{idle} has no effect with" in refused(method.configure, "voc-lt", settings)
+    del settings[idle]
+    method.configure("voc-lt", settings)
 
 
 def test_embeddings_that_do_not_fit_are_one_line(tiny, tmp_path):

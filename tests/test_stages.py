@@ -195,10 +195,16 @@ def test_parameters_of_every_stage_count_as_trained():
     assert train(Numbers(), FIRST).num_trained == 1
 
 
-def test_best_val_chooses_among_the_last_stage():
-    result = train(Numbers(), FIRST, SECOND, epochs=4, selection="best-val")
+@pytest.mark.parametrize(("right_at", "chosen"), [((0.0, -12.0), 3), ((0.0, -24.0), 4)])
+def test_best_val_chooses_among_the_last_stage(right_at, chosen):
+    class RightAtTimes(Numbers):
+        def forward(self, images):
+            return torch.from_numpy(TARGETS) * (1.0 if self.b.item() in right_at else -1.0)
+
+    # b is 0 in the first stage's epochs, which would win, then -12 and -24.
+    result = train(RightAtTimes(), FIRST, SECOND, epochs=4, selection="best-val")
     assert [entry.val_overall is None for entry in result.history] == [True, True, False, False]
-    assert result.selected_epoch in (3, 4)
+    assert result.selected_epoch == chosen and result.states["raw"]["b"].item() == right_at[1]
 
 
 def test_a_stage_may_add_modules():

@@ -97,7 +97,6 @@ class BackboneEntry:
     clip_name: open_clip's name of the architecture whose image tower this is, None for other networks.
     """
 
-    title: str
     build: Callable[[int, bool], nn.Module]
     wrap: Callable[[nn.Module], Backbone]
     head: tuple[str, ...] = ()
@@ -144,27 +143,33 @@ def _mobilenet_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
     )
 
 
-class _PatchEmbedding(nn.Module):
-    """Images -> tokens with class token, position embedding and dropout: a ViT's stem."""
+class PatchEmbedding(nn.Module):
+    """A vision transformer's stem: images [B, 3, H, W] -> tokens [B, 1 + h * w, M], class token first.
 
-    def __init__(self, vit: torchvision.models.VisionTransformer):
+    project: convolution whose stride is its kernel. class_token: M numbers. position: [..., 1 + h * w, M], added.
+    last: what the tokens pass then, dropout or norm.
+    """
+
+    def __init__(self, project: nn.Conv2d, class_token: nn.Parameter, position: nn.Parameter, last: nn.Module):
         super().__init__()
-        self.project = vit.conv_proj
-        self.class_token = vit.class_token
-        self.position = vit.encoder.pos_embedding
-        self.dropout = vit.encoder.dropout
+        self.project = project
+        self.class_token = class_token
+        self.position = position
+        self.last = last
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         patches = self.project(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
-        return self.dropout(tokens + self.position)
+        tokens = torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
+        return self.last(tokens + self.position)
 
 
 def _vit_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
-    blocks = list(network.encoder.layers)
-    stages: OrderedDict[str, nn.Module] = OrderedDict(stem=_PatchEmbedding(network))
+    encoder = network.encoder
+    blocks = list(encoder.layers)
+    stem = PatchEmbedding(network.conv_proj, network.class_token, encoder.pos_embedding, encoder.dropout)
+    stages: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
     stages.update((f"block{i}", block) for i, block in enumerate(blocks, 1))
-    stages[f"block{len(blocks)}"] = nn.Sequential(blocks[-1], network.encoder.ln)
+    stages[f"block{len(blocks)}"] = nn.Sequential(blocks[-1], encoder.ln)
     return stages
 
 
@@ -197,14 +202,13 @@ def _vit(image_size: int) -> nn.Module:
     return torchvision.models.vit_b_16(image_size=image_size)
 
 
-for _name, _title, _dim, _factory in [
-    ("resnet18", "ResNet-18", 512, torchvision.models.resnet18),
-    ("resnet50", "ResNet-50", 2048, torchvision.models.resnet50),
-    ("resnet101", "ResNet-101", 2048, torchvision.models.resnet101),
+for _name, _dim, _factory in [
+    ("resnet18", 512, torchvision.models.resnet18),
+    ("resnet50", 2048, torchvision.models.resnet50),
+    ("resnet101", 2048, torchvision.models.resnet101),
 ]:
     BACKBONES.register(_name)(
         BackboneEntry(
-            _title,
             build=lambda size, quick_gelu, factory=_factory: factory(),
             wrap=lambda network, dim=_dim: Backbone(_resnet_stages(network), dim),
             head=("fc.",),
@@ -213,7 +217,6 @@ for _name, _title, _dim, _factory in [
     )
 BACKBONES.register("mobilenet_v2")(
     BackboneEntry(
-        "MobileNetV2",
         build=lambda size, quick_gelu: torchvision.models.mobilenet_v2(),
         wrap=lambda network: Backbone(_mobilenet_stages(network), 1280),
         head=("classifier.",),
@@ -222,7 +225,6 @@ BACKBONES.register("mobilenet_v2")(
 )
 BACKBONES.register("vit_b_16")(
     BackboneEntry(
-        "ViT-B/16",
         build=lambda size, quick_gelu: _vit(size),
         wrap=lambda network: Backbone(_vit_stages(network), 768),
         head=("heads.",),
@@ -231,7 +233,6 @@ BACKBONES.register("vit_b_16")(
 )
 BACKBONES.register("small_cnn")(
     BackboneEntry(
-        "small CNN",
         build=lambda size, quick_gelu: _small_cnn(size),
         wrap=lambda network: Backbone(OrderedDict(network.named_children()), 128),
     )

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmark.errors import InputError
-from benchmark.models.backbones import BACKBONES, Backbone, BackboneEntry, make_network
+from benchmark.models.backbones import BACKBONES, Backbone, BackboneEntry, PatchEmbedding, make_network
 from benchmark.models.weights import clip_backbone_of, resolve_weights
 from benchmark.registry import did_you_mean
 
@@ -48,7 +48,8 @@ class ImageTower(Backbone):
 class _TransformerTower(ImageTower):
     def __init__(self, visual: nn.Module):
         blocks = list(visual.transformer.resblocks)
-        stages: OrderedDict[str, nn.Module] = OrderedDict(stem=_PatchEmbedding(visual))
+        stem = PatchEmbedding(visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre)
+        stages: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
         stages.update((f"block{i}", block) for i, block in enumerate(blocks, 1))
         super().__init__(stages, map_dim=visual.conv1.out_channels, feature_dim=visual.proj.shape[1])
         self.norm = visual.ln_post
@@ -61,22 +62,6 @@ class _TransformerTower(ImageTower):
     def project(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         projected = self.norm(features) @ self.projection
         return projected[:, 0], projected[:, 1:]
-
-
-class _PatchEmbedding(nn.Module):
-    """Images -> tokens with class token, position embedding and norm: the stem of CLIP's vision transformer."""
-
-    def __init__(self, visual: nn.Module):
-        super().__init__()
-        self.project = visual.conv1
-        self.class_token = visual.class_embedding
-        self.position = visual.positional_embedding
-        self.norm = visual.ln_pre
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        patches = self.project(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
-        return self.norm(tokens + self.position)
 
 
 class _ResNetTower(ImageTower):
@@ -287,14 +272,9 @@ def _wrap(network: nn.Module) -> ImageTower:
     return _TransformerTower(visual) if hasattr(visual, "transformer") else _ResNetTower(visual)
 
 
-for _backbone, _title, _name in [
-    ("clip_rn50", "CLIP RN50", "RN50"),
-    ("clip_vit_b_16", "CLIP ViT-B/16", "ViT-B-16"),
-    ("clip_demo", "the demo's small CLIP", DEMO),
-]:
+for _backbone, _name in [("clip_rn50", "RN50"), ("clip_vit_b_16", "ViT-B-16"), ("clip_demo", DEMO)]:
     BACKBONES.register(_backbone)(
         BackboneEntry(
-            _title,
             build=lambda size, quick_gelu, name=_name: _build(name, size, quick_gelu),
             wrap=_wrap,
             clip_name=_name,

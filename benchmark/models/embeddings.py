@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 import torch
 
 from benchmark.errors import InputError
+from benchmark.files import split_file
 from benchmark.registry import did_you_mean
-from benchmark.spec import split_file
 
 NAMES = "_names"
 
@@ -76,7 +77,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # a damaged archive can end in almost any error
-        reason = "it holds Python objects" if "allow_pickle" in str(error) else type(error).__name__
+        objects = "allow_pickle" in str(error) and zipfile.is_zipfile(path)
+        reason = "it holds Python objects" if objects else type(error).__name__
         raise InputError(f"{path}: not a whole .npz file of plain arrays ({reason}); write it anew") from None
 
 

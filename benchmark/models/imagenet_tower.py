@@ -23,7 +23,7 @@ class ImageNetTower(ImageTower):
 
     def __init__(self, vit: Backbone, feature_dim: int):
         stages: OrderedDict[str, nn.Module] = OrderedDict(vit.stages.named_children())
-        num_patches = stages["stem"].position.shape[1] - 1
+        num_patches = stages["stem"].position.shape[-2] - 1
         stages["stem"] = nn.Sequential(_FromClipToImageNet(), stages["stem"])
         super().__init__(stages, vit.map_dim, feature_dim)
         self.projection = nn.Parameter(self.map_dim**-0.5 * torch.randn(self.map_dim, feature_dim))

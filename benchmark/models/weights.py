@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -16,13 +15,13 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
 from benchmark.errors import InputError
+from benchmark.files import file_digest, split_file
 from benchmark.models.backbones import BACKBONES
 from benchmark.registry import did_you_mean
 from benchmark.spec import Positive, Strict, WeightsRef, parse
 from benchmark.yamlio import load_yaml
 
 NONE = "none"
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 class WeightsCard(Strict):
@@ -52,7 +51,7 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
             name=NONE, digest=None, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear", batch_norm="normal"
         )
         return PretrainedWeights(ref, backbone, image_size)
-    if names_file(weights):
+    if split_file(weights):
         return _from_file(Path(weights), backbone, image_size)
     if entry.clip_name is not None:
         return _from_tag(weights, backbone, entry.clip_name, image_size)
@@ -76,14 +75,9 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
     return PretrainedWeights(ref, backbone, image_size, fetch=lambda: _fetch_torchvision(item))
 
 
-def names_file(weights: str) -> bool:
-    """Whether a weights argument is a path, not a name."""
-    return "/" in weights or weights.endswith(_SUFFIXES)
-
-
 def clip_backbone_of(weights: str) -> str:
     """The CLIP backbone whose weights these are: `architecture:tag`, or a file with a card. Raises InputError."""
-    if names_file(weights):
+    if split_file(weights):
         path = Path(weights)
         name = _card(_existing(path)).architecture
         if name not in BACKBONES or BACKBONES.get(name).clip_name is None:
@@ -142,11 +136,9 @@ def _from_file(path: Path, backbone: str, image_size: int) -> PretrainedWeights:
             f"{path}: these are weights of {card.architecture!r}, not of {backbone!r}; "
             f"use --backbone {card.architecture} or other weights"
         )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     ref = WeightsRef(
         name=path.stem,
-        digest=digest,
+        digest=file_digest(path),
         mean=card.mean,
         std=card.std,
         interpolation=card.interpolation,
@@ -251,12 +243,11 @@ def _fetch_torchvision(item: torchvision.models.WeightsEnum) -> Path:
                 f"{file.name} (from {item.url}) there, or give a file with --weights PATH"
             ) from None
     # A file that was already there may be another one.
-    with file.open("rb") as data:
-        if not hashlib.file_digest(data, "sha256").hexdigest().startswith(digits):
-            raise InputError(
-                f"{file}: not the published file, or cut short: its sha256 does not start with {digits}; "
-                f"replace it by {item.url}"
-            )
+    if not file_digest(file).startswith(digits):
+        raise InputError(
+            f"{file}: not the published file, or cut short: its sha256 does not start with {digits}; "
+            f"replace it by {item.url}"
+        )
     return file
 
 
