@@ -16,6 +16,7 @@ from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGrou
 from benchmark.models.adapters import ScaleShift, adapter_width, add_adapters
 from benchmark.models.label_graph import GraphKind, ResidualGCN, label_graph
 from benchmark.models.losses import Reduction
+from benchmark.models.prior_offset import PriorOffset
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
 from methods.db_focal import ALPHA, DBMethod, DistributionBalancedLoss
@@ -54,6 +55,7 @@ class CAPNETConfig(MethodConfig):
     reweighting: Literal["class", "instance"] = Field("class", description="weight of a decision: r_c or DB's r_ic")
     neg_scale: Positive = Field(2.0, description="lambda, factor on the logits of negatives")
     map_gamma: Fraction = Field(0.2, description="instance: mu, centre of DB's smoothing function")
+    prior_offset: bool = Field(True, description="logits start at the class priors, by a fixed offset")
     sampler: Literal["uniform", "class-aware"] = Field("uniform", description="how training images are drawn")
 
     def without_effect(self) -> dict[str, str]:
@@ -93,6 +95,7 @@ class CAPNET(Method):
     - RN50: scale and shift on the attention pooling's output (LIFT's form); adapters need transformer blocks.
     - `image_tuning` "full" trains the whole image tower instead, frozen stages and batch norm as the recipe says;
       otherwise all of CLIP stays fixed, batch norm included, whatever the recipe says.
+    - `PriorOffset` on the logits: with 1 / tau = 10 all would start large and positive.
     - Uniform sampling: "class-aware re-weighting" is read as the loss's weight alone; `sampler` switches.
     - lambda and mu as for `db-focal`: the paper's of DB on VOC-LT and COCO-LT, elsewhere COCO-LT's.
     - The graph network learns at the rate of the head, everything else at that of the backbone (the relatives: 1e-3
@@ -130,6 +133,7 @@ class CAPNET(Method):
                     "leave it out: scale and shift are trained there"
                 )
             self.scale_shift = ScaleShift(image.feature_dim)
+        self.offset = PriorOffset(task.class_counts, task.num_images) if config.prior_offset else nn.Identity()
         self.loss = self._make_loss(task, config)
 
     @staticmethod
@@ -155,7 +159,7 @@ class CAPNET(Method):
         features = self.scale_shift(self.clip.image(images)).float()
         classes = self.class_features()
         with torch.autocast(features.device.type, enabled=False):
-            return self.log_scale.exp() * F.normalize(features, dim=1) @ classes.T
+            return self.offset(self.log_scale.exp() * F.normalize(features, dim=1) @ classes.T)
 
     def training_loss(self, batch: Batch) -> torch.Tensor:
         return self.loss(self(batch.images), batch.targets)

@@ -18,6 +18,7 @@ from benchmark.models.clip import ImageTower
 from benchmark.models.imagenet_tower import ImageNetTower
 from benchmark.models.local_global import class_normalised_scores, cosine_scores, top_mean
 from benchmark.models.losses import focal
+from benchmark.models.prior_offset import PriorOffset
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
 from methods.db_focal import DBMethod, DistributionBalancedLoss
@@ -68,6 +69,11 @@ class HPDVALConfig(MethodConfig):
         None, description="patches in the local score; by default 32, and 16 for released-code"
     )
     logit_scale: bool = Field(True, description="multiply the scores by a learned factor, CLIP's at first")
+    prior_offset: bool | None = Field(
+        None,
+        description="logits start at the class priors, by a fixed offset; by default with the scale, not for "
+        "released-code",
+    )
     sampler: Literal["uniform", "class-aware"] = Field("uniform", description="how training images are drawn")
     prompt_share: Positive = Field(1.0, description="epochs of the prompt stage, where the first stage has 2")
     prompt_lr_scale: Positive = Field(0.5, description="learning rate of the prompt stage, as a factor")
@@ -99,6 +105,7 @@ class HPDVAL(Method):
     Our choices, where the paper is silent:
     - A learned scale on the scores, CLIP's at first, in both stages and without weight decay: cosines are small
       logits. `logit_scale=false` takes the scores as they are.
+    - With it, `PriorOffset` on the logits: with the scale all would start large and positive.
     - Both L1 distances are between features that are not normalised, as the formulas read.
     - Uniform sampling; the DB loss was published with class-aware sampling, a switch.
     - The contexts learn at the head's rate, so does the scale in the prompt stage; all else at the backbone's.
@@ -141,6 +148,8 @@ class HPDVAL(Method):
         self.initial_log_scale = math.log(clip.logit_scale)
         self.log_scale = nn.Parameter(torch.tensor(self.initial_log_scale)) if config.logit_scale else None
         self.register_buffer("tuned", torch.tensor(False))
+        shifted = config.logit_scale and not self.released if config.prior_offset is None else config.prior_offset
+        self.offset = PriorOffset(task.class_counts, task.num_images) if shifted else nn.Identity()
         self.loss = self._make_loss(task)
         self.recipe = task.recipe
         self._begin_alignment()
@@ -253,7 +262,7 @@ class HPDVAL(Method):
             seen = score(global_text, g.float())
             found = top_mean(score(local_text, local.float()), self.top_k)
             scores = weight * seen + (1 - weight) * found
-            return scores if self.log_scale is None else self.log_scale.exp() * scores
+            return self.offset(scores if self.log_scale is None else self.log_scale.exp() * scores)
 
     def _checked_top_k(self, task: Task, tower: ImageTower) -> int:
         recipe = task.recipe

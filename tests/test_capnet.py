@@ -273,8 +273,17 @@ def test_reweighting_switch_and_settings_of_the_datasets():
     }
 
 
-def test_training_loss_is_the_loss_of_the_logits():
+def test_training_loss_is_the_loss_of_the_logits_which_start_at_the_priors():
     method = build()
+    logits = method.eval()(batch().images)
+    prior = torch.log(torch.tensor(COUNTS) / (IMAGES - torch.tensor(COUNTS)))
+    expected = ClassAwareDBLoss(COUNTS, IMAGES)(logits - logits.mean(dim=0) + prior, batch().targets)
+    torch.testing.assert_close(method.train().training_loss(batch()), expected)
+    assert {name for name, p in method.named_parameters() if p.requires_grad and "offset" in name} == set()
+
+
+def test_without_the_offset_the_loss_is_that_of_the_logits():
+    method = build(prior_offset=False)
     expected = ClassAwareDBLoss(COUNTS, IMAGES)(method(batch().images), batch().targets)
     torch.testing.assert_close(method.training_loss(batch()), expected)
 
@@ -321,7 +330,7 @@ RUN = {
     "weights": "none",
     "image_size": 16,
     "epochs": 2,
-    "settings": {"recipe.batch_size": 8, "recipe.optimizer.lr": 1e-3, "recipe.optimizer.head_lr_scale": 3.0},
+    "settings": {"recipe.batch_size": 8, "recipe.optimizer.lr": 3e-3, "recipe.optimizer.head_lr_scale": 3.0},
 }
 
 

@@ -26,6 +26,7 @@ from methods.hp_dval import HPDVAL, BatchFocalDBLoss, ClassWeightedDBLoss
 SIZE, PATCHES, K = 32, 16, 3
 NAMES, COUNTS, IMAGES = ("cat", "dining_table", "dog"), (20, 10, 5), 40
 ALIGNMENT, PROMPTS = HPDVAL.stages(HPDVAL.configure("", {}))
+OFFSET = {"offset.offset", "offset.known"}  # set by the first batch
 
 
 @functools.cache
@@ -218,6 +219,24 @@ def test_which_loss_is_taken(settings, kind, focal):
     assert (type(loss), loss.focal, loss.neg_scale, loss.map_gamma) == (kind, focal, 5.0, 0.3)
 
 
+@pytest.mark.parametrize(
+    ("settings", "shifted"),
+    [
+        ({}, True),
+        ({"logit_scale": False}, False),
+        ({"variant": "released-code"}, False),
+        ({"prior_offset": False}, False),
+        ({"variant": "released-code", "prior_offset": True}, True),
+    ],
+)
+def test_logits_start_at_the_priors_where_they_are_scaled_cosines(settings, shifted):
+    method = build(**settings)
+    untrained = method.eval()(images()).mean(dim=0)
+    expected = torch.log(torch.tensor(COUNTS) / (IMAGES - torch.tensor(COUNTS))) if shifted else untrained
+    torch.testing.assert_close(method.train()(images()).mean(dim=0), expected)
+    torch.testing.assert_close(method.eval()(images()).mean(dim=0), expected)
+
+
 # --- stages ----------------------------------------------------------------------------------------------------
 
 
@@ -244,7 +263,7 @@ def test_alignment_trains_the_image_tower_and_the_scale_alone():
     before = values(method)
     train(method)
     tower = {f"image.{name}" for name, _ in method.image.named_parameters()}
-    assert moved(before, method) == tower | {"log_scale"}
+    assert moved(before, method) == tower | {"log_scale"} | OFFSET
     assert grouped(method) == dict.fromkeys(tower, ("backbone", None)) | {"log_scale": ("backbone", 0.0)}
     assert {name for name, p in method.named_parameters() if p.requires_grad} == tower | {"log_scale"}
 
@@ -460,7 +479,7 @@ def test_imagenet_student_learns_from_clips_tower():
     assert distance > 0.1
     train(method)
     tower = {f"image.{name}" for name, _ in method.image.named_parameters()}
-    assert moved(before, method) == tower | {"log_scale"} and "image.projection" in tower
+    assert moved(before, method) == tower | {"log_scale"} | OFFSET and "image.projection" in tower
     assert moved(original, clip.image) == set()
 
 
@@ -507,10 +526,10 @@ RUN = {
 
 
 def test_a_run_learns_in_both_stages(tiny, tmp_path):
-    changes = {"epochs": 12, "settings": RUN["settings"] | {"recipe.optimizer.lr": 1e-3}}
+    changes = {"epochs": 40, "settings": RUN["settings"] | {"recipe.optimizer.lr": 1e-3}}
     record = benchmark.run("hp-dval", str(tiny), results=tmp_path, **(RUN | changes))
     losses = {stage: [e.loss for e in record.history if e.stage == stage] for stage in ("alignment", "prompts")}
-    assert [len(values) for values in losses.values()] == [6, 6]
+    assert [len(values) for values in losses.values()] == [20, 20]
     assert losses["alignment"][-1] < 0.9 * losses["alignment"][0]
     assert losses["prompts"][-1] < losses["prompts"][0]
     assert record.metrics.overall > 50

@@ -427,7 +427,7 @@ RELEASED = {
     ("controlled", 1): "11edd6e860d5e4e8",
     ("controlled-clip", 1): "9d5e1b7c907b8528",
     ("demo", 2): "0ba295e54befbfec",
-    ("demo-clip", 1): "ea6f314c0e7dbfc0",
+    ("demo-clip", 2): "d0f85dea279e080b",
     ("paper", 2): "6135aa798a532db0",
 }
 

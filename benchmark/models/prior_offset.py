@@ -1,0 +1,33 @@
+"""Scores that start at the class priors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from benchmark.models.losses import counts_tensor
+
+
+class PriorOffset(nn.Module):
+    """Logits [B, C] -> logits + b. b is 0 until the first batch in training mode fixes it: the mean logit of class c
+    becomes log(n_c / (N - n_c)), as the training list has it (for every class what Lin et al., ICCV 2017, do for one).
+
+    Cosines of image and text are all positive. Times CLIP's scale, scores without a bias start far above zero, so
+    that every negative is a gross error, and the shortest way out is to turn the features away from the text.
+    """
+
+    def __init__(self, class_counts: Sequence[int], num_images: int):
+        super().__init__()
+        counts = counts_tensor(class_counts, num_images)
+        self.register_buffer("prior", torch.log(counts / (num_images - counts)), persistent=False)
+        self.register_buffer("offset", torch.zeros(len(counts)))
+        self.register_buffer("known", torch.tensor(False))
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            # Chosen on the device: to ask would wait for a GPU at every step.
+            self.offset.copy_(torch.where(self.known, self.offset, self.prior - logits.detach().mean(dim=0)))
+            self.known.fill_(True)
+        return logits + self.offset
