@@ -11,18 +11,20 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError, Unfit
+from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.records import Record
     from benchmark.runner import Plan
 
 app = typer.Typer(
@@ -36,7 +38,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-MOST_SEEDS = 1000
 PUBLISHED = Path("results")
 LOCAL = PUBLISHED / "local"
 
@@ -114,6 +115,7 @@ def run(
     if seed is not None and seeds is not None:
         raise InputError("give --seed or --seeds, not both")
     from benchmark.runner import plan
+    from benchmark.sweep import parse_seeds
 
     common = {
         "protocol": protocol,
@@ -124,31 +126,50 @@ def run(
         "settings": _parse_settings(settings),
         "data_root": data_root,
     }
-    chosen = _parse_seeds(seeds) if seeds is not None else [seed or 0]
+    chosen = parse_seeds(seeds) if seeds is not None else [seed or 0]
     plans = [plan(method, dataset, seed=s, **common) for s in chosen]
     _carry_out(plans, results, rerun, device, dry_run, as_json)
 
 
-SWEEP_HELP = """Train several methods on several datasets, one run after the other; only what is missing is run.
+SWEEP_HELP = """Train every combination of methods, datasets, protocols, backbones, settings and seeds; only what is
+missing is run.
 
 \b
 Examples:
   ltbench sweep --methods all --seeds 0-2
   ltbench sweep --methods erm,asl,db-focal --datasets voc-lt,coco-lt --data-root /data --seeds 0-4
+  ltbench sweep --methods asl --set gamma_neg=2,4 --set recipe.optimizer.lr=1e-4,3e-4 --dry-run
+  ltbench sweep --file sweep.yaml
+
+\b
+A file holds the same axes; an option replaces the file's axis, and methods may have settings of their own:
+  methods: {erm: , asl: {gamma_neg: [2, 4]}}
+  seeds: 0-2
 """
 
 
 @app.command(help=SWEEP_HELP)
 def sweep(
-    methods: Annotated[str, typer.Option(metavar="all|a,b", help="Method names; all: those that fit.")],
-    datasets: Annotated[str, typer.Option(metavar="d,e", help="Registered names or dataset folders.")] = "shapes-lt",
-    protocol: ProtocolOption = None,
-    seeds: Annotated[str, typer.Option(metavar="0,1,2|0-4", help="One run for each seed.")] = "0",
-    backbone: BackboneOption = None,
+    methods: Annotated[str | None, typer.Option(metavar="all|a,b", help="Method names; all: those that fit.")] = None,
+    datasets: Annotated[
+        str | None, typer.Option(metavar="d,e", help="Registered names or dataset folders.  [default: shapes-lt]")
+    ] = None,
+    protocols: Annotated[
+        str | None,
+        typer.Option("--protocols", "--protocol", metavar="p,q", help="By default each dataset's own."),
+    ] = None,
+    backbones: Annotated[
+        str | None, typer.Option("--backbones", "--backbone", metavar="b,c", help="By default the protocol's.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1,2|0-4", help="One run for each seed.  [default: 0]")] = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
     epochs: EpochsOption = None,
-    settings: SetOption = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=V1,V2", help="Values of a method's setting, or of the recipe's."),
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="A YAML file with these axes.")] = None,
     data_root: DataRootOption = None,
     device: DeviceOption = "auto",
     cluster: Annotated[Cluster, typer.Option(help="Where to run: inline, in this process.")] = Cluster.inline,
@@ -157,32 +178,27 @@ def sweep(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    from benchmark.method import METHODS
-    from benchmark.runner import plan
+    from benchmark.spec import parse
+    from benchmark.sweep import Sweep, expand, load_sweep, parse_axis
 
-    names = list(METHODS) if methods == "all" else _parse_names(methods, "--methods")
-    common = {
-        "protocol": protocol,
-        "backbone": backbone,
+    axes = load_sweep(file) if file is not None else {}
+    if methods is None and "methods" not in axes:
+        raise InputError("a sweep needs methods: give --methods all, --methods a,b or --file")
+    given = {
+        "methods": methods if methods in (None, "all") else _parse_names(methods, "--methods"),
+        "datasets": None if datasets is None else _parse_names(datasets, "--datasets"),
+        "protocols": None if protocols is None else _parse_names(protocols, "--protocols"),
+        "backbones": None if backbones is None else _parse_names(backbones, "--backbones"),
+        "seeds": seeds,
         "weights": weights,
         "image_size": image_size,
         "epochs": epochs,
-        "settings": _parse_settings(settings),
-        "data_root": data_root,
+        "settings": _parse_settings(settings, parse_axis) or None,
     }
-    plans, unfit = [], {}
-    for dataset in _parse_names(datasets, "--datasets"):
-        for name in names:
-            try:
-                plans += [plan(name, dataset, seed=seed, **common) for seed in _parse_seeds(seeds)]
-            except Unfit as error:
-                if methods != "all":
-                    raise
-                unfit[name] = error
-    for error in unfit.values() if plans else ():
+    axes |= {key: value for key, value in given.items() if value is not None}
+    plans, unfit = expand(parse(Sweep, axes, "sweep"), data_root)
+    for error in unfit:
         print(f"left out: {error}", file=sys.stderr)
-    if not plans:
-        raise next(iter(unfit.values()))
     _carry_out(plans, results, rerun, device, dry_run, as_json)
 
 
@@ -228,33 +244,54 @@ def _carry_out(plans: list[Plan], results: Path, rerun: Rerun, device: str, dry_
 
 
 def _show_plan(plans: list[Plan], results: Path, rerun: Rerun, as_json: bool) -> None:
-    from benchmark.environment import code_digest
-    from benchmark.runner import decide
-    from benchmark.store import Store
+    from benchmark.sweep import estimate, stand
 
-    rows = []
-    for work in plans:
-        folder = Store(results).folder(work.spec)
-        state, launch = decide(folder, rerun.value, code_digest(work.method))
-        rows.append(
-            {
-                "method": work.spec.method,
-                "dataset": work.spec.dataset.name,
-                "protocol": work.spec.protocol,
-                "seed": work.spec.seed,
-                "run_id": work.spec.run_id,
-                "state": state,
-                "action": "launch" if launch else "skip",
-            }
-        )
+    jobs = stand(plans, results, rerun.value)
+    rows = [
+        {
+            "method": job.spec.method,
+            "dataset": job.spec.dataset.name,
+            "protocol": job.spec.protocol,
+            "changes": job.spec.config_overrides | {f"recipe.{k}": v for k, v in job.spec.overrides.items()},
+            "seed": job.spec.seed,
+            "run_id": job.spec.run_id,
+            "state": job.state,
+            "action": "launch" if job.launch else "skip",
+        }
+        for job in jobs
+    ]
     if as_json:
         print(json.dumps(rows, indent=1))
         return
     _print_table(
-        ["method", "dataset", "protocol", "seed", "run", "state", "action"],
-        [[*list(row.values())[:4], row["run_id"][:12], row["state"], row["action"]] for row in rows],
+        ["method", "dataset", "protocol", "changes", "seed", "run", "state", "action"],
+        [
+            [
+                *(row[key] for key in ("method", "dataset", "protocol")),
+                ", ".join(f"{key}={value}" for key, value in row["changes"].items()),
+                row["seed"],
+                row["run_id"][:12],
+                row["state"],
+                row["action"],
+            ]
+            for row in rows
+        ],
     )
-    print(f"{sum(row['action'] == 'launch' for row in rows)} of {len(rows)} runs to launch")
+    seconds, unknown = estimate(jobs, _known_records(results))
+    launched = sum(job.launch for job in jobs)
+    states = Counter(job.state for job in jobs)
+    print(f"{launched} of {len(jobs)} runs to launch ({', '.join(f'{n} {state}' for state, n in states.items())})")
+    if launched > unknown:
+        more = f"; of {unknown} no record says anything" if unknown else ""
+        time = f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes"
+        print(f"about {time} on one device, as long as such runs took before{more}")
+
+
+def _known_records(results: Path) -> list[Record]:
+    from benchmark.store import load_records
+
+    stores = [root for root in dict.fromkeys((results, PUBLISHED)) if root.is_dir()]
+    return [record for root in stores for record in load_records(root, problems=[])]
 
 
 @app.command(
@@ -478,9 +515,10 @@ def _show_problems(problems: list[StoreError]) -> None:
         print(f"left out: {problem}", file=sys.stderr)
 
 
-def _parse_settings(settings: Iterable[str] | None) -> dict[str, Any]:
+def _parse_settings(settings: Iterable[str] | None, parse: Callable[[str], Any] | None = None) -> dict[str, Any]:
     from benchmark.yamlio import parse_value
 
+    parse = parse or parse_value
     parsed: dict[str, Any] = {}
     for item in settings or ():
         key, equals, value = item.partition("=")
@@ -488,23 +526,8 @@ def _parse_settings(settings: Iterable[str] | None) -> dict[str, Any]:
             raise InputError(f"--set {item!r}: write --set key=value")
         if key in parsed:
             raise InputError(f"--set {key} is given twice")
-        parsed[key] = parse_value(value)
+        parsed[key] = parse(value)
     return parsed
-
-
-def _parse_seeds(text: str) -> list[int]:
-    seeds: list[int] = []
-    for part in text.split(","):
-        if not re.fullmatch(r"\s*\d{1,10}(-\d{1,10})?\s*", part, re.ASCII):
-            raise InputError(f"--seeds {text!r}: write seeds as 0,1,2 or 0-4")
-        first, _, last = part.strip().partition("-")
-        span = range(int(first), int(last or first) + 1)
-        if len(seeds) + len(span) > MOST_SEEDS:
-            raise InputError(f"--seeds {text!r}: more than {MOST_SEEDS} seeds; give fewer")
-        seeds += span
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"--seeds {text!r}: names {'a seed twice' if seeds else 'no seed'}; write 0,1,2 or 0-4")
-    return seeds
 
 
 def _parse_names(text: str, option: str) -> list[str]:
@@ -540,7 +563,7 @@ def _print_table(header: list[str], rows: list[list[Any]]) -> None:
     # What is copied into the next command must not be cut.
     table = Table()
     for name in header:
-        table.add_column(name, no_wrap=name in ("run", "method"))
+        table.add_column(name, no_wrap=name in ("run", "method"), overflow="fold")
     for row in rows:
         table.add_row(*(escape(plain(str(cell))) for cell in row))
     _console().print(table)

@@ -77,6 +77,13 @@ def test_every_other_command_of_the_readme_works(clone, command):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_sweep_file_is_one(clone):
+    [text] = blocks("yaml")
+    (clone / "sweep.yaml").write_text(text)
+    done = call(clone, ["ltbench", "sweep", "--file", "sweep.yaml", "--dry-run"])
+    assert done.returncode == 0 and "30 of 30 runs to launch" in done.stdout, done.stderr
+
+
 def test_the_methods_example_is_found_and_trains(clone):
     [code] = [block for block in blocks("python") if "METHODS.register" in block]
     assert len(code.splitlines()) <= 25

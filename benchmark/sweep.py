@@ -1,0 +1,175 @@
+"""Sweeps: a product of methods, datasets, protocols, backbones, settings and seeds, and what of it is left to do."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from benchmark.environment import code_digest
+from benchmark.errors import InputError, Unfit
+from benchmark.method import METHODS
+from benchmark.records import Record
+from benchmark.runner import Plan, Rerun, decide, plan
+from benchmark.spec import RunSpec, Strict, canonical_json, parse
+from benchmark.store import State, Store
+from benchmark.yamlio import load_yaml, parse_value
+
+MOST_SEEDS = 1000
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0,1,2` or `0-4`. Raises InputError."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        if not re.fullmatch(r"\s*\d{1,10}(-\d{1,10})?\s*", part, re.ASCII):
+            raise InputError(f"seeds {text!r}: write seeds as 0,1,2 or 0-4")
+        first, _, last = part.strip().partition("-")
+        span = range(int(first), int(last or first) + 1)
+        if len(seeds) + len(span) > MOST_SEEDS:
+            raise InputError(f"seeds {text!r}: more than {MOST_SEEDS} seeds; give fewer")
+        seeds += span
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {text!r}: names {'a seed twice' if seeds else 'no seed'}; write 0,1,2 or 0-4")
+    return seeds
+
+
+def parse_axis(text: str) -> list[Any]:
+    """The values of `key=v1,v2` on a command line, read as YAML: `1e-4,3e-4`, `[5, 7],[9]`. Raises InputError."""
+    return parse_value(f"[{text}]")
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _seed_list(value: Any) -> Any:
+    return parse_seeds(value) if isinstance(value, str) else _listed(value)
+
+
+def _method_axes(value: Any) -> Any:
+    if value == "all" or isinstance(value, dict):
+        return value
+    return dict.fromkeys(_listed(value))
+
+
+Names = Annotated[list[str], BeforeValidator(_listed)]
+Axes = dict[str, Annotated[list[Any], BeforeValidator(_listed), Field(min_length=1)]]
+
+
+class Sweep(Strict):
+    """The axes; wherever a list may stand, one value may too.
+
+    methods: names, `all` for those that fit, or in a file names with axes of their own: {asl: {gamma_neg: [2, 4]}}.
+    protocols, backbones: none for the dataset's own and the protocol's. settings: of every method, or of the recipe
+    (`recipe.optimizer.lr`). seeds: numbers, or text such as 0-4.
+    """
+
+    methods: Annotated[dict[str, Axes | None] | Literal["all"], BeforeValidator(_method_axes)]
+    datasets: Annotated[Names, Field(min_length=1)] = ["shapes-lt"]
+    protocols: Names = []
+    backbones: Names = []
+    weights: str | None = None
+    image_size: int | None = None
+    epochs: int | None = None
+    settings: Axes = {}
+    seeds: Annotated[list[int], BeforeValidator(_seed_list), Field(min_length=1)] = [0]
+
+
+def load_sweep(path: Path) -> dict[str, Any]:
+    """The axes in a YAML file, not yet checked: those of a command line may replace some. Raises InputError."""
+    axes = load_yaml(path)
+    parse(Sweep, {"methods": "all"} | axes, str(path))
+    return axes
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that a sweep wants: what it is, where it stands and whether to launch it."""
+
+    spec: RunSpec
+    state: State | Literal["stale"]
+    launch: bool
+
+
+def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], list[Unfit]]:
+    """Every run of a sweep, each once though two ways may lead to it, and, with methods `all`, what did not fit.
+
+    Raises InputError for an unknown name, a method that does not fit, or a product that is empty.
+    """
+    chosen = dict.fromkeys(METHODS) if sweep.methods == "all" else sweep.methods
+    runs: dict[str, Plan] = {}
+    unfit: dict[str, Unfit] = {}
+    for dataset, (method, own), protocol, backbone in itertools.product(
+        sweep.datasets, chosen.items(), sweep.protocols or [None], sweep.backbones or [None]
+    ):
+        axes = sweep.settings | (own or {})
+        for values in itertools.product(*axes.values()):
+            for seed in sweep.seeds:
+                try:
+                    work = plan(
+                        method,
+                        dataset,
+                        protocol=protocol,
+                        seed=seed,
+                        backbone=backbone,
+                        weights=sweep.weights,
+                        image_size=sweep.image_size,
+                        epochs=sweep.epochs,
+                        settings=dict(zip(axes, values, strict=True)),
+                        data_root=data_root,
+                    )
+                except Unfit as error:
+                    if sweep.methods != "all":
+                        raise
+                    unfit[str(error)] = error
+                    break
+                runs.setdefault(work.spec.run_id, work)
+    if not runs:
+        raise next(iter(unfit.values()), InputError("the sweep is empty: an axis has no value"))
+    return list(runs.values()), list(unfit.values())
+
+
+def stand(plans: Iterable[Plan], results: Path, rerun: Rerun) -> list[Job]:
+    """Where each run stands. Raises StoreError for a folder that holds something that is not whole."""
+    store = Store(results)
+    jobs = []
+    for work in plans:
+        state, launch = decide(store.folder(work.spec), rerun, code_digest(work.method))
+        jobs.append(Job(work.spec, state, launch))
+    return jobs
+
+
+def estimate(jobs: Sequence[Job], records: Iterable[Record]) -> tuple[float, int]:
+    """(seconds of device time that the runs to launch will take, how many of them no record says anything of).
+
+    A run takes what runs of its method with its dataset, recipe and backbone took (median), else what runs of other
+    methods did.
+    """
+    same: dict[str, list[float]] = defaultdict(list)
+    alike: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        seconds = record.timings.prepare_s + record.timings.train_s + record.timings.evaluate_s
+        track = _track(record.spec)
+        alike[track].append(seconds)
+        same[record.spec.method + track].append(seconds)
+    total, unknown = 0.0, 0
+    for job in jobs:
+        if job.launch:
+            track = _track(job.spec)
+            known = same.get(job.spec.method + track) or alike.get(track)
+            total += statistics.median(known) if known else 0.0
+            unknown += not known
+    return total, unknown
+
+
+def _track(spec: RunSpec) -> str:
+    recipe = spec.recipe
+    return canonical_json([spec.dataset.fingerprint, recipe.backbone, recipe.image_size, recipe.epochs])
