@@ -179,7 +179,7 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     from benchmark.spec import parse
-    from benchmark.sweep import Sweep, expand, load_sweep, parse_axis
+    from benchmark.sweep import Sweep, expand, load_sweep, parse_axis, parse_seeds
 
     axes = load_sweep(file) if file is not None else {}
     if methods is None and "methods" not in axes:
@@ -189,7 +189,7 @@ def sweep(
         "datasets": None if datasets is None else _parse_names(datasets, "--datasets"),
         "protocols": None if protocols is None else _parse_names(protocols, "--protocols"),
         "backbones": None if backbones is None else _parse_names(backbones, "--backbones"),
-        "seeds": seeds,
+        "seeds": None if seeds is None else parse_seeds(seeds),
         "weights": weights,
         "image_size": image_size,
         "epochs": epochs,
@@ -244,6 +244,8 @@ def _carry_out(plans: list[Plan], results: Path, rerun: Rerun, device: str, dry_
 
 
 def _show_plan(plans: list[Plan], results: Path, rerun: Rerun, as_json: bool) -> None:
+    from benchmark.leaderboard.tables import duration
+    from benchmark.leaderboard.tracks import settings_text
     from benchmark.sweep import estimate, stand
 
     jobs = stand(plans, results, rerun.value)
@@ -263,28 +265,16 @@ def _show_plan(plans: list[Plan], results: Path, rerun: Rerun, as_json: bool) ->
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    _print_table(
-        ["method", "dataset", "protocol", "changes", "seed", "run", "state", "action"],
-        [
-            [
-                *(row[key] for key in ("method", "dataset", "protocol")),
-                ", ".join(f"{key}={value}" for key, value in row["changes"].items()),
-                row["seed"],
-                row["run_id"][:12],
-                row["state"],
-                row["action"],
-            ]
-            for row in rows
-        ],
-    )
-    seconds, unknown = estimate(jobs, _known_records(results))
+    columns = ["method", "dataset", "protocol", "changes", "seed", "run", "state", "action"]
+    shown = [row | {"changes": settings_text(row["changes"]), "run": row["run_id"][:12]} for row in rows]
+    _print_table(columns, [[row[column] for column in columns] for row in shown])
     launched = sum(job.launch for job in jobs)
     states = Counter(job.state for job in jobs)
     print(f"{launched} of {len(jobs)} runs to launch ({', '.join(f'{n} {state}' for state, n in states.items())})")
+    seconds, unknown = estimate(jobs, _known_records(results) if launched else [])
     if launched > unknown:
         more = f"; of {unknown} no record says anything" if unknown else ""
-        time = f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes"
-        print(f"about {time} on one device, as long as such runs took before{more}")
+        print(f"about {duration(seconds)} on one device, as long as such runs took before{more}")
 
 
 def _known_records(results: Path) -> list[Record]:

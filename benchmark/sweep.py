@@ -25,19 +25,19 @@ from benchmark.yamlio import load_yaml, parse_value
 MOST_SEEDS = 1000
 
 
-def parse_seeds(text: str) -> list[int]:
-    """`0,1,2` or `0-4`. Raises InputError."""
+def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
+    """`0,1,2` or `0-4`; `where` it stands is for the message. Raises InputError."""
     seeds: list[int] = []
     for part in text.split(","):
         if not re.fullmatch(r"\s*\d{1,10}(-\d{1,10})?\s*", part, re.ASCII):
-            raise InputError(f"seeds {text!r}: write seeds as 0,1,2 or 0-4")
+            raise InputError(f"{where} {text!r}: write seeds as 0,1,2 or 0-4")
         first, _, last = part.strip().partition("-")
         span = range(int(first), int(last or first) + 1)
         if len(seeds) + len(span) > MOST_SEEDS:
-            raise InputError(f"seeds {text!r}: more than {MOST_SEEDS} seeds; give fewer")
+            raise InputError(f"{where} {text!r}: more than {MOST_SEEDS} seeds; give fewer")
         seeds += span
     if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds {text!r}: names {'a seed twice' if seeds else 'no seed'}; write 0,1,2 or 0-4")
+        raise InputError(f"{where} {text!r}: names {'a seed twice' if seeds else 'no seed'}; write 0,1,2 or 0-4")
     return seeds
 
 
@@ -51,7 +51,7 @@ def _listed(value: Any) -> Any:
 
 
 def _seed_list(value: Any) -> Any:
-    return parse_seeds(value) if isinstance(value, str) else _listed(value)
+    return parse_seeds(value, "seeds") if isinstance(value, str) else _listed(value)
 
 
 def _method_axes(value: Any) -> Any:
@@ -150,26 +150,26 @@ def stand(plans: Iterable[Plan], results: Path, rerun: Rerun) -> list[Job]:
 def estimate(jobs: Sequence[Job], records: Iterable[Record]) -> tuple[float, int]:
     """(seconds of device time that the runs to launch will take, how many of them no record says anything of).
 
-    A run takes what runs of its method with its dataset, recipe and backbone took (median), else what runs of other
-    methods did.
+    A run takes what runs of its method took (median) with its dataset, backbone, image size and epochs, else what
+    runs of other methods did.
     """
     same: dict[str, list[float]] = defaultdict(list)
     alike: dict[str, list[float]] = defaultdict(list)
     for record in records:
         seconds = record.timings.prepare_s + record.timings.train_s + record.timings.evaluate_s
-        track = _track(record.spec)
-        alike[track].append(seconds)
-        same[record.spec.method + track].append(seconds)
+        work = _amount_of_work(record.spec)
+        alike[work].append(seconds)
+        same[record.spec.method + work].append(seconds)
     total, unknown = 0.0, 0
     for job in jobs:
         if job.launch:
-            track = _track(job.spec)
-            known = same.get(job.spec.method + track) or alike.get(track)
+            work = _amount_of_work(job.spec)
+            known = same.get(job.spec.method + work) or alike.get(work)
             total += statistics.median(known) if known else 0.0
             unknown += not known
     return total, unknown
 
 
-def _track(spec: RunSpec) -> str:
+def _amount_of_work(spec: RunSpec) -> str:
     recipe = spec.recipe
     return canonical_json([spec.dataset.fingerprint, recipe.backbone, recipe.image_size, recipe.epochs])

@@ -38,5 +38,6 @@ def execute_with_stops(work: Plan, results: Path, stops: set[int], total: int) -
                 break
             except RunInterrupted as interruption:
                 stopped.append(str(interruption))
+                assert len(stopped) <= len(stops), "a run that does not go on would stop for ever"
     assert [message.split(";")[0] for message in stopped] == [f"stopped at step {i} of {total}" for i in sorted(stops)]
     return record

@@ -149,7 +149,7 @@ def test_a_sweep_runs_every_combination_and_a_failure_stops_no_other(tiny, tmp_p
         (["--method", "erm", "--set", "recipe.optimizer.lr=-1"], ["optimizer.lr", "greater than 0", "-1"]),
         (["--method", "erm", "--set", "recipe.optimizer.name=adamm"], ["optimizer.name", "'adamm'"]),
         (["--method", "erm", "--set", "lr"], ["--set 'lr'", "key=value"]),
-        (["--method", "erm", "--seeds", "0-"], ["seeds '0-'"]),
+        (["--method", "erm", "--seeds", "0-"], ["--seeds '0-'"]),
         (["--method", "erm", "--seeds", "1,1"], ["a seed twice"]),
         (["--method", "erm", "--seeds", "0-99999999"], ["more than 1000 seeds"]),
         (["--method", "asl", "--set", f"gamma_neg={'[' * 2000}"], ["not valid YAML"]),

@@ -182,7 +182,13 @@ def test_weights_that_cannot_be_fetched_are_named_with_a_remedy(tmp_path, monkey
 
     monkeypatch.setattr("open_clip.pretrained.hf_hub_download", unreachable)
     message = refused(resolve_weights("clip_rn50", "RN50:openai", 224).load)
-    for part in ("RN50:openai", "no route to host", "timm/resnet50_clip.openai", "open_clip_model.safetensors", "path"):
+    for part in (
+        "RN50:openai",
+        "no route to host",
+        "timm/resnet50_clip.openai",
+        "open_clip_model.safetensors",
+        "the file's path",
+    ):
         assert part in message
 
 

@@ -133,7 +133,7 @@ class Table:
         WEIGHTS: lambda row: row.weights,
         SELECTION: lambda row: row.selection,
         TEST_TIME: lambda row: row.test_time,
-        TRAIN_TIME: lambda row: f"{_duration(row.train_s)} ({row.device})",
+        TRAIN_TIME: lambda row: f"{duration(row.train_s)} ({row.device})",
     }
 
     track: Track
@@ -334,7 +334,7 @@ def _millions(count: int) -> str:
     return f"{millions:.1f}" if millions >= 10 else f"{millions:.3f}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
