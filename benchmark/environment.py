@@ -28,6 +28,7 @@ _NUMERIC = (
     "models/*.py",
     "method.py",
     "training.py",
+    "distributed.py",
     "stages.py",
     "optim.py",
     "inference.py",
@@ -84,7 +85,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def describe(method: type[Method], device: torch.device, amp: bool) -> Environment:
+def describe(method: type[Method], device: torch.device, amp: bool, processes: int = 1) -> Environment:
     """The environment of a run, for its record."""
     commit, dirty = git_state()
     cuda = device.type == "cuda"
@@ -101,6 +102,8 @@ def describe(method: type[Method], device: torch.device, amp: bool) -> Environme
         host=socket.gethostname(),
         cpu_threads=torch.get_num_threads(),
         scheduler={name: os.environ[name] for name in _SCHEDULER_VARIABLES if name in os.environ},
+        # A record of one process reads as those before there could be several.
+        **({"processes": processes} if processes > 1 else {}),
     )
 
 

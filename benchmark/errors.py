@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-Cause = Literal["nan", "oom", "data", "disk", "interrupted", "code"]
+# killed: the process ended without a word. timeout: a cluster's time limit. interrupted: it was asked to stop.
+Cause = Literal["nan", "oom", "data", "disk", "interrupted", "timeout", "killed", "code"]
 
 
 class LtbenchError(Exception):
@@ -21,6 +22,10 @@ class Unfit(InputError):
 
 class StoreError(LtbenchError):
     """The results folder cannot be read or written, or holds something that is not whole."""
+
+
+class RunHeld(StoreError):
+    """Another process is at work on the run."""
 
 
 class RunFailed(LtbenchError):

@@ -33,10 +33,14 @@ class Metrics(Strict):
         """Raise ValueError unless overall, head, medium and tail are the means of `per_class`."""
         if list(self.per_class) != list(groups):
             raise ValueError("per_class and groups name different classes")
-        for name in ("overall", *GROUPS):
-            members = [c for c in groups if name in ("overall", groups[c])]
-            known = [value for c in members if (value := self.per_class[c]) is not None]
-            mean, given = (sum(known) / len(known) if known else None), getattr(self, name)
+        known: dict[str, list[float]] = {name: [] for name in ("overall", *GROUPS)}
+        for name, group in groups.items():
+            value = self.per_class[name]
+            if value is not None:
+                known["overall"].append(value)
+                known[group].append(value)
+        for name, values in known.items():
+            mean, given = (sum(values) / len(values) if values else None), getattr(self, name)
             if (mean is None) != (given is None) or (mean is not None and abs(mean - given) > 1e-6):
                 raise ValueError(f"{name} is {given}, but the mean of its classes is {mean}")
 
@@ -96,6 +100,7 @@ class Environment(Strict):
     host: str
     cpu_threads: int
     scheduler: dict[str, str]
+    processes: Annotated[int, Field(ge=1)] = Field(1, description="that trained together, one a GPU")
 
 
 class LogitsFile(Strict):
@@ -156,6 +161,11 @@ class Record(Strict):
         """The scores of the declared weight set: the numbers that count."""
         return self.results[self.declared]
 
+    @property
+    def folder_name(self) -> str:
+        """Name of the run's folder."""
+        return self.spec.folder_of(self.run_id)
+
     def to_json(self) -> str:
         """The text of record.json: that of an older version without the fields that came later, as it was read."""
         return json.dumps(self.model_dump(mode="json", exclude_unset=True), indent=1, allow_nan=False) + "\n"
@@ -164,22 +174,27 @@ class Record(Strict):
     def from_file(cls, path: Path) -> Record:
         """Read and validate a record. Raises StoreError, naming the file, when it is not whole."""
         try:
-            data: Any = json.loads(path.read_text(encoding="utf-8"))
+            content = path.read_bytes()
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
-        except ValueError as error:
-            raise StoreError(
-                f"{path}: the record is truncated or not JSON ({error}); remove the file and run again"
-            ) from None
-        version = data.get("schema_version") if isinstance(data, dict) else None
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{path}: schema version {version!r} is not known to this version of ltbench "
-                f"(known: {SCHEMA_VERSION}); update ltbench"
-            )
         try:
-            return cls.model_validate_json(json.dumps(data))
+            return cls.model_validate_json(content)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "record"
-            raise StoreError(f"{path}: not a valid record: {' '.join(place.split())}: {first['msg']}") from None
+            raise StoreError(f"{path}: {_fault(content, error)}") from None
+
+
+def _fault(content: bytes, refusal: ValidationError) -> str:
+    """Why the content of a file is no record: not whole, of another version, or what its validation refused."""
+    try:
+        data: Any = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        return f"the record is truncated or not JSON ({error}); remove the file and run again"
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        return (
+            f"schema version {version!r} is not known to this version of ltbench (known: {SCHEMA_VERSION}); update "
+            "ltbench"
+        )
+    first = refusal.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "record"
+    return f"not a valid record: {' '.join(place.split())}: {first['msg']}"

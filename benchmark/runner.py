@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any, Literal
 import torch
 
 from benchmark.data.augment import training_cache_size
-from benchmark.data.dataset import DATASETS, Dataset, DatasetFolder, find_dataset
+from benchmark.data.dataset import DATA_ROOT_VARIABLE, DATASETS, Dataset, DatasetCard, DatasetFolder, find_dataset
 from benchmark.data.images import CachedImages, cache_split
+from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.environment import (
     code_digest,
     describe,
@@ -27,7 +29,7 @@ from benchmark.environment import (
     reset_peak_memory,
     resolve_device,
 )
-from benchmark.errors import InputError, RunFailed, StoreError, Unfit
+from benchmark.errors import InputError, RunFailed, RunHeld, RunInterrupted, Unfit
 from benchmark.evaluation import score
 from benchmark.inference import Normalizer, predict, scoring_cache_size
 from benchmark.method import METHODS, Method, MethodConfig, Task
@@ -63,13 +65,17 @@ _TRACK_KEYS = ("backbone", "weights", "image_size")
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that can be started: its specification, and what it is made from."""
+    """A run that can be started: its specification, and what it is made from.
+
+    request: the arguments of `plan`, plain values, so that another process can make the same plan.
+    """
 
     spec: RunSpec
     method: type[Method]
     config: MethodConfig
     dataset: Dataset
     weights: PretrainedWeights
+    request: dict[str, Any]
 
 
 def plan(
@@ -92,12 +98,42 @@ def plan(
     Raises InputError for anything unknown or unfit; Unfit, one of these, where the protocol has no place for the
     method.
     """
-    if not 0 <= seed < 2**31:
-        raise InputError(f"seed {seed} is out of range; give one from 0 to {2**31 - 1}")
+    [work] = plan_seeds(
+        method,
+        dataset,
+        protocol=protocol,
+        seeds=[seed],
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        epochs=epochs,
+        settings=settings,
+        data_root=data_root,
+    )
+    return work
+
+
+def plan_seeds(
+    method: str,
+    dataset: str,
+    *,
+    seeds: Sequence[int],
+    protocol: str | None = None,
+    backbone: str | None = None,
+    weights: str | None = None,
+    image_size: int | None = None,
+    epochs: int | None = None,
+    settings: dict[str, Any] | None = None,
+    data_root: Path | None = None,
+) -> list[Plan]:
+    """Plans of runs that differ in the seed alone, made for little more than one; see `plan`."""
+    for seed in seeds:
+        if not 0 <= seed < 2**31:
+            raise InputError(f"seed {seed} is out of range; give one from 0 to {2**31 - 1}")
     method_class = METHODS.get(method)
     folder = find_dataset(dataset)
     chosen = PROTOCOLS.get(protocol) if protocol else _default_protocol(folder, method, weights)
-    data = folder.open(data_root)
+    data = _open(folder, data_root)
     # A user's folder may bear any name: only a registered dataset has settings of its own in a paper.
     known_name = data.name if data.name in DATASETS and DATASETS.get(data.name) is folder else ""
     recipe_changes, config_changes = _split_settings(settings or {}, method_class)
@@ -124,9 +160,35 @@ def plan(
         weights=pretrained.ref,
         overrides=_changed(base, recipe, recipe_changes),
         config_overrides=_changed(method_class.configure(known_name, {}), config, config_changes),
-        seed=seed,
+        seed=0,
     )
-    return Plan(spec, method_class, config, data, pretrained)
+    request = given | {
+        "method": method,
+        "dataset": dataset,
+        "protocol": protocol,
+        "settings": settings,
+        "data_root": None if data_root is None else str(data_root),
+    }
+    return [
+        Plan(spec.model_copy(update={"seed": seed}), method_class, config, data, pretrained, request | {"seed": seed})
+        for seed in seeds
+    ]
+
+
+def _open(folder: DatasetFolder, data_root: Path | None) -> Dataset:
+    """The dataset in a folder, opened once as long as its files stay as they are. Raises InputError."""
+    contents = []
+    for name in ("classes.txt", "train.txt", "val.txt", "test.txt"):
+        try:
+            contents.append((folder.path / name).read_bytes())
+        except OSError:
+            contents.append(None)
+    return _opened(folder, folder.card, data_root, os.environ.get(DATA_ROOT_VARIABLE), *contents)
+
+
+@functools.lru_cache(maxsize=16)
+def _opened(folder: DatasetFolder, card: DatasetCard, data_root: Path | None, *state: str | bytes | None) -> Dataset:
+    return folder.open(data_root)
 
 
 def _default_protocol(folder: DatasetFolder, method: str, weights: str | None) -> Protocol:
@@ -177,7 +239,9 @@ def _check_method(name: str, config: MethodConfig, task: Task, fingerprint: str)
     """Raise Unfit unless the method can be built for the task, on the meta device, which computes nothing, and has an
     epoch for each of its stages."""
     method = METHODS.get(name)
-    key = (method, repr(config), task.recipe.model_dump_json(), fingerprint)
+    # What a method is built from: all but the learning rate, the axis that sweeps have most often.
+    recipe = task.recipe.model_dump_json(exclude={"optimizer": {"lr"}})
+    key = (method, repr(config), recipe, fingerprint)
     if key in _checked:
         return
     try:
@@ -231,17 +295,34 @@ def _changed(before: Strict, after: Strict, asked: dict[str, Any]) -> dict[str, 
     return {key: new[key] for key in flatten(asked) if key not in _TRACK_KEYS and new[key] != old.get(key)}
 
 
-def decide(folder: RunFolder, rerun: Rerun, code: str) -> tuple[State | Literal["stale"], bool]:
-    """(where a run stands, whether to launch it) under a re-run rule.
+@dataclass(frozen=True)
+class Decision:
+    """What a re-run rule says of a run: where it stands, whether to launch it, and what launching means.
+
+    replaces: sha256 of the record file that is made anew, None for none. Any other record that is there later was made
+    by somebody who did the same meanwhile, and is kept. attempt: the number of the first attempt from this decision.
+    fresh: that attempt throws an earlier checkpoint away; those after it go on from its own.
+    """
+
+    state: State | Literal["stale", "queued"]
+    launch: bool
+    replaces: str | None = None
+    attempt: int = 1
+    fresh: bool = False
+
+
+def decide(folder: RunFolder, rerun: Rerun, code: str) -> Decision:
+    """What a re-run rule says of a run.
 
     never: launch nothing. missing: what is pending or was interrupted. failed: that and what failed. stale: that of
-    `missing` and what was done by other code. always: everything that is not running.
+    `missing` and what was done by other code. always: everything that is not running, from the beginning.
     """
-    state: State | Literal["stale"] = folder.state()
-    if state == "done":
-        record = folder.record()
-        if record is not None and record.environment.code_digest != code:
-            state = "stale"
+    # First: a record that appears after this is somebody else's, and no reason to make another.
+    replaces = folder.record_digest()
+    record = folder.record()
+    state: State | Literal["stale"] = "done" if record is not None else folder.state()
+    if record is not None and record.environment.code_digest != code:
+        state = "stale"
     launch = {
         "never": (),
         "missing": ("pending", "preempted"),
@@ -249,7 +330,9 @@ def decide(folder: RunFolder, rerun: Rerun, code: str) -> tuple[State | Literal[
         "stale": ("pending", "preempted", "stale"),
         "always": ("pending", "preempted", "failed", "stale", "done"),
     }[rerun]
-    return state, state in launch
+    if state not in launch:
+        return Decision(state, launch=False)
+    return Decision(state, True, replaces, folder.next_attempt(), fresh=rerun == "always")
 
 
 def run(
@@ -276,57 +359,138 @@ def execute(
     rerun: Rerun = "missing",
     device: str = "auto",
     reporter: Reporter | None = None,
-) -> Record:
-    """Carry out a plan; see `run`."""
+    peers: Peers = ALONE,
+) -> Record | None:
+    """Carry out a plan where the re-run rule says so; see `run`.
+
+    peers: the processes that do it together, each of which calls this with the same arguments; None for all but the
+    first, whatever the first one returns.
+    """
     reporter = reporter or Reporter()
-    spec, folder = work.spec, Store(results).folder(work.spec)
-    code = code_digest(work.method)
-    state, launch = decide(folder, rerun, code)
-    if not launch:
-        return _not_launched(folder, state, rerun, reporter)
-    where = resolve_device(device)
+    folder = Store(results).folder(work.spec)
+    if not peers.is_first:
+        return _assist(work, folder, device, peers)
+    with peers.summons() as call:
+        decision = decide(folder, rerun, code_digest(work.method))
+        if not decision.launch:
+            return _not_launched(folder, decision.state, rerun, reporter)
+        return _carry_out(work, folder, decision, device, reporter, peers, call)
+
+
+def carry_out(
+    work: Plan, folder: RunFolder, decision: Decision, device: str, reporter: Reporter, peers: Peers = ALONE
+) -> Record | None:
+    """Carry out a plan as it was decided, on from where earlier attempts of the decision came; see `execute`.
+
+    Raises RunHeld, a StoreError, where another process is at it.
+    """
+    if not peers.is_first:
+        return _assist(work, folder, device, peers)
+    with peers.summons() as call:
+        return _carry_out(work, folder, decision, device, reporter, peers, call)
+
+
+def _carry_out(
+    work: Plan,
+    folder: RunFolder,
+    decision: Decision,
+    device: str,
+    reporter: Reporter,
+    peers: Peers,
+    call: Callable[[str], None],
+) -> Record:
+    """What the first process does; `call` has the others begin, with the digest of the training images."""
+    spec, code = work.spec, code_digest(work.method)
+    check_batch_size(spec.recipe.batch_size, peers.size)
+    where = peers.place(resolve_device(device))
     git_state()  # now, before anything can change
-    started = time.monotonic()
-    work.dataset.source.check(work.dataset.splits.values())
     folder.check_writable()
-    seed_everything(spec.seed)
-    method = work.method(make_task(spec.recipe, work.dataset, spec.weights, work.weights.load()), work.config)
-    cached = _cache_images(work, reporter)
-    prepare_s = time.monotonic() - started
-    with folder.claim() as claim, reporter.logging_to(folder.log_path), _memory_errors():
-        if state not in ("done", "stale") and (record := folder.record()) is not None:
+    with _stop_on_signal() as stop, folder.claim() as claim, reporter.logging_to(folder.log_path), _memory_errors():
+        if folder.record_digest() != decision.replaces and (record := folder.record()) is not None:
             claim.withdraw()
             reporter.line(f"done meanwhile by another process: {folder.path}")
             return record
-        if rerun == "always":
+        if decision.fresh and claim.number == decision.attempt:
             folder.checkpoint_path.unlink(missing_ok=True)
+        started = time.monotonic()
+        work.dataset.source.check(work.dataset.splits.values())
+        seed_everything(spec.seed)
+        method = work.method(make_task(spec.recipe, work.dataset, spec.weights, work.weights.load()), work.config)
+        cached = _cache_images(work, reporter)
+        prepare_s = time.monotonic() - started
         reset_peak_memory(where)
         where_from = f"protocol {spec.protocol}, {spec.recipe.backbone}, weights {spec.weights.name}"
         reporter.line(f"{spec.method} on {spec.dataset.name}, {where_from}, seed {spec.seed}, {where}: {folder.path}")
         normalizer = Normalizer(spec.weights.mean, spec.weights.std, where)
-        with _stop_on_signal() as stop:
-            trainer = Trainer(
-                method,
-                spec.recipe,
-                work.method.samplers(work.config),
-                work.method.stages(work.config),
-                train=_image_set(work, cached, "train"),
-                validation=_image_set(work, cached, "val") if "val" in cached else None,
-                groups=work.dataset.groups,
-                normalizer=normalizer,
-                seed=spec.seed,
-                device=where,
-                reporter=reporter,
-                checkpoint=folder.checkpoint_path,
-                code_digest=code,
-                data_digest=cached["train"].digest,
-                stop=stop,
-            )
+        trainer = Trainer(
+            method,
+            spec.recipe,
+            work.method.samplers(work.config),
+            work.method.stages(work.config),
+            train=_image_set(work, cached, "train"),
+            validation=_image_set(work, cached, "val") if "val" in cached else None,
+            groups=work.dataset.groups,
+            normalizer=normalizer,
+            seed=spec.seed,
+            device=where,
+            reporter=reporter,
+            checkpoint=folder.checkpoint_path,
+            code_digest=code,
+            data_digest=cached["train"].digest,
+            stop=lambda: claim.check() or stop.asked,
+            peers=peers,
+        )
+        with stop.at_a_step():
+            call(cached["train"].digest)
+            peers.wait()
             outcome = trainer.run()
         record = _evaluate(work, trainer, outcome, cached, claim, prepare_s, where, reporter)
         claim.finish(record)
-    reporter.line(f"done: {summary(record.metrics)}")
+        reporter.line(f"done: {summary(record.metrics)}")
     return record
+
+
+def _assist(work: Plan, folder: RunFolder, device: str, peers: Peers) -> None:
+    """What the other processes do: train, when the first one calls them to it.
+
+    Raises InputError when the training images here are not those of the first process, and what training raises.
+    """
+    spec, reporter = work.spec, Reporter()
+    with _stop_on_signal() as stop, stop.at_a_step(), _memory_errors():
+        digest = peers.tell(None)
+        if digest is None:
+            return
+        where = peers.place(resolve_device(device))
+        seed_everything(spec.seed)
+        method = work.method(make_task(spec.recipe, work.dataset, spec.weights, work.weights.load()), work.config)
+        # One process of a node decodes what the node has not; the first process has done so on its own.
+        if peers.local_rank == 0:
+            _cache_images(work, reporter, ["train"])
+        peers.wait()
+        cached = _cache_images(work, reporter, ["train"])
+        if cached["train"].digest != digest:
+            raise InputError(
+                f"{work.dataset.card.title}: process {peers.rank} finds other training images than the first process; "
+                "all need the same"
+            )
+        Trainer(
+            method,
+            spec.recipe,
+            work.method.samplers(work.config),
+            work.method.stages(work.config),
+            train=_image_set(work, cached, "train"),
+            validation=None,
+            groups=work.dataset.groups,
+            normalizer=Normalizer(spec.weights.mean, spec.weights.std, where),
+            seed=spec.seed,
+            device=where,
+            reporter=reporter,
+            checkpoint=folder.checkpoint_path,
+            code_digest=code_digest(work.method),
+            data_digest=digest,
+            stop=lambda: stop.asked,
+            peers=peers,
+        ).run()
 
 
 @contextlib.contextmanager
@@ -342,6 +506,7 @@ def _memory_errors() -> Iterator[None]:
 def _not_launched(folder: RunFolder, state: str, rerun: Rerun, reporter: Reporter) -> Record:
     record = folder.record()
     if record is not None:
+        folder.tidy(record)
         note = " by other code than this: --rerun stale runs it again" if state == "stale" else ""
         reporter.line(f"done before{note}: {folder.path}")
         return record
@@ -350,7 +515,7 @@ def _not_launched(folder: RunFolder, state: str, rerun: Rerun, reporter: Reporte
         message = f"{folder.path}: the run failed before: {last.get('message')}; try again with --rerun failed"
         raise RunFailed(message, cause=last.get("cause", "code"))
     if state == "running":
-        raise StoreError(f"{folder.path}: the run is being worked on by another process; wait for it or stop it")
+        raise RunHeld(f"{folder.path}: the run is being worked on by another process; wait for it or stop it")
     raise InputError(f"{folder.path}: the run is {state} and --rerun {rerun} launches nothing; use --rerun missing")
 
 
@@ -366,7 +531,9 @@ def prepare_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
     return _cache_images(work, reporter)
 
 
-def _cache_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
+def _cache_images(
+    work: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test")
+) -> dict[str, CachedImages]:
     recipe, weights = work.spec.recipe, work.spec.weights
     scoring = scoring_cache_size(recipe.image_size, recipe.test_time)
     sizes = {
@@ -377,7 +544,7 @@ def _cache_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
         "test": scoring,
     }
     cached = {}
-    for split in work.dataset.splits.values():
+    for split in [split for name, split in work.dataset.splits.items() if name in names]:
         with reporter.task(f"decoding {split.name} images", len(split)) as task:
             cached[split.name] = cache_split(
                 split,
@@ -423,22 +590,40 @@ def make_task(
     )
 
 
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask training to stop at the next step, where it saves itself; a second Ctrl-C is at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
+class _Stop:
+    """Whether Ctrl-C or SIGTERM has asked the run to stop."""
 
-    def note(number: int, frame: object) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+    def __init__(self) -> None:
+        self.asked = False
+        self._can_wait = False
+
+    @contextlib.contextmanager
+    def at_a_step(self) -> Iterator[None]:
+        """Here the run looks at `asked` itself, at every step, and saves itself; elsewhere it stops at once."""
+        self._can_wait = True
+        try:
+            yield
+        finally:
+            self._can_wait = False
+
+    def note(self, number: int, frame: object) -> None:
+        """The signal's handler. A second Ctrl-C is at once anywhere."""
+        again, self.asked = self.asked, True
+        if again and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.set()
+        if not again and not self._can_wait:
+            raise RunInterrupted("stopped; run again to go on")
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[_Stop]:
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -497,7 +682,7 @@ def _evaluate(
             all=sum(p.numel() for p in method.parameters()),
             trained=outcome.num_trained,
         ),
-        environment=describe(work.method, device, trainer.amp),
+        environment=describe(work.method, device, trainer.amp, trainer.peers.size),
         attempts=claim.number,
         data_digests={name: images.digest for name, images in cached.items()},
         model_digest=_state_digest(outcome.states[declared]),

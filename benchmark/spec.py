@@ -315,7 +315,8 @@ class RunSpec(Strict):
 
     @model_validator(mode="after")
     def _is_json(self) -> RunSpec:
-        canonical_json(self.model_dump(mode="json"))  # refuses NaN and infinity, also where any value may stand
+        # Refuses NaN and infinity where any value may stand.
+        canonical_json(self.model_dump(mode="json", include={"config", "overrides", "config_overrides"}))
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -338,7 +339,11 @@ class RunSpec(Strict):
     @property
     def folder_name(self) -> str:
         """Name of the run's folder: readable, and decided by the id's content alone."""
-        return f"{self.method}-s{self.seed}-{self.run_id[:12]}"
+        return self.folder_of(self.run_id)
+
+    def folder_of(self, run_id: str) -> str:
+        """`folder_name` for who knows the id already."""
+        return f"{self.method}-s{self.seed}-{run_id[:12]}"
 
 
 def canonical_json(data: Any) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from benchmark.distributed import ALONE, Peers
 from benchmark.errors import InputError
-from benchmark.method import Method, Stage
+from benchmark.method import Batch, Method, Stage
+from benchmark.models.synced_batch_norm import sync_batch_norm
 from benchmark.optim import EMA, lr_factor, make_optimizer
 from benchmark.spec import Recipe
 
@@ -35,6 +40,8 @@ def epochs_per_stage(stages: Sequence[Stage], epochs: int) -> tuple[int, ...]:
 class StageTraining:
     """One stage while it is trained: its optimiser, learning rate and EMA, and which of the run's steps are its own.
 
+    training_loss: the method's, of this process's part of the batches; its gradient is the mean over all processes.
+
     Making it begins the stage in the method. first_step, end: of the run's steps, counted from 0; end is the first
     that is not the stage's. trained: the parameters that the optimiser changes, in the method's order.
     """
@@ -48,9 +55,14 @@ class StageTraining:
         end: int,
         steps_per_epoch: int,
         device: torch.device,
+        peers: Peers = ALONE,
     ):
         method.begin_stage(stage)
         method.to(device, memory_format=torch.channels_last)  # a stage may add modules
+        self.training_loss: Callable[..., torch.Tensor] = method.training_loss
+        if peers.size > 1:
+            sync_batch_norm(method, peers.size)
+            self.training_loss = _parallel(_TrainingLoss(method, device))
         self.name = stage.name
         self.first_step = first_step
         self.end = end
@@ -74,3 +86,28 @@ class StageTraining:
 
     def _factor(self, step: int) -> float:
         return lr_factor(self._schedule, step - self.first_step, self._steps_per_epoch, self.end - self.first_step)
+
+
+def _parallel(loss: nn.Module) -> DistributedDataParallel:
+    """The loss with gradients that are the mean over the processes.
+
+    Parameters that it leaves out keep no gradient, as in one process. With `find_unused_parameters` buckets are not
+    arranged anew after the first step either: a run that goes on sums in the same order.
+    """
+    with warnings.catch_warnings():
+        # PyTorch 2.15 has another name for broadcast_buffers, which earlier versions do not know.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(loss, broadcast_buffers=False, find_unused_parameters=True)
+
+
+class _TrainingLoss(nn.Module):
+    """A method whose forward is its loss."""
+
+    def __init__(self, method: Method, device: torch.device):
+        super().__init__()
+        self.method = method
+        # Left out of every loss: without such a parameter PyTorch would warn, in every process, that none is.
+        self.unused = nn.Parameter(torch.zeros((), device=device))
+
+    def forward(self, *batches: Batch) -> torch.Tensor:
+        return self.method.training_loss(*batches)

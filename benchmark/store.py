@@ -18,23 +18,25 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
+import subprocess
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from benchmark.errors import Cause, LtbenchError, RunFailed, RunInterrupted, StoreError
+from benchmark.errors import Cause, InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
 from benchmark.records import LogitsFile, Record
 from benchmark.spec import RunSpec
 
@@ -95,17 +97,22 @@ class Lease:
             for name, value in asdict(lease).items():
                 if type(value) is not (int if name == "pid" else str):
                     raise TypeError(f"{name} is {value!r}")
+            if not 0 < lease.pid < 2**31:
+                raise ValueError(f"pid is {lease.pid}")
             return lease
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise StoreError(f"{path}: not a lease ({error}); remove the file if no run is using the folder") from None
 
     def is_dead(self, heartbeat_age_s: float) -> bool:
-        """Whether its owner is gone: known at once on this host, by the heartbeat's age on another."""
+        """Whether its owner is gone: known at once on this host, or in the cluster's job that has started anew; on
+        another host when its heartbeat is old and its job is gone."""
         if self.host == socket.gethostname():
             return _process_start(self.pid) != self.started
-        return heartbeat_age_s > LEASE_LIFETIME_S
+        if self.job and self.job == os.environ.get("SLURM_JOB_ID"):
+            return True  # a job runs once at a time: this is its next start, on another node
+        return heartbeat_age_s > LEASE_LIFETIME_S and not (self.job and _job_is_known(self.job))
 
 
 def _process_start(pid: int) -> str:
@@ -117,6 +124,19 @@ def _process_start(pid: int) -> str:
     fields = stat.rpartition(")")[2].split()
     # A zombie has ended: only its parent has not asked how yet.
     return "" if fields[0] in "ZX" else fields[19]
+
+
+def _job_is_known(job: str) -> bool:
+    """Whether SLURM says that a job has not ended. Without an answer it may still be there."""
+    if shutil.which("squeue") is None:
+        return False
+    try:
+        done = subprocess.run(
+            ["squeue", "--noheader", f"--jobs={job}"], capture_output=True, text=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return bool(done.stdout.strip()) if done.returncode == 0 else "Invalid job id" not in done.stderr
 
 
 def _process_exists(pid: int) -> bool:
@@ -145,8 +165,8 @@ class RunFolder:
         if not self.record_path.exists():
             return None
         record = Record.from_file(self.record_path)
-        if record.spec.folder_name != self.path.name:
-            raise StoreError(f"{self.record_path}: this is the record of {record.spec.folder_name}; remove the copy")
+        if record.folder_name != self.path.name:
+            raise StoreError(f"{self.record_path}: this is the record of {record.folder_name}; remove the copy")
         return record
 
     def state(self) -> State:
@@ -154,7 +174,7 @@ class RunFolder:
         if self.record_path.exists():
             self.record()
             return "done"
-        if self._holder() is not None:
+        if self.holder() is not None:
             return "running"
         last = self.last_attempt()
         if last is None:
@@ -162,8 +182,17 @@ class RunFolder:
         # An attempt that never wrote how it ended was killed: its checkpoint, if any, is where to go on.
         return "failed" if last["outcome"] == "failed" else "preempted"
 
-    def _holder(self) -> Lease | None:
-        """The living owner of the run, if there is one."""
+    def record_digest(self) -> str | None:
+        """sha256 of the record's file, None where there is none."""
+        try:
+            return hashlib.sha256(self.record_path.read_bytes()).hexdigest()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.record_path}: cannot be read: {error.strerror or error}") from None
+
+    def holder(self) -> Lease | None:
+        """The living owner of the run, if there is one. Raises StoreError for a lease that is garbage."""
         try:
             lease = Lease.read(self._lease_path)
             age = time.time() - self._lease_path.stat().st_mtime
@@ -173,14 +202,51 @@ class RunFolder:
 
     def last_attempt(self) -> dict[str, Any] | None:
         """What the last attempt without a record left: outcome, cause, message, traceback."""
+        for path in reversed(self._attempt_files()):
+            # One that is withdrawn meanwhile is none.
+            with contextlib.suppress(FileNotFoundError):
+                return _read_attempt(path)
+        return None
+
+    def next_attempt(self) -> int:
+        """The number of the attempt that begins next, from 1."""
         files = self._attempt_files()
-        if not files:
-            return None
+        return 1 + int(files[-1].stem) if files else 1
+
+    def settle(self, cause: Cause, message: str) -> None:
+        """Note why the last attempt ended, where it could not say so itself or knew only that it was asked to stop."""
+        attempt = self.last_attempt()
+        if attempt is None or self.holder() is not None:
+            return
+        if attempt["outcome"] == "running" or attempt.get("cause") == "interrupted":
+            saved = attempt.get("saved", self.checkpoint_time() != attempt.get("checkpoint"))
+            facts = {"outcome": "preempted", "cause": cause, "message": message, "saved": saved}
+            write_atomically(self._attempt_files()[-1], json.dumps(attempt | facts, indent=1).encode())
+
+    def idle_attempts(self, since: int) -> list[dict[str, Any]]:
+        """The last attempts in a row, of those from number `since`, that were cut off before they saved anything."""
+        idle: list[dict[str, Any]] = []
+        for path in reversed(self._attempt_files()):
+            attempt = _read_attempt(path)
+            if int(path.stem) < since or attempt["outcome"] != "preempted" or attempt.get("saved", True):
+                break
+            idle.append(attempt)
+        return idle
+
+    def give_up(self, cause: Cause, message: str) -> None:
+        """Note that the run failed, as an attempt that could not begin or is not worth another.
+
+        Raises RunHeld when a process is at work on the run.
+        """
+        with contextlib.suppress(RunFailed), self.claim():
+            raise RunFailed(message, cause)
+
+    def checkpoint_time(self) -> int | None:
+        """When the checkpoint was written, in nanoseconds of the file system's clock; None where there is none."""
         try:
-            attempt = json.loads(files[-1].read_text(encoding="utf-8"))
-            return attempt if attempt["outcome"] in ("running", "failed", "preempted") else {"outcome": "preempted"}
-        except (OSError, ValueError, KeyError, TypeError):
-            raise StoreError(f"{files[-1]}: not an attempt's file; remove it and run again") from None
+            return self.checkpoint_path.stat().st_mtime_ns
+        except OSError:
+            return None
 
     def check_writable(self) -> None:
         """Raise StoreError when the folder cannot be made or written: better now than after an hour's work."""
@@ -197,32 +263,88 @@ class RunFolder:
 
         The claim is one atomic create, under a lock that lets nobody judge or remove a lease meanwhile; that of a
         dead owner is removed first. How the block ends is written down: an exception as a failed or preempted
-        attempt. Raises StoreError when another process holds the run or the folder cannot be written.
+        attempt, InputError as none: nothing was started. Raises RunHeld when another process holds the run, StoreError
+        when the folder cannot be written.
         """
+        new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._attempts.mkdir(exist_ok=True)
             lease = Lease.mine()
-            with (self.path / "lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if self._lease_path.exists() and self._holder() is None:
-                    self._lease_path.unlink(missing_ok=True)
+            with self._locked():
+                if self.holder() is None:
+                    self._clear_up()
                 self._create_lease(lease)
-            files = self._attempt_files()
         except OSError as error:
             raise StoreError(
                 f"{error.filename or self.path}: the results folder cannot be written: {error.strerror or error}; "
                 "choose another with --results"
             ) from None
-        claim = Claim(self, lease, number=1 + int(files[-1].stem) if files else 1)
+        claim = Claim(self, lease, self.next_attempt())
         try:
             claim.begin()
             yield claim
+        except InputError:
+            claim.withdraw()
+            if new:
+                self._remove(lease)
+            raise
         except BaseException as error:
             claim.end(error)
             raise
         finally:
             claim.release()
+
+    def _remove(self, lease: Lease) -> None:
+        """Leave no trace of a run that was never started, as long as it is this process's."""
+        aside = self.path.with_name(f".{self.path.name}.{lease.token}")
+        with contextlib.suppress(OSError, StoreError), self._locked():
+            if self._holds(lease):
+                self.path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # what holds something else stays
+            self.path.parent.rmdir()
+            self.path.parent.parent.rmdir()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.path / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _clear_up(self) -> None:
+        """Note that the last owner died, and remove what it left half-written; the lease last, as whoever is killed in
+        here leaves the rest to the next."""
+        dead = Lease.read(self._lease_path)
+        attempt = self.last_attempt()
+        if dead and attempt and attempt["outcome"] == "running":
+            self.settle("killed", f"process {dead.pid} on {dead.host} ended without a word")
+        for path in (*self.path.glob(".*.tmp"), *self._attempts.glob(".*.tmp"), *self.path.glob(".lease.*")):
+            path.unlink(missing_ok=True)
+        self._lease_path.unlink(missing_ok=True)
+
+    def tidy(self, record: Record) -> None:
+        """Remove what a process left that was killed after it had written this record and before it gave the run back.
+
+        A lease that is still there tells of it. An attempt after the record's is one to replace it, and may go on.
+        """
+        if not self._lease_path.exists() or self.next_attempt() > record.attempts + 1:
+            return
+        with contextlib.suppress(OSError, StoreError), self._locked():
+            if self.holder() is None:
+                self._drop_unneeded(record)
+                self._clear_up()
+
+    def _drop_unneeded(self, record: Record) -> None:
+        """What only an unfinished run needs, or an older record."""
+        self.checkpoint_path.unlink(missing_ok=True)
+        self._attempt_path(record.attempts).unlink(missing_ok=True)
+        for stale in self.path.glob("logits-*.safetensors"):
+            if stale.name != record.logits.file:
+                stale.unlink()
+
+    def _attempt_path(self, number: int) -> Path:
+        return self._attempts / f"{number:03d}.json"
 
     def _create_lease(self, lease: Lease) -> None:
         # A link of a complete file: the name appears with its content or not at all, also on NFS.
@@ -233,12 +355,23 @@ class RunFolder:
         except FileExistsError:
             holder = Lease.read(self._lease_path)
             who = f" by process {holder.pid} on {holder.host}" if holder else ""
-            raise StoreError(f"{self.path}: the run is being worked on{who}; wait for it or stop it") from None
+            raise RunHeld(f"{self.path}: the run is being worked on{who}; wait for it or stop it") from None
         finally:
             draft.unlink(missing_ok=True)
 
     def _holds(self, lease: Lease) -> bool:
         return Lease.read(self._lease_path) == lease
+
+
+def _read_attempt(path: Path) -> dict[str, Any]:
+    try:
+        attempt = json.loads(path.read_text(encoding="utf-8"))
+        # An attempt that never wrote how it ended was killed: its checkpoint, if any, is where to go on.
+        return attempt if attempt["outcome"] in ("running", "failed", "preempted") else {"outcome": "preempted"}
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise StoreError(f"{path}: not an attempt's file; remove it and run again") from None
 
 
 class Claim:
@@ -248,9 +381,11 @@ class Claim:
         self.folder = folder
         self.number = number
         self._lease = lease
-        self._attempt_path = folder._attempts / f"{number:03d}.json"
+        self._attempt_path = folder._attempt_path(number)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._checkpoint = folder.checkpoint_time()
         self._stop = threading.Event()
+        self._lost = False
         self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
 
     def begin(self) -> None:
@@ -258,22 +393,35 @@ class Claim:
         self._note(outcome="running")
         self._heart.start()
 
+    def check(self) -> None:
+        """Raise StoreError when the last heartbeat found that the run is no longer this process's."""
+        if self._lost:
+            self._refuse("it stops here")
+
+    def _refuse(self, what: str) -> NoReturn:
+        if not self.folder.path.is_dir():
+            raise StoreError(f"{self.folder.path}: the run's folder was removed while it ran; {what}")
+        raise StoreError(f"{self.folder.path}: another process took this run over; {what}")
+
     def _note(self, **facts: Any) -> None:
         who = {"attempt": self.number, "started": self._started, "host": self._lease.host, "pid": self._lease.pid}
+        who |= {"job": self._lease.job, "checkpoint": self._checkpoint}
         write_atomically(self._attempt_path, json.dumps(who | facts, indent=1).encode())
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
             # Not the lease of whoever took over: it would outlive its owner.
             with contextlib.suppress(OSError, StoreError):
-                if self.folder._holds(self._lease):
+                self._lost = not self.folder._holds(self._lease)
+                if not self._lost:
                     os.utime(self.folder._lease_path)
 
     def end(self, error: BaseException) -> None:
         """Write down how the attempt ended: preempted where it can go on, failed with its cause otherwise."""
-        # A broken pipe: whoever read the output has gone, and the run is sound.
-        stopped = isinstance(error, RunInterrupted | KeyboardInterrupt | SystemExit | BrokenPipeError)
-        cause: Cause = "interrupted" if stopped else "disk" if isinstance(error, StoreError) else "code"
+        # A broken pipe: whoever read the output has gone, and the run is sound. So it is when the disk is full.
+        asked = isinstance(error, RunInterrupted | KeyboardInterrupt | SystemExit | BrokenPipeError)
+        stopped = asked or isinstance(error, StoreError)
+        cause: Cause = "interrupted" if asked else "disk" if stopped else "code"
         if isinstance(error, RunFailed):
             cause = error.cause
         # The trace of an error that explains itself would only hide the explanation.
@@ -286,6 +434,7 @@ class Claim:
                 message=str(error),
                 traceback=trace,
                 log_tail=self._log_tail(),
+                saved=self.folder.checkpoint_time() != self._checkpoint,
                 ended=datetime.now(UTC).isoformat(timespec="seconds"),
             )
 
@@ -309,13 +458,9 @@ class Claim:
     def finish(self, record: Record) -> None:
         """Write the record: from here on the run is done. Removes what only an unfinished run needs."""
         if not self.folder._holds(self._lease):
-            raise StoreError(f"{self.folder.path}: another process took this run over; its result is not written twice")
+            self._refuse("its result is not written")
         write_atomically(self.folder.record_path, record.to_json().encode())
-        self.folder.checkpoint_path.unlink(missing_ok=True)
-        self._attempt_path.unlink(missing_ok=True)
-        for stale in self.folder.path.glob("logits-*.safetensors"):
-            if stale.name != record.logits.file:
-                stale.unlink()
+        self.folder._drop_unneeded(record)
 
     def withdraw(self) -> None:
         """Take the attempt back: there was nothing left to do."""
@@ -346,18 +491,22 @@ class Store:
         return RunFolder(self.root / "runs" / spec.folder_name)
 
     def find(self, run: str) -> RunFolder:
-        """The folder of a run by its folder name or by the first digits of its id. Raises RunNotFound."""
-        folders = sorted(path.parent for path in self.root.glob("runs/*/record.json"))
-        hits = [path for path in folders if path.name == run]
-        if not hits and run:
-            hits = [path for path in folders if path.name.rpartition("-")[2].startswith(run[:12].lower())]
-        if len(hits) != 1:
-            found = f"{len(hits)} runs match" if hits else "no finished run matches"
-            names = f" ({', '.join(path.name for path in hits[:5])})" if hits else ""
-            raise RunNotFound(
-                f"{self.root / 'runs'}: {found} {run!r}{names}; give a run's folder name or the start of its id"
-            )
-        return RunFolder(hits[0])
+        """The folder of a finished run by its folder name or by the first digits of its id. Raises RunNotFound."""
+        finished = [path.parent.name for path in self.root.glob("runs/*/record.json")]
+        return RunFolder(self.root / "runs" / matching(run, finished, self.root / "runs", "finished run"))
+
+
+def matching(run: str, names: Iterable[str], where: Path, what: str = "run") -> str:
+    """The one of `names` that is a run's folder name, or has an id that begins so. Raises RunNotFound."""
+    names = sorted(names)
+    hits = [name for name in names if name == run]
+    if not hits and run:
+        hits = [name for name in names if name.rpartition("-")[2].startswith(run[:12].lower())]
+    if len(hits) != 1:
+        found = f"{len(hits)} runs match" if hits else f"no {what} matches"
+        several = f" ({', '.join(hits[:5])})" if hits else ""
+        raise RunNotFound(f"{where}: {found} {run!r}{several}; give a run's folder name or the start of its id")
+    return hits[0]
 
 
 def load_records(root: Path | str, problems: list[StoreError] | None = None) -> Iterator[Record]:

@@ -6,7 +6,8 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import torch
 from benchmark.checkpoint import load_checkpoint, save_checkpoint
 from benchmark.data.augment import Augmenter
 from benchmark.data.samplers import generator, make_sampler
-from benchmark.errors import RunFailed, RunInterrupted
+from benchmark.distributed import ALONE, Peers
+from benchmark.errors import RunFailed, RunInterrupted, StoreError
 from benchmark.evaluation import score
 from benchmark.inference import Normalizer, map_images, predict
 from benchmark.method import Batch, Method, Stage
@@ -60,7 +62,8 @@ class Trainer:
     counted through the run. validation: as `scoring_cache_size` wants it. seed: the run's.
     checkpoint: where to save and to look for an unfinished run; None to keep none. code_digest, data_digest: of the
     code that trains and of the training images, so that a checkpoint is never continued with others. stop: asked at
-    every step; True saves a checkpoint and raises RunInterrupted.
+    every step; True saves a checkpoint and raises RunInterrupted. peers: the processes that train together; the first
+    alone needs `validation`, writes the checkpoint and holds the selected epoch, and a stop asked of any is one of all.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Trainer:
         data_digest: str = "",
         checkpoint_every_s: float = 60.0,
         stop: Callable[[], bool] = lambda: False,
+        peers: Peers = ALONE,
     ):
         self.method = method.to(device, memory_format=torch.channels_last)
         self.recipe = recipe
@@ -97,6 +101,7 @@ class Trainer:
         self.data_digest = data_digest
         self.checkpoint_every_s = checkpoint_every_s
         self.stop = stop
+        self.peers = peers
 
         # What batches hold rows of; features are made when training begins.
         self.inputs = _place(train.images, device) if method.trains_on == "images" else None
@@ -148,10 +153,11 @@ class Trainer:
                 if self.step == self.stage.end < self.total_steps:
                     self._hand_over()
                 now = time.monotonic()
-                if self.stop() or now - saved >= self.checkpoint_every_s:
+                stop, due = self.peers.agree(bool(self.stop()), now - saved >= self.checkpoint_every_s)
+                if stop or due:
                     self._save(self.train_s + now - clock)
                     saved = now
-                    if self.stop():
+                    if stop:
                         raise RunInterrupted(f"stopped at step {self.step} of {self.total_steps}; run again to go on")
                 task.update(self.step, self._facts(now - began, started_at))
         self.train_s += time.monotonic() - clock
@@ -166,7 +172,14 @@ class Trainer:
     def _begin_stage(self, index: int) -> None:
         first = self.ends[index - 1] if index else 0
         self.stage = StageTraining(
-            self.method, self.stages[index], self.recipe, first, self.ends[index], self.steps_per_epoch, self.device
+            self.method,
+            self.stages[index],
+            self.recipe,
+            first,
+            self.ends[index],
+            self.steps_per_epoch,
+            self.device,
+            self.peers,
         )
         self.stage_index = index
         self._trained |= {id(p): p for p in self.stage.trained}
@@ -196,8 +209,8 @@ class Trainer:
         self._lr = self.stage.lr(self.step)
         batches = [self._batch(i, epoch, position) for i in range(len(self.samplers))]
         self.method.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
-            loss = self.method.training_loss(*batches)
+        with self._own_draws(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            loss = self.stage.training_loss(*batches)
         self.method.zero_grad(set_to_none=True)  # also of what only an earlier stage trained
         loss.backward()
         if self.recipe.clip_norm is not None:
@@ -210,6 +223,17 @@ class Trainer:
         if self.device.type == "cpu" or len(self._unread) == _CUDA_CHECK_STEPS:
             self._read_losses()
 
+    @contextmanager
+    def _own_draws(self) -> Iterator[None]:
+        """The global generators are this process's and this step's for the block, and go on as before after it."""
+        if self.peers.size == 1:
+            yield
+            return
+        shared = _random_states(self.device)
+        seed_everything(generator("draws", self.seed, self.peers.rank, self.step).initial_seed() % 2**32)
+        yield
+        _restore_random_states(shared, self.device)
+
     @property
     def amp(self) -> bool:
         """Whether training runs under bfloat16 autocast."""
@@ -219,11 +243,16 @@ class Trainer:
         indices = self._epoch_indices(sampler, epoch)
         size = self.recipe.batch_size
         chosen = indices[position * size : (position + 1) * size]
+        part = self.peers.part(size)
         inputs = self.inputs[chosen.to(self.inputs.device)].to(self.device, non_blocking=True)
         if self.method.trains_on == "images":
             rng = generator("augment", self.seed, sampler, self.step)
-            inputs = self.normalizer(self.augment(inputs, rng))
-        return Batch(inputs, self.targets[chosen.to(self.device)])
+            # Every process augments the whole batch, of which it trains on a part: an image's parameters depend on its
+            # place in the batch. That costs little beside a network's passes over the part.
+            inputs = self.normalizer(self.augment(inputs, rng)[part])
+        else:
+            inputs = inputs[part]
+        return Batch(inputs, self.targets[chosen[part].to(self.device)])
 
     def _epoch_indices(self, sampler: int, epoch: int) -> torch.Tensor:
         if self._drawn_epoch != epoch:
@@ -235,7 +264,7 @@ class Trainer:
     def _read_losses(self) -> None:
         if not self._unread:
             return
-        losses = torch.stack(self._unread).tolist()
+        losses = self.peers.mean(torch.stack(self._unread)).tolist()
         first = self.step - len(losses)
         self._unread = []
         for i, loss in enumerate(losses):
@@ -256,8 +285,8 @@ class Trainer:
         val_overall = None
         # Only the last stage's weights are those of the whole method.
         if self.recipe.selection == "best-val" and self.stage.end == self.total_steps:
-            val_overall = self._validate()
-            if self.best is None or val_overall > self.best["val_overall"]:
+            val_overall = self.peers.tell(self._validate() if self.peers.is_first else None)
+            if self.peers.is_first and (self.best is None or val_overall > self.best["val_overall"]):
                 self.best = {"epoch": epoch, "val_overall": val_overall, "states": self._states()}
         mean_loss, self.epoch_loss = self.epoch_loss / self.steps_per_epoch, 0.0
         name = self.stage.name
@@ -307,6 +336,8 @@ class Trainer:
         if self.checkpoint is None:
             return
         self._read_losses()
+        if not self.peers.is_first:
+            return
         state = {
             "made_by": self._made_by(),
             "stage": self.stage_index,
@@ -327,17 +358,18 @@ class Trainer:
 
     def _resume(self) -> bool:
         state = load_checkpoint(self.checkpoint) if self.checkpoint else None
-        if state is None:
-            return False
-        if state["made_by"] != self._made_by():
+        if state is not None and state["made_by"] != self._made_by():
             # Going on would mix two computations in one result.
             self.reporter.line("the checkpoint was made by other code, on another device or from other images")
             self.reporter.line("starting anew")
+            state = None
+        if not self._all_read(state):
             return False
         for index in range(state["stage"] + 1):
             self._begin_stage(index)
         self.step, self.train_s = state["step"], state["train_s"]
-        self.epoch_loss, self.best = state["epoch_loss"], state["best"]
+        self.epoch_loss = state["epoch_loss"]
+        self.best = state["best"] if self.peers.is_first else None
         self.history = [EpochLog(**entry) for entry in state["history"]]
         self.method.load_state_dict(state["method"])
         self.stage.optimizer.load_state_dict(state["optimizer"])
@@ -346,6 +378,17 @@ class Trainer:
         # Last: to begin a stage may draw random numbers.
         _restore_random_states(state["rng"], self.device)
         return True
+
+    def _all_read(self, state: dict[str, Any] | None) -> bool:
+        """Whether there is a state to go on from. Raises StoreError when this process does not read the first one's."""
+        step = None if state is None else state["step"]
+        first = self.peers.tell(step)
+        if step != first:
+            raise StoreError(
+                f"{self.checkpoint}: process {self.peers.rank} reads a checkpoint of step {step}, the first process "
+                f"one of step {first}; the results folder must be the same for all"
+            )
+        return step is not None
 
 
 def seed_everything(seed: int) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from benchmark.distributed import batch_mean
 from benchmark.errors import InputError
 from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Stage, Task
 from benchmark.models.clip import ImageTower
@@ -51,7 +52,7 @@ class BatchFocalDBLoss(DistributionBalancedLoss):
 
     def elementwise(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         weighted, bce = self.weighted_bce(logits, targets)
-        return focal(bce.mean(), gamma=2.0, balance=2.0) * weighted
+        return focal(batch_mean(bce.mean()), gamma=2.0, balance=2.0) * weighted
 
 
 class HPDVALConfig(MethodConfig):

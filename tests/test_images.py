@@ -232,6 +232,11 @@ def test_damaged_cache_is_rebuilt(images, part, content):
     assert build(images)[1] == []
 
 
+def files(cache):
+    """What the cache holds, beside the locks of its builders."""
+    return [path for path in cache.iterdir() if path.suffix != ".lock"]
+
+
 def test_full_disk_names_cache_folder_and_variable(images, cache, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -242,7 +247,7 @@ def test_full_disk_names_cache_folder_and_variable(images, cache, monkeypatch):
             build(images)
     assert str(cache) in str(caught.value) and "LTBENCH_CACHE" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert list(cache.iterdir()) == []
+    assert files(cache) == []
     assert len(build(images)[1]) == 5
 
 
@@ -257,7 +262,7 @@ def test_failed_build_leaves_no_temporary_file(images, cache):
     (images / "zz.jpg").write_text("this is not an image")
     with pytest.raises(InputError):
         build(images)
-    assert list(cache.iterdir()) == []
+    assert files(cache) == []
 
 
 def test_progress_counts_every_image(images):
@@ -267,23 +272,31 @@ def test_progress_counts_every_image(images):
     assert calls == [(i, 5) for i in range(1, 6)]
 
 
-def test_builders_at_the_same_time_end_with_one_whole_file(images, cache):
+def test_builders_at_the_same_time_decode_once(images, cache):
     together = threading.Barrier(3)
+    decoded = []
 
-    class Meeting(FileImages):
+    class Counting(FileImages):
         def open(self, path):
-            if path == "0.png":
-                together.wait(20)
+            decoded.append(path)
             return super().open(path)
 
     def build_one(_):
-        return cache_split(split_in(images), Meeting(images, ""), 8, "bilinear")
+        together.wait(20)
+        return cache_split(split_in(images), Counting(images, ""), 8, "bilinear")
 
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(build_one, range(3)))
-    assert results[0] == results[1] == results[2]
+    assert results[0] == results[1] == results[2] and len(decoded) == len(set(decoded)) == 5
     assert hashlib.sha256(results[0].load().tobytes()).hexdigest() == results[0].digest
-    assert {path.suffix for path in cache.iterdir()} == {".npy", ".json"} and len(list(cache.iterdir())) == 2
+    assert {path.suffix for path in files(cache)} == {".npy", ".json"} and len(files(cache)) == 2
+
+
+def test_what_a_killed_builder_left_is_removed_by_the_next(images, cache):
+    first, _ = build(images)
+    first.path.rename(left := first.path.with_suffix(".0123abcd.tmp"))
+    assert build(images)[0] == first
+    assert not left.exists()
 
 
 def test_processes_at_the_same_time_end_with_one_whole_file(images, cache):
@@ -314,7 +327,7 @@ print(cache_split(split, FileImages(folder, ""), 64, "bilinear").digest)
     digests = {builder.communicate(timeout=60)[0] for builder in builders}
     (pixels,) = cache.glob("*.npy")
     assert digests == {hashlib.sha256(np.load(pixels).tobytes()).hexdigest() + "\n"}
-    assert len(list(cache.iterdir())) == 2
+    assert len(files(cache)) == 2
 
 
 def test_deleted_cache_is_decoded_anew(images, cache):

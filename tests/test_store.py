@@ -443,8 +443,6 @@ def attempt(folder: RunFolder, error: BaseException | None = None) -> Claim:
     [
         (RunFailed("the loss is nan", cause="nan"), "nan"),
         (RunFailed("out of memory", cause="oom"), "oom"),
-        (StoreError("x: cannot be written: No space left on device"), "disk"),
-        (InputError("unknown thing"), "code"),
         (LtbenchError("something"), "code"),
         (ValueError("wrong\nshape"), "code"),
         (AssertionError(), "code"),
@@ -464,6 +462,13 @@ def test_error_is_written_down_and_goes_on(folder, error, cause):
         assert type(error).__name__ in last["traceback"] and Path(__file__).name in last["traceback"]
     assert (last["attempt"], last["pid"], last["host"]) == (1, os.getpid(), socket.gethostname())
     assert last["started"] <= last["ended"]
+
+
+def test_what_could_not_be_started_leaves_no_trace(tmp_path):
+    folder = Store(tmp_path / "results").folder(make_record().spec)
+    with pytest.raises(InputError), folder.claim():
+        raise InputError("2 images are missing")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RunInterrupted("stopped"), SystemExit(1)], ids=repr)
@@ -554,7 +559,7 @@ def test_record_is_whole_or_not_there(folder):
         with full_disk():
             claim.finish(make_record())
     assert folder.record() is None
-    assert folder.state() == "failed" and folder.last_attempt()["cause"] == "disk"
+    assert folder.state() == "preempted" and folder.last_attempt()["cause"] == "disk", "the run itself is sound"
     assert folder.checkpoint_path.exists()
 
 

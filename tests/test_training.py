@@ -28,7 +28,7 @@ from benchmark.optim import EMA, lr_factor, make_optimizer
 from benchmark.progress import Reporter
 from benchmark.runner import DEFAULT_RESULTS, execute, plan
 from benchmark.spec import Optimizer, Schedule
-from benchmark.store import Store, load_logits
+from benchmark.store import RunFolder, Store, load_logits
 from benchmark.training import Trainer
 
 
@@ -278,15 +278,14 @@ def test_a_checkpoint_of_other_code_is_not_continued_and_that_is_said(tiny, tmp_
 
 def test_a_run_that_another_process_finished_meanwhile_is_not_done_twice(tiny, tmp_path, monkeypatch):
     work = plan("erm", str(tiny), **TINY)
-    cache = benchmark.runner._cache_images
+    check_writable = RunFolder.check_writable
 
-    def meanwhile(*args):
-        monkeypatch.setattr("benchmark.runner._cache_images", cache)
+    def meanwhile(self):
+        monkeypatch.setattr(RunFolder, "check_writable", check_writable)
         execute(work, tmp_path)
         monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail("trained twice"))
-        return cache(*args)
 
-    monkeypatch.setattr("benchmark.runner._cache_images", meanwhile)
+    monkeypatch.setattr(RunFolder, "check_writable", meanwhile)
     assert execute(work, tmp_path).attempts == 1
     assert list((Store(tmp_path).folder(work.spec).path / "attempts").iterdir()) == []
 

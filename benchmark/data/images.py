@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -164,8 +165,32 @@ def cache_split(
                 return np.asarray(source.open(path).resize((size, size), _FILTERS[interpolation]))
 
             images = _counted(_bounded_map(pool, decode, split.paths), len(split), advance)
-            digest = _write(pixels, facts, shape, images)
+            with _one_at_a_time(pixels):
+                # Whoever waited finds what the other one has written.
+                digest = _known_digest(pixels, facts, shape) or _write(pixels, facts, shape, images)
     return CachedImages(pixels, digest, len(split), size)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(pixels: Path) -> Iterator[None]:
+    """Runs that begin together do not all decode the same images; what a killed one left half-written is removed."""
+    try:
+        pixels.parent.mkdir(parents=True, exist_ok=True)
+        lock = pixels.with_suffix(".lock").open("w")
+    except OSError as error:
+        raise _unwritable(pixels.parent, error) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in pixels.parent.glob(f"{pixels.stem}.*.tmp"):
+            left.unlink(missing_ok=True)
+        yield
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{folder}: the image cache cannot be written: {error.strerror or error}; free some space or set "
+        f"{CACHE_VARIABLE} to another folder"
+    )
 
 
 def _bounded_map(pool: ThreadPoolExecutor, function: Callable, items: tuple, ahead: int = 64) -> Iterator:
@@ -195,7 +220,6 @@ def _write(pixels: Path, facts: Path, shape: tuple[int, ...], images: Iterable[n
     temporary = pixels.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
     digest = hashlib.sha256()
     try:
-        pixels.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -208,10 +232,7 @@ def _write(pixels: Path, facts: Path, shape: tuple[int, ...], images: Iterable[n
         facts.write_text(json.dumps({"digest": digest.hexdigest()}), encoding="utf-8")
         temporary.rename(pixels)
     except OSError as error:
-        raise StoreError(
-            f"{pixels.parent}: the image cache cannot be written: {error.strerror or error}; "
-            f"free some space or set {CACHE_VARIABLE} to another folder"
-        ) from None
+        raise _unwritable(pixels.parent, error) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

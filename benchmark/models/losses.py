@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmark.distributed import batch_sum
 from benchmark.errors import InputError
 
 Reduction = Literal["none", "mean", "sum"]
@@ -38,7 +39,7 @@ class MultiLabelLoss(nn.Module, ABC):
         loss = self.loss_weight * self.elementwise(logits, targets.to(logits.dtype))
         if self.reduction == "none":
             return loss
-        return loss.mean() if self.reduction == "mean" else loss.sum()
+        return loss.mean() if self.reduction == "mean" else batch_sum(loss.sum())
 
 
 def counts_tensor(class_counts: Sequence[int] | torch.Tensor, num_images: float) -> torch.Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from benchmark.distributed import batch_mean
 from benchmark.models.losses import counts_tensor
 
 
@@ -28,6 +29,7 @@ class PriorOffset(nn.Module):
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         if self.training:
             # Chosen on the device: to ask would wait for a GPU at every step.
-            self.offset.copy_(torch.where(self.known, self.offset, self.prior - logits.detach().mean(dim=0)))
+            mean = batch_mean(logits.detach().mean(dim=0))
+            self.offset.copy_(torch.where(self.known, self.offset, self.prior - mean))
             self.known.fill_(True)
         return logits + self.offset

@@ -1,0 +1,220 @@
+"""One run on several processes, each with a GPU of its own (or on the CPU, with gloo).
+
+They are started as torchrun starts them, every process with the same arguments, and find each other by its variables
+RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. The first one keeps the books: it claims the run, logs,
+validates, saves, scores the test set and writes the record. The others only train.
+
+The record is that of one process, up to the rounding of floating point and to what a long training makes of it:
+
+- Every process draws the indices of the whole batch and takes its own part of them, so that each drawn image is used
+  once. Parts are equal: the batch size must be a multiple of the number of processes.
+- Images are augmented as in one process.
+- Batch norm takes its statistics over the whole batch (`benchmark.models.synced_batch_norm`).
+- Gradients are the mean over the processes (DistributedDataParallel), and so is the loss that is reported.
+
+The gradient is therefore that of the mean of the parts' losses. Where a loss is a mean over images, that is the loss of
+the whole batch. What is not calls on this module, which in one process does nothing: `batch_sum` for a sum over images,
+`batch_mean` for a mean that a loss, or a state such as `PriorOffset`'s, makes something else of. A loss that compares
+the images of a batch with each other would have to gather them; there is none here.
+
+What is drawn in `training_loss`, such as dropout's masks, is drawn by every process for its own part, from generators
+seeded by (seed, process, step): parts do not share masks, and a run that goes on draws what it would have drawn. A
+method that draws there agrees with one process in distribution only. All other draws are the same in all processes,
+and those of one process.
+
+A process that fails raises; whoever started the processes ends the others, which would wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from benchmark.errors import InputError
+
+# The others wait for the first one as long as it decodes, validates and scores.
+_CONTROL_TIMEOUT = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The processes of a run, as one of them sees them.
+
+    rank: this one's number, from 0; local_rank: among those of its node. size: of all. control: gloo's group of all,
+    for what does not lie on a device.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    control: dist.ProcessGroup | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process keeps the books."""
+        return self.rank == 0
+
+    def part(self, batch_size: int) -> slice:
+        """Which images of a batch are this process's; the batch size is one that `check_batch_size` lets pass."""
+        own = batch_size // self.size
+        return slice(self.rank * own, (self.rank + 1) * own)
+
+    def place(self, device: torch.device) -> torch.device:
+        """The device of this process: its own GPU, where all were told to use one.
+
+        A launcher shows each process its own GPU, or all of them to all. Raises InputError where there are too few.
+        """
+        if self.size == 1 or device.type != "cuda":
+            return device
+        visible = torch.cuda.device_count()
+        if visible > 1 and self.local_rank >= visible:
+            raise InputError(
+                f"process {self.local_rank} of this node needs a GPU of its own, but PyTorch sees {visible}; use fewer "
+                "processes"
+            )
+        return torch.device("cuda", self.local_rank if visible > 1 else 0)
+
+    def agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag, True for all where it is True for any."""
+        if self.size == 1:
+            return flags
+        raised = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
+        return tuple(map(bool, raised.tolist()))
+
+    def tell(self, value: Any) -> Any:
+        """The first process's value, for all."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.control)
+        return values[0]
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.size > 1:
+            dist.barrier(group=self.control)
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """The mean over the processes, without gradient."""
+        return values if self.size == 1 else summed(values) / self.size
+
+    @contextmanager
+    def summons(self) -> Iterator[Callable[[Any], None]]:
+        """For the first process: the others wait in `tell` until it calls what this yields, with what they get. Where
+        it never does, they get None when the block ends, however it does."""
+        called = False
+
+        def call(value: Any) -> None:
+            nonlocal called
+            called = True
+            self.tell(value)
+
+        try:
+            yield call
+        finally:
+            if not called:
+                self.tell(None)
+
+
+ALONE = Peers()
+_peers = ALONE
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Peers]:
+    """The processes that torchrun's variables name, for the duration of the block; `ALONE` where they name one or none.
+
+    device: what is trained on: "cuda" takes NCCL, "cpu" gloo. Raises InputError for variables that do not make sense,
+    and when the others cannot be reached.
+    """
+    global _peers
+    rank, size, local_rank = _torchrun()
+    if size == 1:
+        yield ALONE
+        return
+    place = Peers(rank, size, local_rank).place(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    try:
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"process {rank} of {size} cannot join the others at {where}: {reason}; start all with torchrun"
+        ) from None
+    _peers = Peers(rank, size, local_rank, control)
+    try:
+        yield _peers
+    finally:
+        _peers = ALONE
+        dist.destroy_process_group()
+
+
+def _torchrun() -> tuple[int, int, int]:
+    """(RANK, WORLD_SIZE, LOCAL_RANK)."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
+        return 0, 1, 0
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise InputError(f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; start all with torchrun")
+    try:
+        rank, count, local_rank = (int(os.environ[name]) for name in names[:3])
+    except ValueError:
+        rank, count, local_rank = -1, 0, 0
+    if not 0 <= rank < count:
+        raise InputError(f"RANK {os.environ['RANK']} and WORLD_SIZE {size} name no process; start all with torchrun")
+    return rank, count, local_rank
+
+
+def check_batch_size(batch_size: int, processes: int) -> None:
+    """Raise InputError unless every process can have an equal part of a batch."""
+    if batch_size % processes:
+        able = [str(n) for n in range(1, min(batch_size, 2 * processes) + 1) if batch_size % n == 0]
+        *others, last = able
+        named = f"{', '.join(others)} or {last}" if others else last
+        raise InputError(
+            f"recipe.batch_size {batch_size} cannot be divided among {processes} processes; use --gpus {named}, or "
+            "another recipe.batch_size"
+        )
+
+
+def batch_mean(own: torch.Tensor) -> torch.Tensor:
+    """From a mean over the images of this process's part to that over the whole batch, with gradient."""
+    return own if _peers.size == 1 else _Sum.apply(own) / _peers.size
+
+
+def batch_sum(own: torch.Tensor) -> torch.Tensor:
+    """From a sum over the images of this process's part to a loss whose mean over the processes is the sum over the
+    whole batch."""
+    return own if _peers.size == 1 else own * _peers.size
+
+
+def summed(own: torch.Tensor) -> torch.Tensor:
+    """The sum over the processes, without gradient."""
+    total = own.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes. Each one's loss depends on what every other put in, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, own: torch.Tensor) -> torch.Tensor:
+        return summed(own)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return summed(gradient)

@@ -1,0 +1,144 @@
+"""How attempts end when they cannot say so themselves, and when trying again is worth nothing."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+import benchmark.store
+from benchmark.errors import RunHeld, RunInterrupted
+from benchmark.store import LEASE_LIFETIME_S, Lease, RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "runs" / "erm-s0-0123456789ab")
+
+
+def killed_attempt(folder: RunFolder, saved: bool) -> None:
+    """An attempt in a process of its own that ends as by kill -9."""
+    save = "claim.folder.checkpoint_path.write_bytes(b'x')" if saved else "pass"
+    code = (
+        "import os, sys; from pathlib import Path; from benchmark.store import RunFolder\n"
+        f"with RunFolder(Path({str(folder.path)!r})).claim() as claim:\n    {save}\n    os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+
+
+def interrupted_attempt(folder: RunFolder, saved: bool) -> None:
+    with pytest.raises(RunInterrupted), folder.claim() as claim:
+        if saved:
+            claim.folder.checkpoint_path.write_bytes(str(time.monotonic_ns()).encode())
+        raise RunInterrupted("stopped")
+
+
+def test_who_claims_next_notes_that_an_attempt_was_killed(folder):
+    killed_attempt(folder, saved=True)
+    assert folder.state() == "preempted" and folder.last_attempt()["outcome"] == "running"
+    with folder.claim() as claim:
+        first = json.loads((folder.path / "attempts" / "001.json").read_text())
+        assert (first["outcome"], first["cause"], first["saved"]) == ("preempted", "killed", True)
+        assert socket.gethostname() in first["message"] and claim.number == 2
+
+
+def test_the_launcher_says_why_an_attempt_was_cut_off(folder):
+    killed_attempt(folder, saved=False)
+    folder.settle("killed", "its process ended by SIGKILL")
+    last = folder.last_attempt()
+    assert (last["cause"], last["message"], last["saved"]) == ("killed", "its process ended by SIGKILL", False)
+    interrupted_attempt(folder, saved=True)
+    folder.settle("timeout", "the walltime ended")
+    assert (folder.last_attempt()["cause"], folder.last_attempt()["saved"]) == ("timeout", True)
+    folder.settle("killed", "not again")
+    assert folder.last_attempt()["cause"] == "timeout", "what is known stays"
+
+
+def test_nothing_is_settled_while_a_process_is_at_work(folder):
+    with folder.claim():
+        folder.settle("killed", "no")
+        assert folder.last_attempt()["outcome"] == "running"
+
+
+def test_idle_attempts_are_those_in_a_row_that_saved_nothing(folder):
+    assert folder.idle_attempts(since=1) == []
+    interrupted_attempt(folder, saved=False)
+    interrupted_attempt(folder, saved=True)
+    assert folder.idle_attempts(since=1) == []
+    interrupted_attempt(folder, saved=False)
+    killed_attempt(folder, saved=False)
+    folder.settle("killed", "by SIGKILL")
+    assert [attempt["attempt"] for attempt in folder.idle_attempts(since=1)] == [4, 3]
+    assert [attempt["attempt"] for attempt in folder.idle_attempts(since=4)] == [4]
+
+
+def test_giving_up_is_a_failed_attempt_with_its_cause(folder):
+    folder.give_up("timeout", "no progress in 2 attempts")
+    assert folder.state() == "failed"
+    assert (folder.last_attempt()["cause"], folder.last_attempt()["message"]) == (
+        "timeout",
+        "no progress in 2 attempts",
+    )
+    with folder.claim(), pytest.raises(RunHeld):
+        folder.give_up("timeout", "no")
+
+
+def elsewhere(folder: RunFolder, job: str, age_s: float) -> None:
+    """A lease of a process on another machine."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lease = folder.path / "lease.json"
+    facts = {"token": "t", "host": "another-node", "pid": 1, "started": "1", "job": job}
+    lease.write_text(json.dumps(facts))
+    os.utime(lease, (time.time() - age_s,) * 2)
+
+
+def test_a_lease_elsewhere_lives_as_long_as_its_heart_beats(folder):
+    elsewhere(folder, "", LEASE_LIFETIME_S - 60)
+    assert folder.state() == "running"
+    elsewhere(folder, "", LEASE_LIFETIME_S + 60)
+    assert folder.state() == "pending"
+
+
+def test_a_job_that_starts_anew_on_another_node_knows_that_its_first_start_has_ended(folder, monkeypatch):
+    elsewhere(folder, "77", 1)
+    monkeypatch.setenv("SLURM_JOB_ID", "78")
+    assert folder.state() == "running"
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert folder.state() == "pending"
+    with folder.claim():
+        assert Lease.read(folder.path / "lease.json").host == socket.gethostname()
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        ("echo '77 main'", "running"),  # the node is only silent, its job has not ended
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "pending"),
+        ("true", "pending"),
+        ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", "running"),
+    ],
+)
+def test_a_silent_owner_is_dead_only_when_its_job_is_gone(folder, monkeypatch, tmp_path, answer, state):
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f"#!/bin/sh\n{answer}\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
+    elsewhere(folder, "77", LEASE_LIFETIME_S + 60)
+    assert folder.state() == state
+
+
+def test_a_process_learns_at_a_heartbeat_that_its_run_is_not_its_own_any_more(folder, monkeypatch):
+    monkeypatch.setattr(benchmark.store, "HEARTBEAT_S", 0.01)
+    with folder.claim() as claim:
+        claim.check()
+        elsewhere(folder, "", 0)
+        with pytest.raises(Exception, match="another process took this run over"):
+            while True:
+                claim.check()
+                time.sleep(0.01)
+    assert json.loads((folder.path / "lease.json").read_text())["host"] == "another-node"
