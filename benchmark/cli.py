@@ -10,22 +10,26 @@ import inspect
 import json
 import os
 import re
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
+from benchmark.errors import InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.launch.slurm import Site
+    from benchmark.launch.worker import Ending
     from benchmark.records import Record
     from benchmark.runner import Plan
+    from benchmark.sweep import Job
 
 app = typer.Typer(
     name="ltbench",
@@ -40,6 +44,10 @@ app = typer.Typer(
 
 PUBLISHED = Path("results")
 LOCAL = PUBLISHED / "local"
+# More finished runs than this are only counted, unless they are asked for.
+FEW = 40
+# A table of more rows is plain text: to draw it would take longer than to make it.
+LONG_TABLE = 200
 
 
 class Rerun(StrEnum):
@@ -55,6 +63,8 @@ class Rerun(StrEnum):
 class Cluster(StrEnum):
     """Where a sweep runs."""
 
+    local = "local"
+    slurm = "slurm"
     inline = "inline"
 
 
@@ -77,6 +87,10 @@ ResultsOption = Annotated[Path, typer.Option(envvar="LTBENCH_RESULTS", help="Res
 RerunOption = Annotated[Rerun, typer.Option(help="Which runs to launch, by where they stand.")]
 DataRootOption = Annotated[
     Path | None, typer.Option(help="Root of the images of registered datasets; or the variable LTBENCH_DATA.")
+]
+GpusOption = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="GPUs (of each node) that one run is spread over; with cpu, processes."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
@@ -107,6 +121,7 @@ def run(
     settings: SetOption = None,
     data_root: DataRootOption = None,
     device: DeviceOption = "auto",
+    gpus: GpusOption = 1,
     results: ResultsOption = LOCAL,
     rerun: RerunOption = Rerun.missing,
     dry_run: DryRunOption = False,
@@ -128,7 +143,12 @@ def run(
     }
     chosen = parse_seeds(seeds) if seeds is not None else [seed or 0]
     plans = [plan(method, dataset, seed=s, **common) for s in chosen]
-    _carry_out(plans, results, rerun, device, dry_run, as_json)
+    if dry_run:
+        _show_plan(_stand(plans, results, rerun), results, as_json)
+    elif gpus == 1:
+        _run_inline(plans, results, rerun, device, as_json)
+    else:
+        _run_locally(_stand(plans, results, rerun), results, device, workers=1, gpus=gpus, retries=0, as_json=as_json)
 
 
 SWEEP_HELP = """Train every combination of methods, datasets, protocols, backbones, settings and seeds; only what is
@@ -140,6 +160,8 @@ Examples:
   ltbench sweep --methods erm,asl,db-focal --datasets voc-lt,coco-lt --data-root /data --seeds 0-4
   ltbench sweep --methods asl --set gamma_neg=2,4 --set recipe.optimizer.lr=1e-4,3e-4 --dry-run
   ltbench sweep --file sweep.yaml
+  ltbench sweep --methods all --cluster local --workers 2
+  ltbench sweep --file sweep.yaml --cluster slurm --slurm partition=gpu --slurm time=4:00:00 --pack 4
 
 \b
 A file holds the same axes; an option replaces the file's axis, and methods may have settings of their own:
@@ -172,7 +194,26 @@ def sweep(
     file: Annotated[Path | None, typer.Option(help="A YAML file with these axes.")] = None,
     data_root: DataRootOption = None,
     device: DeviceOption = "auto",
-    cluster: Annotated[Cluster, typer.Option(help="Where to run: inline, in this process.")] = Cluster.inline,
+    cluster: Annotated[
+        Cluster,
+        typer.Option(help="local: one run on each GPU of this machine; slurm: a cluster; inline: in this process."),
+    ] = Cluster.local,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="local: runs at once.  [default: one a GPU; without a GPU 1]")
+    ] = None,
+    gpus: GpusOption = 1,
+    nodes: Annotated[int, typer.Option(metavar="M", min=1, help="slurm: nodes that one run is spread over.")] = 1,
+    retries: Annotated[
+        int, typer.Option(metavar="N", min=0, help="local, slurm: how often a run that crashed is tried again.")
+    ] = 1,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="slurm: partition, account, qos, gres, constraint, time, memory ..."),
+    ] = None,
+    pack: Annotated[int, typer.Option(metavar="K", min=1, help="slurm: runs in one job, one after the other.")] = 1,
+    parallelism: Annotated[
+        int, typer.Option("--array-parallelism", metavar="N", min=1, help="slurm: jobs of the sweep at once.")
+    ] = 256,
     results: ResultsOption = LOCAL,
     rerun: RerunOption = Rerun.missing,
     dry_run: DryRunOption = False,
@@ -199,25 +240,60 @@ def sweep(
     plans, unfit = expand(parse(Sweep, axes, "sweep"), data_root)
     for error in unfit:
         print(f"left out: {error}", file=sys.stderr)
-    _carry_out(plans, results, rerun, device, dry_run, as_json)
+    _check_cluster_options(cluster, workers, gpus, nodes, slurm, pack)
+    if cluster is Cluster.slurm:
+        from benchmark.launch.slurm import Site, site_options
+
+        site = Site(site_options(_parse_settings(slurm, option="--slurm")), pack, parallelism, retries, gpus, nodes)
+        _submit(plans, results, rerun, device, site, dry_run, as_json)
+    elif dry_run:
+        _show_plan(_stand(plans, results, rerun), results, as_json)
+    elif cluster is Cluster.inline:
+        _run_inline(plans, results, rerun, device, as_json)
+    else:
+        jobs = _stand(plans, results, rerun)
+        _run_locally(jobs, results, device, workers, gpus, retries, as_json)
 
 
-def _carry_out(plans: list[Plan], results: Path, rerun: Rerun, device: str, dry_run: bool, as_json: bool) -> None:
-    """Run every plan; one that fails does not stop the others."""
-    from benchmark import leaderboard
+def _check_cluster_options(
+    cluster: Cluster, workers: int | None, gpus: int, nodes: int, slurm: list[str] | None, pack: int
+) -> None:
+    """Raise InputError for an option that would have no effect."""
+    idle = {
+        Cluster.local: {"--nodes": nodes > 1, "--slurm": bool(slurm), "--pack": pack > 1},
+        Cluster.slurm: {"--workers": workers is not None},
+    }
+    idle[Cluster.inline] = idle[Cluster.local] | idle[Cluster.slurm] | {"--gpus": gpus > 1}
+    for option, given in idle[cluster].items():
+        if given:
+            raise InputError(f"{option} has no effect with --cluster {cluster.value}; leave it out")
+
+
+def _stand(plans: list[Plan], results: Path, rerun: Rerun) -> list[Job]:
+    """Where each run stands; one that waits in SLURM's queue is not launched again."""
+    from benchmark.launch.slurm import queue
+    from benchmark.launch.sweeps import Sweeps
+    from benchmark.sweep import stand
+
+    ids = Sweeps(results).job_ids()
+    queued = queue(ids[work.spec.folder_name] for work in plans if work.spec.folder_name in ids)
+    return stand(plans, results, rerun.value, {run for run, job in ids.items() if job in queued})
+
+
+def _run_inline(plans: list[Plan], results: Path, rerun: Rerun, device: str, as_json: bool) -> None:
+    """Run every plan in this process; one that fails does not stop the others."""
+    from benchmark.launch.worker import Ending
     from benchmark.progress import Reporter
-    from benchmark.runner import execute
+    from benchmark.runner import execute, summary
 
-    if dry_run:
-        _show_plan(plans, results, rerun, as_json)
-        return
     reporter = Reporter(_console(stderr=True))
-    records, failures = [], []
+    endings: dict[str, Ending] = {}
     for number, work in enumerate(plans, 1):
         if len(plans) > 1:
             reporter.line(f"run {number} of {len(plans)}")
+        run = work.spec.folder_name
         try:
-            records.append(execute(work, results, rerun.value, device, reporter))
+            endings[run] = Ending("done", summary(execute(work, results, rerun.value, device, reporter).metrics))
         except RunInterrupted:
             raise
         except Exception as error:
@@ -225,9 +301,100 @@ def _carry_out(plans: list[Plan], results: Path, rerun: Rerun, device: str, dry_
             if len(plans) == 1 or (number == 1 and isinstance(error, InputError)):
                 raise
             kind = "" if isinstance(error, LtbenchError) else f"{type(error).__name__}: "
-            failures.append(f"{work.spec.method} on {work.spec.dataset.name}, seed {work.spec.seed}: {kind}{error}")
-            reporter.line(f"failed: {kind}{error}")
+            endings[run] = Ending("held" if isinstance(error, RunHeld) else "failed", f"{kind}{error}")
+            reporter.line(f"{endings[run].outcome}: {kind}{error}")
+    _conclude(endings, results, as_json)
+
+
+def _run_locally(
+    jobs: list[Job], results: Path, device: str, workers: int | None, gpus: int, retries: int, as_json: bool
+) -> None:
+    """Run what is to launch on this machine's devices, in processes of their own."""
+    from benchmark.launch.pool import Pool, local_slots
+    from benchmark.launch.sweeps import Sweeps
+    from benchmark.launch.worker import order
+
+    slots = local_slots(device, workers, gpus)
+    orders = [order(job, results, device) for job in jobs if job.decision.launch]
+    _print_decisions(jobs)
+    endings = {}
+    if orders:
+        sweeps = Sweeps(results)
+        with sweeps.lock():
+            sweeps.write(sweeps.new_folder(), "local", {order.run: "" for order in orders})
+        endings = Pool(slots, retries, _console(stderr=True)).run(orders)
+    if len(endings) < len(orders) or any(ending.outcome == "interrupted" for ending in endings.values()):
+        raise RunInterrupted("run the same command again to go on")
+    for job in jobs:
+        if not job.decision.launch and (ending := _stood(job, results)):
+            endings[job.spec.folder_name] = ending
+    _conclude(endings, results, as_json)
+
+
+def _stood(job: Job, results: Path) -> Ending | None:
+    """How a run ended that was not launched, as far as it has ended."""
+    from benchmark.launch.worker import Ending
+    from benchmark.store import Store
+
+    folder = Store(results).folder(job.spec)
+    match job.decision.state:
+        case "done" | "stale":
+            return Ending("done", "before")
+        case "running" | "queued":
+            return Ending("held", "")
+        case "failed":
+            message = (folder.last_attempt() or {}).get("message")
+            return Ending("failed", f"failed before: {message}; try again with --rerun failed")
+    return None
+
+
+def _submit(
+    plans: list[Plan], results: Path, rerun: Rerun, device: str, site: Site, dry_run: bool, as_json: bool
+) -> None:
+    """Put what is to launch in SLURM's queue."""
+    from benchmark.launch.slurm import submit
+    from benchmark.launch.sweeps import Sweeps
+    from benchmark.launch.worker import order
+
+    if dry_run:
+        _show_plan(_stand(plans, results, rerun), results, as_json)
+        return
+    sweeps = Sweeps(results)
+    with sweeps.lock():
+        jobs = _stand(plans, results, rerun)
+        orders = [order(job, results, device) for job in jobs if job.decision.launch]
+        _print_decisions(jobs)
+        if not orders:
+            return
+        folder = sweeps.new_folder()
+        try:
+            sweep = sweeps.write(folder, "slurm", submit(orders, folder, site))
+        except LtbenchError:
+            shutil.rmtree(folder)
+            raise
+    if as_json:
+        print(sweep.model_dump_json(indent=1))
+        return
+    print(f"sweep {sweep.name}: {len(orders)} runs in {len(set(sweep.jobs.values()))} jobs; this shell may exit")
+    where = "" if results == LOCAL else f" --results {results}"
+    print(f"  ltbench status --watch{where}\n  ltbench cancel {sweep.name}{where}")
+
+
+def _print_decisions(jobs: list[Job]) -> None:
+    states = Counter(job.decision.state for job in jobs)
+    launched = sum(job.decision.launch for job in jobs)
+    counts = ", ".join(f"{n} {state}" for state, n in states.items())
+    print(f"{launched} of {len(jobs)} runs to launch ({counts})", file=sys.stderr)
+
+
+def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
+    """The leaderboard of what is done, and what is not."""
+    from benchmark import leaderboard
+    from benchmark.store import RunFolder
+
     problems: list[StoreError] = []
+    done = [run for run, ending in endings.items() if ending.outcome == "done"]
+    records = [RunFolder(results / "runs" / run).record() for run in done]
     if records:
         leaderboard.write(results, results, problems)
     if as_json:
@@ -239,16 +406,19 @@ def _carry_out(plans: list[Plan], results: Path, rerun: Rerun, device: str, dry_
                 _console().print(table.to_rich())
         print(f"leaderboard: {results / 'leaderboard.md'}")
     _show_problems(problems)
+    held = [run for run, ending in endings.items() if ending.outcome == "held"]
+    if held:
+        print(f"{len(held)} runs are being worked on by other processes: ltbench status", file=sys.stderr)
+    failures = [f"{run}: {ending.message}" for run, ending in endings.items() if ending.outcome == "failed"]
     if failures:
-        raise RunFailed(f"{len(failures)} of {len(plans)} runs failed: {failures[0]}", cause="code")
+        raise RunFailed(f"{len(failures)} of {len(endings)} runs failed: {failures[0]}", cause="code")
 
 
-def _show_plan(plans: list[Plan], results: Path, rerun: Rerun, as_json: bool) -> None:
+def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
     from benchmark.leaderboard.tables import duration
     from benchmark.leaderboard.tracks import settings_text
-    from benchmark.sweep import estimate, stand
+    from benchmark.sweep import estimate
 
-    jobs = stand(plans, results, rerun.value)
     rows = [
         {
             "method": job.spec.method,
@@ -257,8 +427,8 @@ def _show_plan(plans: list[Plan], results: Path, rerun: Rerun, as_json: bool) ->
             "changes": job.spec.config_overrides | {f"recipe.{k}": v for k, v in job.spec.overrides.items()},
             "seed": job.spec.seed,
             "run_id": job.spec.run_id,
-            "state": job.state,
-            "action": "launch" if job.launch else "skip",
+            "state": job.decision.state,
+            "action": "launch" if job.decision.launch else "skip",
         }
         for job in jobs
     ]
@@ -268,8 +438,8 @@ def _show_plan(plans: list[Plan], results: Path, rerun: Rerun, as_json: bool) ->
     columns = ["method", "dataset", "protocol", "changes", "seed", "run", "state", "action"]
     shown = [row | {"changes": settings_text(row["changes"]), "run": row["run_id"][:12]} for row in rows]
     _print_table(columns, [[row[column] for column in columns] for row in shown])
-    launched = sum(job.launch for job in jobs)
-    states = Counter(job.state for job in jobs)
+    launched = sum(job.decision.launch for job in jobs)
+    states = Counter(job.decision.state for job in jobs)
     print(f"{launched} of {len(jobs)} runs to launch ({', '.join(f'{n} {state}' for state, n in states.items())})")
     seconds, unknown = estimate(jobs, _known_records(results) if launched else [])
     if launched > unknown:
@@ -277,11 +447,11 @@ def _show_plan(plans: list[Plan], results: Path, rerun: Rerun, as_json: bool) ->
         print(f"about {duration(seconds)} on one device, as long as such runs took before{more}")
 
 
-def _known_records(results: Path) -> list[Record]:
+def _known_records(results: Path) -> Iterator[Record]:
     from benchmark.store import load_records
 
     stores = [root for root in dict.fromkeys((results, PUBLISHED)) if root.is_dir()]
-    return [record for root in stores for record in load_records(root, problems=[])]
+    return (record for root in stores for record in load_records(root, problems=[]))
 
 
 @app.command(
@@ -394,30 +564,68 @@ def _find_record(run: str, stores: list[Path]) -> Any:
     return Store(stores[-1]).find(run).record()
 
 
-@app.command(
-    help="Tell where every run of a results folder stands.\n\n\b\nExample:\n  ltbench status --results results"
-)
-def status(results: ResultsOption = LOCAL, as_json: JsonOption = False) -> None:
-    from benchmark.store import RunFolder
+STATUS_HELP = """Tell where the runs of a results folder stand, and where in SLURM's queue.
+
+\b
+Examples:
+  ltbench status
+  ltbench status --watch --results results
+"""
+
+
+@app.command(help=STATUS_HELP)
+def status(
+    results: ResultsOption = LOCAL,
+    show_all: Annotated[
+        bool, typer.Option("--all", help=f"List finished runs too where there are over {FEW}.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing them until none is running or queued.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    from benchmark.launch import status as board
 
     # One's own folder appears with the first run; another that is missing was misspelt.
     if results != LOCAL and not results.is_dir():
         raise InputError(f"{results}: no such results folder; name one with --results")
-    rows = []
-    for path in sorted(results.glob("runs/*/")):
-        folder = RunFolder(path)
-        try:
-            state, note = folder.state(), ""
-            if state == "failed":
-                note = str((folder.last_attempt() or {}).get("message", ""))
-        except StoreError as error:
-            state, note = "damaged", str(error)
-        rows.append({"run": path.name, "state": state, "note": note})
-    if as_json:
-        print(json.dumps(rows, indent=1))
+    if watch:
+        board.watch(results, _console(), show_all)
         return
-    _print_table(["run", "state", "note"], [list(row.values()) for row in rows])
-    print(f"{len(rows)} runs in {results}")
+    rows = board.rows(results)
+    if as_json:
+        print(json.dumps([vars(row) for row in rows], indent=1))
+        return
+    shown = rows if show_all or len(rows) <= FEW else [row for row in rows if row.state != "done"]
+    _console().print(board.table(shown))
+    hidden = " (done ones not listed: --all)" if len(shown) < len(rows) else ""
+    print(f"{board.summary(rows)} in {results}{hidden}")
+
+
+@app.command(
+    help="Cancel a sweep: what waits is taken out of SLURM's queue; what runs saves itself.\n\n\b\n"
+    "Example:\n  ltbench cancel 20260131-120000-1a2b"
+)
+def cancel(
+    sweep: Annotated[str, typer.Argument(help="Name of the sweep, or the beginning of it.")],
+    results: ResultsOption = LOCAL,
+) -> None:
+    from benchmark.launch.sweeps import Sweeps, stop
+
+    print(stop(Sweeps(results).find(sweep)))
+
+
+@app.command(
+    help="Print the log of a run.\n\n\b\nExamples:\n  ltbench logs 1a2b3c4d\n  ltbench logs erm-s0-1a2b3c4d5e6f -f"
+)
+def logs(
+    run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends.")] = False,
+    results: ResultsOption = LOCAL,
+) -> None:
+    from benchmark.launch.logs import follow_log, log_of
+
+    path, folder = log_of(run, results)
+    for text in follow_log(path, folder, follow):
+        print(text, end="", flush=True)
 
 
 @app.command(
@@ -505,7 +713,9 @@ def _show_problems(problems: list[StoreError]) -> None:
         print(f"left out: {problem}", file=sys.stderr)
 
 
-def _parse_settings(settings: Iterable[str] | None, parse: Callable[[str], Any] | None = None) -> dict[str, Any]:
+def _parse_settings(
+    settings: Iterable[str] | None, parse: Callable[[str], Any] | None = None, option: str = "--set"
+) -> dict[str, Any]:
     from benchmark.yamlio import parse_value
 
     parse = parse or parse_value
@@ -513,9 +723,9 @@ def _parse_settings(settings: Iterable[str] | None, parse: Callable[[str], Any] 
     for item in settings or ():
         key, equals, value = item.partition("=")
         if not equals or not key:
-            raise InputError(f"--set {item!r}: write --set key=value")
+            raise InputError(f"{option} {item!r}: write {option} key=value")
         if key in parsed:
-            raise InputError(f"--set {key} is given twice")
+            raise InputError(f"{option} {key} is given twice")
         parsed[key] = parse(value)
     return parsed
 
@@ -550,6 +760,12 @@ def _print_table(header: list[str], rows: list[list[Any]]) -> None:
 
     from benchmark.leaderboard.tracks import plain
 
+    if len(rows) > LONG_TABLE:
+        cells = [header, *([plain(str(cell)) for cell in row] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
     # What is copied into the next command must not be cut.
     table = Table()
     for name in header:

@@ -6,7 +6,7 @@ import itertools
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,9 +17,9 @@ from benchmark.environment import code_digest
 from benchmark.errors import InputError, Unfit
 from benchmark.method import METHODS
 from benchmark.records import Record
-from benchmark.runner import Plan, Rerun, decide, plan
+from benchmark.runner import Decision, Plan, Rerun, decide, plan_seeds
 from benchmark.spec import RunSpec, Strict, canonical_json, parse
-from benchmark.store import State, Store
+from benchmark.store import Store
 from benchmark.yamlio import load_yaml, parse_value
 
 MOST_SEEDS = 1000
@@ -92,11 +92,15 @@ def load_sweep(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Job:
-    """A run that a sweep wants: what it is, where it stands and whether to launch it."""
+    """A run that a sweep wants, and what the re-run rule says of it."""
 
-    spec: RunSpec
-    state: State | Literal["stale"]
-    launch: bool
+    work: Plan
+    decision: Decision
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run's specification."""
+        return self.work.spec
 
 
 def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], list[Unfit]]:
@@ -112,38 +116,41 @@ def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], lis
     ):
         axes = sweep.settings | (own or {})
         for values in itertools.product(*axes.values()):
-            for seed in sweep.seeds:
-                try:
-                    work = plan(
-                        method,
-                        dataset,
-                        protocol=protocol,
-                        seed=seed,
-                        backbone=backbone,
-                        weights=sweep.weights,
-                        image_size=sweep.image_size,
-                        epochs=sweep.epochs,
-                        settings=dict(zip(axes, values, strict=True)),
-                        data_root=data_root,
-                    )
-                except Unfit as error:
-                    if sweep.methods != "all":
-                        raise
-                    unfit[str(error)] = error
-                    break
+            try:
+                works = plan_seeds(
+                    method,
+                    dataset,
+                    seeds=sweep.seeds,
+                    protocol=protocol,
+                    backbone=backbone,
+                    weights=sweep.weights,
+                    image_size=sweep.image_size,
+                    epochs=sweep.epochs,
+                    settings=dict(zip(axes, values, strict=True)),
+                    data_root=data_root,
+                )
+            except Unfit as error:
+                if sweep.methods != "all":
+                    raise
+                unfit[str(error)] = error
+                continue
+            for work in works:
                 runs.setdefault(work.spec.run_id, work)
     if not runs:
         raise next(iter(unfit.values()), InputError("the sweep is empty: an axis has no value"))
     return list(runs.values()), list(unfit.values())
 
 
-def stand(plans: Iterable[Plan], results: Path, rerun: Rerun) -> list[Job]:
-    """Where each run stands. Raises StoreError for a folder that holds something that is not whole."""
+def stand(plans: Iterable[Plan], results: Path, rerun: Rerun, queued: Container[str] = ()) -> list[Job]:
+    """Where each run stands. queued: names of the runs that wait for a cluster, or are running there: these are not
+    launched. Raises StoreError for a folder that holds something that is not whole."""
     store = Store(results)
     jobs = []
     for work in plans:
-        state, launch = decide(store.folder(work.spec), rerun, code_digest(work.method))
-        jobs.append(Job(work.spec, state, launch))
+        decision = decide(store.folder(work.spec), rerun, code_digest(work.method))
+        if decision.launch and work.spec.folder_name in queued:
+            decision = Decision("queued", launch=False)
+        jobs.append(Job(work, decision))
     return jobs
 
 
@@ -162,7 +169,7 @@ def estimate(jobs: Sequence[Job], records: Iterable[Record]) -> tuple[float, int
         same[record.spec.method + work].append(seconds)
     total, unknown = 0.0, 0
     for job in jobs:
-        if job.launch:
+        if job.decision.launch:
             work = _amount_of_work(job.spec)
             known = same.get(job.spec.method + work) or alike.get(work)
             total += statistics.median(known) if known else 0.0

@@ -114,7 +114,7 @@ def test_a_sweep_runs_every_combination_and_a_failure_stops_no_other(tiny, tmp_p
     results = tmp_path / "results"
     done = ltbench(
         "sweep", "--methods", "erm,asl", "--datasets", tiny, *TINY_ARGS, "--seeds", "0,1", "--results", results,
-        "--set", "recipe.clip_norm=null", "--set", "recipe.optimizer.lr=1e30",
+        "--cluster", "inline", "--set", "recipe.clip_norm=null", "--set", "recipe.optimizer.lr=1e30",
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.count("failed: the loss became") == 4

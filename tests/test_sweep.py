@@ -80,11 +80,11 @@ def test_the_estimate_is_of_runs_of_the_same_method_else_of_the_same_recipe(tiny
     sweep = parse(Sweep, common | axes | {"methods": ["erm", "asl"], "seeds": [0, 1]}, "sweep")
     planned, _ = expand(sweep)
     jobs = stand(planned, tmp_path, "missing")
-    assert [job.launch for job in jobs] == [True] * 4 and estimate(jobs, []) == (0.0, 4)
+    assert [job.decision.launch for job in jobs] == [True] * 4 and estimate(jobs, []) == (0.0, 4)
     record = benchmark.runner.execute(planned[0], tmp_path)
     seconds = record.timings.prepare_s + record.timings.train_s + record.timings.evaluate_s
     jobs = stand(planned, tmp_path, "missing")
-    assert [(job.state, job.launch) for job in jobs] == [("done", False)] + [("pending", True)] * 3
+    assert [(job.decision.state, job.decision.launch) for job in jobs] == [("done", False)] + [("pending", True)] * 3
     # One more of erm, two of asl, of which nothing is known but what erm took.
     assert estimate(jobs, [record]) == (pytest.approx(3 * seconds), 0)
     other = record.model_copy(

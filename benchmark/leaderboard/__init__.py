@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
 from benchmark.errors import StoreError
 from benchmark.leaderboard.page import PAGE_FILE, PLOT_FOLDER, Page, build, render
-from benchmark.leaderboard.plots import DESCRIPTION, description_of
+from benchmark.leaderboard.plots import DESCRIPTION, description_of, draw
 from benchmark.leaderboard.tables import Table, build_tables
 from benchmark.store import load_records, write_atomically
 
@@ -20,7 +23,8 @@ __all__ = ["Table", "check", "render", "tables", "write"]
 
 def tables(results: Path, problems: list[StoreError] | None = None) -> list[Table]:
     """The tables of a results folder, one a track; for `problems` see `benchmark.store.load_records`."""
-    return build_tables(load_records(results, problems))
+    with _no_collections():
+        return build_tables(load_records(results, problems))
 
 
 def write(results: Path, out: Path, problems: list[StoreError] | None = None) -> list[Path]:
@@ -34,10 +38,10 @@ def write(results: Path, out: Path, problems: list[StoreError] | None = None) ->
     changed = []
     try:
         (out / PLOT_FOLDER).mkdir(parents=True, exist_ok=True)
-        for name, plot in page.plots.items():
-            if description_of(out / name) != plot.description:
-                write_atomically(out / name, plot.png())
-                changed.append(out / name)
+        outdated = {n: plot for n, plot in page.plots.items() if description_of(out / n) != plot.description}
+        for name, content in zip(outdated, draw(list(outdated.values())), strict=True):
+            write_atomically(out / name, content)
+            changed.append(out / name)
         # After its pictures, so that it never shows one that is not there.
         content = page.text.encode()
         if _read(out / PAGE_FILE) != content:
@@ -73,11 +77,25 @@ def check(results: Path, out: Path, problems: list[StoreError] | None = None) ->
 
 def _page(results: Path, out: Path, problems: list[StoreError] | None) -> Page:
     problems = [] if problems is None else problems
-    records = list(load_records(results, problems))
-    # Without the way to the results folder: the page is the same wherever the folder lies.
-    excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]
-    runs = Path(os.path.relpath((results / "runs").resolve(), out.resolve())).as_posix()
-    return build(records, excluded, runs)
+    with _no_collections():
+        records = list(load_records(results, problems))
+        # Without the way to the results folder: the page is the same wherever the folder lies.
+        excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]
+        runs = Path(os.path.relpath((results / "runs").resolve(), out.resolve())).as_posix()
+        return build(records, excluded, runs)
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Pause Python's search for cycles: records hold none, and going through them again and again while thousands are
+    read takes as long as reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _read(path: Path) -> bytes | None:

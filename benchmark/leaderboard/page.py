@@ -137,7 +137,7 @@ def _markdown_runs(table: Table, runs: str) -> str:
 
 def _run_links(row: Row, runs: str) -> str:
     links = [
-        f"{record.spec.seed}: [{record.run_id[:12]}]({quote(f'{runs}/{record.spec.folder_name}/record.json')})"
+        f"{record.spec.seed}: [{record.run_id[:12]}]({quote(f'{runs}/{record.folder_name}/record.json')})"
         for record in row.records
     ]
     note = f" (made with {row.code_versions} versions of the code)" if row.code_versions > 1 else ""

@@ -270,7 +270,7 @@ def _dataset_facts(record: Record) -> tuple:
 
 
 def _place(record: Record) -> str:
-    return f"runs/{record.spec.folder_name}/record.json"
+    return f"runs/{record.folder_name}/record.json"
 
 
 def _rank(row: Row) -> tuple:

@@ -16,7 +16,9 @@ from benchmark.spec import canonical_json, flatten
 
 def plain(text: str) -> str:
     """`text` on one line, without control and direction characters: what a record says may be anything."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

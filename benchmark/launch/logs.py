@@ -1,0 +1,45 @@
+"""The log of one run, whether it has begun or not, and as it grows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmark.errors import InputError
+from benchmark.launch.slurm import queue
+from benchmark.launch.sweeps import Sweeps
+from benchmark.store import RunFolder, matching
+
+POLL_S = 0.5
+
+
+def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
+    """The log of a run by its folder name or the first digits of its id: its own, or that of its job where it has none.
+
+    Raises RunNotFound, or InputError where there is no log yet.
+    """
+    sweeps = Sweeps(results)
+    began = {path.name for path in results.glob("runs/*/")}
+    folder = RunFolder(results / "runs" / matching(run, began | set(sweeps.job_ids()), results / "runs"))
+    if folder.log_path.exists():
+        return folder.log_path, folder
+    log = sweeps.log_of(folder.path.name)
+    if log is None:
+        job = sweeps.job_ids().get(folder.path.name, "")
+        place = queue([job]).get(job)
+        waits = f"its job {job} is {place.text}" if place else "it has not begun"
+        raise InputError(f"{folder.path.name}: no log yet; {waits}")
+    return log, folder
+
+
+def follow_log(log: Path, folder: RunFolder, follow: bool) -> Iterator[str]:
+    """The text of a log, in pieces; follow: until the run is not running any more."""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            # Asked before reading: what is written until then is read.
+            going_on = follow and folder.state() == "running"
+            yield file.read()
+            if not going_on:
+                return
+            time.sleep(POLL_S)

@@ -1,0 +1,108 @@
+"""Where the runs of a results folder stand: the truth of their folders, beside what SLURM's queue says."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.errors import StoreError
+from benchmark.launch.slurm import Queued, queue
+from benchmark.launch.sweeps import Sweeps
+from benchmark.leaderboard.tracks import plain
+from benchmark.store import RunFolder
+
+WATCH_S = 2.0
+_LOG_TAIL = 4096
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. state: of its folder, or "damaged". job: of SLURM, as the queue shows it, "" when it is in none.
+    note: why it failed or was cut off, or the last line of its log while it runs."""
+
+    run: str
+    state: str
+    job: str
+    note: str
+
+
+def rows(results: Path) -> list[Row]:
+    """Every run that began, and every one that is queued. Raises StoreError or InputError when the queue cannot be
+    read."""
+    jobs = Sweeps(results).job_ids()
+    queued = queue(jobs.values())
+    folders = {path.name for path in results.glob("runs/*/")}
+    waiting = {run for run, job in jobs.items() if job in queued}
+    return [_row(results / "runs" / run, jobs.get(run, ""), queued) for run in sorted(folders | waiting)]
+
+
+def _row(path: Path, job: str, queued: dict[str, Queued]) -> Row:
+    place = f"{job} {queued[job].text}" if job in queued else ""
+    folder = RunFolder(path)
+    try:
+        state = folder.state()
+        return Row(path.name, state, place, _note(folder, state))
+    except StoreError as error:
+        return Row(path.name, "damaged", place, str(error))
+
+
+def _note(folder: RunFolder, state: str) -> str:
+    if state == "running":
+        return _last_line(folder.log_path)
+    if state in ("failed", "preempted"):
+        last = folder.last_attempt() or {}
+        facts = [last.get("cause", "killed"), *str(last.get("message", "")).splitlines()[:1]]
+        return ": ".join(fact for fact in facts if fact)
+    return ""
+
+
+def _last_line(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    # Each line begins with the date and the time.
+    return lines[-1].split(" ", 2)[-1] if lines else ""
+
+
+def summary(found: Sequence[Row]) -> str:
+    """`12 runs: 10 done, 1 running, 1 failed`."""
+    states = Counter(row.state for row in found)
+    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    queued = sum(row.state != "running" and bool(row.job) for row in found)
+    return f"{len(found)} runs{': ' if counts else ''}{counts}{f'; {queued} in the queue' if queued else ''}"
+
+
+def table(found: Sequence[Row]) -> Table:
+    """The runs as a table."""
+    shown = Table()
+    for name in ("run", "state", "job", "note"):
+        # What is copied into the next command must not be cut.
+        shown.add_column(name, no_wrap=name == "run", overflow="fold")
+    for row in found:
+        shown.add_row(*(escape(plain(cell)) for cell in (row.run, row.state, row.job, row.note)))
+    return shown
+
+
+def watch(results: Path, console: Console, show_done: bool) -> None:
+    """Show the runs until none is running or queued, or until Ctrl-C."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            found = rows(results)
+            shown = found if show_done else [row for row in found if row.state != "done"]
+            room = max(1, console.height - 6)
+            more = f"{len(shown) - room} more do not fit" if len(shown) > room else ""
+            live.update(Group(table(shown[:room]), summary(found), more), refresh=True)
+            if not any(row.state == "running" or row.job for row in found):
+                return
+            time.sleep(WATCH_S)

@@ -1,0 +1,133 @@
+"""The sweeps that were launched on a results folder: `<results>/sweeps/<name>/sweep.json`, with the logs of their jobs.
+
+What stands there says only where to look: a run's own folder is the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from benchmark.errors import InputError, StoreError
+from benchmark.launch.slurm import cancel, queue
+from benchmark.spec import Strict
+from benchmark.store import Lease, write_atomically
+
+
+class Sweep(Strict):
+    """A sweep that was launched.
+
+    launcher: the process that launched it; a local sweep goes on as long as that process. jobs: name of a run's folder
+    -> id of the SLURM job that it is in, "" in a local sweep.
+    """
+
+    name: str
+    started: str
+    cluster: Literal["local", "slurm"]
+    launcher: dict[str, str | int]
+    jobs: dict[str, str]
+
+    @property
+    def lease(self) -> Lease:
+        """Who launched it."""
+        return Lease(**self.launcher)
+
+
+class Sweeps:
+    """The sweeps of a results folder."""
+
+    def __init__(self, results: Path):
+        self.root = results / "sweeps"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """While one process plans and submits, another one waits: it then sees what is queued. Raises StoreError."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / "lock").open("w")
+        except OSError as error:
+            raise StoreError(
+                f"{self.root}: cannot be written: {error.strerror or error}; choose another folder with --results"
+            ) from None
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def new_folder(self) -> Path:
+        """A folder for a sweep that begins now; its name is the sweep's."""
+        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+        folder = self.root / name
+        folder.mkdir(parents=True)
+        return folder
+
+    def write(self, folder: Path, cluster: Literal["local", "slurm"], jobs: dict[str, str]) -> Sweep:
+        """Note what was launched. Raises StoreError."""
+        sweep = Sweep(
+            name=folder.name,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            cluster=cluster,
+            launcher=vars(Lease.mine()),
+            jobs=jobs,
+        )
+        write_atomically(folder / "sweep.json", (sweep.model_dump_json(indent=1) + "\n").encode())
+        return sweep
+
+    def all(self) -> list[Sweep]:
+        """Every sweep, the oldest first. Raises StoreError for a file that is not whole."""
+        return [self._read(path) for path in sorted(self.root.glob("*/sweep.json"))]
+
+    def find(self, name: str) -> Sweep:
+        """A sweep by its name or the beginning of it. Raises InputError."""
+        names = sorted(path.parent.name for path in self.root.glob("*/sweep.json"))
+        hits = [found for found in names if found == name] or [found for found in names if found.startswith(name)]
+        if len(hits) != 1 or not name:
+            known = f"; there are: {', '.join(names[-5:])}" if names else "; there are none"
+            raise InputError(f"{self.root}: {len(hits)} sweeps begin with {name!r}{known}")
+        return self._read(self.root / hits[0] / "sweep.json")
+
+    def job_ids(self) -> dict[str, str]:
+        """Name of a run's folder -> id of the SLURM job that it was last put in."""
+        return {run: job for sweep in self.all() for run, job in sweep.jobs.items() if job}
+
+    def log_of(self, run: str) -> Path | None:
+        """What the job of a run printed, where there is such a file."""
+        for sweep in reversed(self.all()):
+            if job := sweep.jobs.get(run):
+                log = self.root / sweep.name / f"{job}_0_log.out"
+                return log if log.exists() else None
+        return None
+
+    def _read(self, path: Path) -> Sweep:
+        try:
+            return Sweep.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
+        except ValidationError:
+            raise StoreError(f"{path}: not a sweep's file; remove its folder if its jobs have ended") from None
+
+
+def stop(sweep: Sweep) -> str:
+    """Stop a sweep; says what that means. Raises InputError when it has ended, or cannot be stopped from here."""
+    if sweep.cluster == "slurm":
+        left = queue(sweep.jobs.values())
+        if not left:
+            raise InputError(f"sweep {sweep.name}: none of its jobs is in the queue any more")
+        cancel(left)
+        return f"sweep {sweep.name}: {len(left)} jobs cancelled; what was running goes on when it is submitted again"
+    lease = sweep.lease
+    if lease.host != socket.gethostname():
+        raise InputError(f"sweep {sweep.name}: runs on {lease.host}; stop process {lease.pid} there")
+    if lease.is_dead(0):
+        raise InputError(f"sweep {sweep.name}: has ended")
+    os.kill(lease.pid, signal.SIGTERM)
+    return f"sweep {sweep.name}: process {lease.pid} is told to stop; its runs save themselves"

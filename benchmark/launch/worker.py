@@ -1,0 +1,159 @@
+"""The process that carries out runs for a launcher, one after the other: `python -m benchmark.launch.worker`.
+
+Orders come in on standard input, a JSON object a line; how each ended goes out on standard output, likewise; status
+for people goes to standard error. When the input ends, the launcher is gone or has nothing more: a run that is going on
+then saves itself at the next step.
+"""
+
+from __future__ import annotations
+
+import signal
+
+if __name__ == "__main__":
+    # Before anything slow is imported. Ctrl-C reaches every process of a terminal, SLURM's warning every process of a
+    # job: what they mean is for the launcher to decide, who sends SIGTERM.
+    for _name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
+        signal.signal(getattr(signal, _name), signal.SIG_IGN)
+
+import contextlib
+import json
+import os
+import queue
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from benchmark.errors import Cause, InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
+
+if TYPE_CHECKING:
+    from benchmark.distributed import Peers
+    from benchmark.sweep import Job
+
+# PyTorch is imported where a run is carried out: who only gives orders does without it.
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run to carry out.
+
+    request, decision: of `benchmark.runner`, as plain values. folder: the run's, as the launcher planned it; where the
+    request leads to another one it is refused.
+    """
+
+    request: dict[str, Any]
+    decision: dict[str, Any]
+    folder: str
+    device: str
+
+    @property
+    def run(self) -> str:
+        """The name of the run's folder."""
+        return Path(self.folder).name
+
+
+def order(job: Job, results: Path, device: str) -> Order:
+    """The order for a job of a sweep."""
+    folder = (results / "runs" / job.spec.folder_name).absolute()
+    return Order(job.work.request, asdict(job.decision), str(folder), device)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended. held: another process is at work on it."""
+
+    outcome: Literal["done", "failed", "interrupted", "held"]
+    message: str
+    cause: Cause | None = None
+
+
+class Team:
+    """This process and those that carry out the same orders with it, from the first order to the last."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._peers: Peers | None = None
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def peers(self, device: str) -> Peers:
+        """The processes; they meet when they are first asked for. Raises InputError when they do not."""
+        from benchmark.distributed import joined
+        from benchmark.environment import resolve_device
+
+        if self._peers is None:
+            self._peers = self._stack.enter_context(joined(resolve_device(device)))
+        return self._peers
+
+
+def fulfil(order: Order, team: Team) -> Ending:
+    """Carry out one run in this process; whatever goes wrong is an ending.
+
+    What cannot even be started is noted as a failed attempt too: nobody may be there to read the message.
+    """
+    from rich.console import Console
+
+    from benchmark.progress import Reporter
+    from benchmark.runner import Decision, carry_out, plan, summary
+    from benchmark.store import RunFolder
+
+    folder = RunFolder(Path(order.folder))
+    try:
+        root = order.request["data_root"]
+        work = plan(**order.request | {"data_root": root and Path(root)})
+        if work.spec.folder_name != order.run:
+            raise InputError(f"{order.run}: lists, weights or settings have changed since the sweep was planned")
+        reporter = Reporter(Console(stderr=True, width=10_000, force_terminal=False))
+        peers = team.peers(order.device)
+        record = carry_out(work, folder, Decision(**order.decision), order.device, reporter, peers)
+        return Ending("done", summary(record.metrics) if record else "")
+    except RunInterrupted as error:
+        return Ending("interrupted", str(error), "interrupted")
+    except RunHeld as error:
+        return Ending("held", str(error))
+    except RunFailed as error:
+        return Ending("failed", str(error), error.cause)
+    except InputError as error:
+        with contextlib.suppress(StoreError):
+            folder.give_up("data", str(error))
+        return Ending("failed", str(error), "data")
+    except LtbenchError as error:
+        return Ending("failed", str(error), "disk")
+    except Exception as error:
+        return Ending("failed", f"{type(error).__name__}: {error}", "code")
+
+
+def main() -> None:
+    """Carry out orders until there are no more."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what some library prints is no answer
+    orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    busy = threading.Event()
+
+    def read() -> None:
+        for line in sys.stdin:
+            orders.put(line)
+        orders.put(None)
+        if busy.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=read, daemon=True, name="orders").start()
+    with Team() as team:
+        while (line := orders.get()) is not None:
+            busy.set()
+            ending = fulfil(Order(**json.loads(line)), team)
+            busy.clear()
+            with contextlib.suppress(BrokenPipeError):
+                answers.write(json.dumps(asdict(ending)) + "\n")
+                answers.flush()
+            if ending.outcome == "failed":
+                return  # memory or a device may be in any state: the launcher starts another process
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""How `ltbench` bears many runs: builds a synthetic store and times the commands that read all of it.
+
+The store holds records as a real sweep on the demo set would leave them, with made-up scores, and beside them runs that
+failed, were interrupted or never began. It is for timing alone: every record says that it is synthetic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.environment import CHECKOUT, describe
+from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted
+from benchmark.progress import Reporter
+from benchmark.records import (
+    Environment,
+    EpochLog,
+    Group,
+    LogitsFile,
+    Metrics,
+    Parameters,
+    Record,
+    Selection,
+    Timings,
+)
+from benchmark.runner import Plan
+from benchmark.spec import parse
+from benchmark.store import Store
+from benchmark.sweep import Sweep, expand
+
+LIMIT_S = 10.0
+SEEDS = 10
+ROWS = 100  # of a track, at most
+# Method -> the setting whose values make its rows. The last method of the sweep has no run that is done.
+VARIED = {"asl": "gamma_neg", "cb-focal": "neg_scale", "db": "neg_scale", "db-focal": "neg_scale", "focal": "gamma"}
+UNFINISHED = "rw"
+TITLE = "synthetic, for timing"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What was built: the axes of the sweep, and the runs of the store by state."""
+
+    tracks: int
+    rows: int
+    seeds: int
+    states: dict[str, int]
+
+    @property
+    def runs(self) -> int:
+        """Runs of the sweep."""
+        return sum(self.states.values())
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One command, as a process of its own. cpu_s: user and system time of it and its children."""
+
+    command: str
+    wall_s: float
+    cpu_s: float
+    help_ratio: float
+
+    @property
+    def within_limit(self) -> bool:
+        """Whether it took less than LIMIT_S."""
+        return self.wall_s < LIMIT_S
+
+
+def sweep_axes(runs: int) -> dict[str, Any]:
+    """A sweep of at least `runs` runs that are done, and a few that are not, as `ltbench sweep --file` reads it."""
+    tracks = math.ceil(runs / (ROWS * SEEDS))
+    rows = math.ceil(runs / (tracks * SEEDS))
+    methods: dict[str, Any] = {}
+    for row in range(rows):
+        method = list(VARIED)[row % len(VARIED)]
+        methods.setdefault(method, {VARIED[method]: []})[VARIED[method]].append(1.0 + row // len(VARIED) / 2)
+    return {
+        "methods": methods | {UNFINISHED: None},
+        "settings": {"recipe.optimizer.lr": [round(1e-3 * (1 + track), 6) for track in range(tracks)]},
+        "seeds": list(range(SEEDS)),
+    }
+
+
+def build(folder: Path, runs: int, reporter: Reporter) -> Scale:
+    """Fill `folder` with a sweep (sweep.yaml) and its store (runs/). Raises InputError unless the folder is a new or
+    empty one outside the published results."""
+    if folder.resolve().is_relative_to(CHECKOUT / "results"):
+        raise InputError(f"--folder {folder}: made-up records do not belong in the results; give another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"--folder {folder}: not empty; give a new one")
+    except OSError as error:
+        raise InputError(f"--folder {folder}: cannot be used ({error.strerror or error}); give another") from None
+    axes = sweep_axes(runs)
+    (folder / "sweep.yaml").write_text(json.dumps(axes, indent=1), encoding="utf-8")  # JSON is YAML
+    reporter.line("planning the sweep")
+    plans, _ = expand(parse(Sweep, axes, "sweep"))
+    states = {"done": 0, "failed": 0, "preempted": 0, "pending": 0}
+    store, maker = Store(folder), _RecordMaker()
+    with reporter.task("writing records", len(plans)) as task:
+        for number, work in enumerate(plans, 1):
+            run = store.folder(work.spec)
+            if work.spec.method != UNFINISHED:
+                state = "done"
+                run.path.mkdir(parents=True)
+                run.record_path.write_text(maker.make(work).to_json(), encoding="utf-8")
+            else:
+                state = ("failed", "preempted", "pending")[number % 3]
+                with contextlib.suppress(RunFailed, RunInterrupted), run.claim() as claim:
+                    if state == "failed":
+                        raise RunFailed("out of memory (synthetic)", cause="oom")
+                    if state == "preempted":
+                        raise RunInterrupted("stopped (synthetic)")
+                    claim.withdraw()
+            states[state] += 1
+            task.update(number)
+    tracks = len(axes["settings"]["recipe.optimizer.lr"])
+    return Scale(tracks, states["done"] // (tracks * SEEDS), SEEDS, states)
+
+
+class _RecordMaker:
+    """Makes valid records with made-up numbers, the same at every call of the program."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+        self._environments: dict[str, Environment] = {}
+
+    def make(self, work: Plan) -> Record:
+        """A record of the run that `work` plans."""
+        spec, dataset = work.spec, work.dataset
+        if spec.method not in self._environments:
+            real = describe(work.method, torch.device("cpu"), amp=False)
+            self._environments[spec.method] = real.model_copy(update={"host": "synthetic"})
+        epochs = spec.recipe.epochs
+        losses = np.linspace(0.6, 0.1, epochs) + self._random.normal(0, 0.01, epochs)
+        return Record(
+            schema_version=1,
+            run_id=spec.run_id,
+            spec=spec,
+            method_title=f"{work.method.title} ({TITLE})",
+            dataset_title=f"{dataset.card.title} ({TITLE})",
+            groups=dataset.groups,
+            class_counts=dict(zip(dataset.classes, dataset.class_counts.tolist(), strict=True)),
+            num_train_images=len(dataset.splits["train"]),
+            num_test_images=len(dataset.splits["test"]),
+            declared=spec.recipe.report,
+            results={"raw": self._metrics(dataset.groups), "ema": self._metrics(dataset.groups)},
+            validation=self._metrics(dataset.groups),
+            selection=Selection(rule=spec.recipe.selection, epoch=epochs),
+            history=[
+                EpochLog(
+                    epoch=epoch, loss=loss, lr=spec.recipe.optimizer.lr / epoch, val_overall=None, stage="training"
+                )
+                for epoch, loss in enumerate(losses.tolist(), 1)
+            ],
+            timings=Timings(
+                prepare_s=self._random.uniform(1, 2),
+                train_s=self._random.uniform(60, 90),
+                evaluate_s=self._random.uniform(2, 4),
+                images_per_second=self._random.uniform(400, 500),
+            ),
+            peak_memory_mb=self._random.uniform(500, 600),
+            parameters=Parameters(all=198_000, trained=198_000),
+            environment=self._environments[spec.method],
+            attempts=1,
+            data_digests={name: self._digest() for name in dataset.splits},
+            model_digest=self._digest(),
+            logits=LogitsFile(file=f"logits-{self._digest()[:16]}.safetensors", sha256=self._digest()),
+            finished="2000-01-01T00:00:00+00:00",
+        )
+
+    def _metrics(self, groups: dict[str, Group]) -> Metrics:
+        level = {"head": 70.0, "medium": 45.0, "tail": 20.0}
+        per_class = {name: level[group] + self._random.uniform(-20, 20) for name, group in groups.items()}
+
+        def mean(*members: Group) -> float:
+            values = [value for name, value in per_class.items() if groups[name] in members]
+            return sum(values) / len(values)
+
+        return Metrics(
+            overall=mean("head", "medium", "tail"),
+            head=mean("head"),
+            medium=mean("medium"),
+            tail=mean("tail"),
+            cf1=self._random.uniform(20, 60),
+            of1=self._random.uniform(20, 60),
+            per_class=per_class,
+        )
+
+    def _digest(self) -> str:
+        return self._random.bytes(32).hex()
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """The commands that are timed on a store, by what they do."""
+    store = ["--results", str(folder)]
+    return {
+        "sweep --dry-run": ["sweep", "--file", str(folder / "sweep.yaml"), *store, "--dry-run"],
+        "status": ["status", *store],
+        "leaderboard": ["leaderboard", *store],
+        "leaderboard --check": ["leaderboard", *store, "--check"],
+    }
+
+
+def measure(folder: Path) -> list[Timing]:
+    """Time every command on the store in `folder`; the first leaderboard draws all of its pictures. Raises InputError
+    when a command fails."""
+    help_s, _ = _seconds(["--help"])
+    timings = []
+    for name, arguments in commands(folder).items():
+        wall_s, cpu_s = _seconds(arguments)
+        timings.append(Timing(name, wall_s, cpu_s, wall_s / help_s))
+    return timings
+
+
+def _seconds(arguments: list[str]) -> tuple[float, float]:
+    before, started = _children_cpu_s(), time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", *arguments], capture_output=True, text=True, check=False, cwd=CHECKOUT
+    )
+    if done.returncode:
+        raise InputError(f"ltbench {' '.join(arguments)}: failed: {' '.join(done.stderr.split())[-500:]}")
+    return time.monotonic() - started, _children_cpu_s() - before
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _report(scale: Scale, timings: Sequence[Timing], console: Console) -> None:
+    states = ", ".join(f"{count:,} {state}" for state, count in scale.states.items())
+    table = Table(
+        title=f"{scale.runs:,} runs ({states}): {scale.tracks} tracks x {scale.rows} rows x {scale.seeds} seeds done; "
+        f"{os.cpu_count()} cores"
+    )
+    table.add_column("command", no_wrap=True)
+    for name in ("wall s", "CPU s", "x ltbench --help", f"under {LIMIT_S:g} s"):
+        table.add_column(name, justify="right")
+    for timing in timings:
+        numbers = [f"{value:.1f}" for value in (timing.wall_s, timing.cpu_s, timing.help_ratio)]
+        table.add_row(f"ltbench {timing.command}", *numbers, "yes" if timing.within_limit else "no")
+    console.print(table)
+    slow = [timing.command for timing in timings if not timing.within_limit]
+    verdict = f"not under {LIMIT_S:g} s: {', '.join(slow)}" if slow else f"every command takes less than {LIMIT_S:g} s"
+    console.print(verdict, highlight=False)
+
+
+@contextlib.contextmanager
+def _working_folder(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        yield given.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="ltbench-scale-") as folder:
+        yield Path(folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.scale",
+        description=f"{__doc__.partition(chr(10))[0]} Exit code 1 when one takes {LIMIT_S:g} s or more.",
+        epilog="examples:\n"
+        "  python -m benchmark.scale\n"
+        "  python -m benchmark.scale --runs 1000 --folder /tmp/scale --json\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--runs", type=int, default=10_000, help="runs that are done, rounded up to fill the sweep (default: 10000)"
+    )
+    parser.add_argument("--folder", type=Path, help="where to build the store, and leave it (default: a temporary one)")
+    parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: 0 when every command is fast enough, 1 when one is not, 2 for a user's mistake."""
+    args = _parser().parse_args(argv)
+    try:
+        if args.runs < 1:
+            raise InputError(f"--runs {args.runs}: give at least 1")
+        with _working_folder(args.folder) as folder:
+            scale = build(folder, args.runs, Reporter(Console(stderr=True)))
+            timings = measure(folder)
+    except LtbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if args.json:
+        rows = [asdict(timing) | {"within_limit": timing.within_limit} for timing in timings]
+        facts = asdict(scale) | {"runs": scale.runs, "cores": os.cpu_count(), "limit_s": LIMIT_S}
+        print(json.dumps(facts | {"commands": rows}, indent=1))
+    else:
+        _report(scale, timings, Console())
+    return 0 if all(timing.within_limit for timing in timings) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
