@@ -148,6 +148,7 @@ def run(
     elif gpus == 1:
         _run_inline(plans, results, rerun, device, as_json)
     else:
+        _check_batches(plans, gpus)
         _run_locally(_stand(plans, results, rerun), results, device, workers=1, gpus=gpus, retries=0, as_json=as_json)
 
 
@@ -204,16 +205,18 @@ def sweep(
     gpus: GpusOption = 1,
     nodes: Annotated[int, typer.Option(metavar="M", min=1, help="slurm: nodes that one run is spread over.")] = 1,
     retries: Annotated[
-        int, typer.Option(metavar="N", min=0, help="local, slurm: how often a run that crashed is tried again.")
-    ] = 1,
+        int | None,
+        typer.Option(metavar="N", min=0, help="local, slurm: tries again of a run that crashed.  [default: 1]"),
+    ] = None,
     slurm: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="slurm: partition, account, qos, gres, constraint, time, memory ..."),
     ] = None,
     pack: Annotated[int, typer.Option(metavar="K", min=1, help="slurm: runs in one job, one after the other.")] = 1,
     parallelism: Annotated[
-        int, typer.Option("--array-parallelism", metavar="N", min=1, help="slurm: jobs of the sweep at once.")
-    ] = 256,
+        int | None,
+        typer.Option("--array-parallelism", metavar="N", min=1, help="slurm: jobs at once.  [default: 256]"),
+    ] = None,
     results: ResultsOption = LOCAL,
     rerun: RerunOption = Rerun.missing,
     dry_run: DryRunOption = False,
@@ -240,11 +243,25 @@ def sweep(
     plans, unfit = expand(parse(Sweep, axes, "sweep"), data_root)
     for error in unfit:
         print(f"left out: {error}", file=sys.stderr)
-    _check_cluster_options(cluster, workers, gpus, nodes, slurm, pack)
+    _check_cluster_options(
+        cluster,
+        workers=workers is not None,
+        gpus=gpus > 1,
+        nodes=nodes > 1,
+        slurm=bool(slurm),
+        pack=pack > 1,
+        array_parallelism=parallelism is not None,
+        retries=retries is not None,
+    )
+    retries = 1 if retries is None else retries
+    _check_batches(plans, gpus * nodes)
     if cluster is Cluster.slurm:
         from benchmark.launch.slurm import Site, site_options
 
-        site = Site(site_options(_parse_settings(slurm, option="--slurm")), pack, parallelism, retries, gpus, nodes)
+        if device not in ("auto", "cuda", "cpu"):
+            raise InputError(f"--device {device!r}: with --cluster slurm use auto, cuda or cpu")
+        options = site_options(_parse_settings(slurm, option="--slurm"))
+        site = Site(options, pack, parallelism or 256, retries, gpus, nodes)
         _submit(plans, results, rerun, device, site, dry_run, as_json)
     elif dry_run:
         _show_plan(_stand(plans, results, rerun), results, as_json)
@@ -255,18 +272,25 @@ def sweep(
         _run_locally(jobs, results, device, workers, gpus, retries, as_json)
 
 
-def _check_cluster_options(
-    cluster: Cluster, workers: int | None, gpus: int, nodes: int, slurm: list[str] | None, pack: int
-) -> None:
+def _check_cluster_options(cluster: Cluster, **given: bool) -> None:
     """Raise InputError for an option that would have no effect."""
+    only_slurm = {"nodes", "slurm", "pack", "array_parallelism"}
     idle = {
-        Cluster.local: {"--nodes": nodes > 1, "--slurm": bool(slurm), "--pack": pack > 1},
-        Cluster.slurm: {"--workers": workers is not None},
-    }
-    idle[Cluster.inline] = idle[Cluster.local] | idle[Cluster.slurm] | {"--gpus": gpus > 1}
-    for option, given in idle[cluster].items():
-        if given:
-            raise InputError(f"{option} has no effect with --cluster {cluster.value}; leave it out")
+        Cluster.local: only_slurm,
+        Cluster.slurm: {"workers"},
+        Cluster.inline: only_slurm | {"workers", "gpus", "retries"},
+    }[cluster]
+    for name, is_given in given.items():
+        if is_given and name in idle:
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} has no effect with --cluster {cluster.value}; leave it out")
+
+
+def _check_batches(plans: list[Plan], processes: int) -> None:
+    from benchmark.distributed import check_batch_size
+
+    for work in plans:
+        check_batch_size(work.spec.recipe.batch_size, processes)
 
 
 def _stand(plans: list[Plan], results: Path, rerun: Rerun) -> list[Job]:
@@ -320,8 +344,7 @@ def _run_locally(
     endings = {}
     if orders:
         sweeps = Sweeps(results)
-        with sweeps.lock():
-            sweeps.write(sweeps.new_folder(), "local", {order.run: "" for order in orders})
+        sweeps.write(sweeps.new_folder(), "local", {order.run: "" for order in orders})
         endings = Pool(slots, retries, _console(stderr=True)).run(orders)
     if len(endings) < len(orders) or any(ending.outcome == "interrupted" for ending in endings.values()):
         raise RunInterrupted("run the same command again to go on")
@@ -352,7 +375,7 @@ def _submit(
     plans: list[Plan], results: Path, rerun: Rerun, device: str, site: Site, dry_run: bool, as_json: bool
 ) -> None:
     """Put what is to launch in SLURM's queue."""
-    from benchmark.launch.slurm import submit
+    from benchmark.launch.slurm import submit, withdraw
     from benchmark.launch.sweeps import Sweeps
     from benchmark.launch.worker import order
 
@@ -365,12 +388,17 @@ def _submit(
         orders = [order(job, results, device) for job in jobs if job.decision.launch]
         _print_decisions(jobs)
         if not orders:
+            if as_json:
+                print(json.dumps({"jobs": {}}))
             return
         folder = sweeps.new_folder()
+        ids: dict[str, str] = {}
         try:
-            sweep = sweeps.write(folder, "slurm", submit(orders, folder, site))
-        except LtbenchError:
-            shutil.rmtree(folder)
+            ids = submit(orders, folder, site)
+            sweep = sweeps.write(folder, "slurm", ids)
+        except BaseException:
+            withdraw(ids)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
     if as_json:
         print(sweep.model_dump_json(indent=1))
@@ -624,7 +652,7 @@ def logs(
     from benchmark.launch.logs import follow_log, log_of
 
     path, folder = log_of(run, results)
-    for text in follow_log(path, folder, follow):
+    for text in follow_log(path, folder, results, follow):
         print(text, end="", flush=True)
 
 

@@ -1,6 +1,6 @@
 """One run on several processes, each with a GPU of its own (or on the CPU, with gloo).
 
-They are started as torchrun starts them, every process with the same arguments, and find each other by its variables
+A launcher starts them, every process with the same orders, and they find each other by the variables of torchrun:
 RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. The first one keeps the books: it claims the run, logs,
 validates, saves, scores the test set and writes the record. The others only train.
 
@@ -150,7 +150,7 @@ def joined(device: torch.device) -> Iterator[Peers]:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"process {rank} of {size} cannot join the others at {where}: {reason}; start all with torchrun"
+            f"process {rank} of {size} cannot join the others at {where}: {reason}; is that address reached from here?"
         ) from None
     _peers = Peers(rank, size, local_rank, control)
     try:
@@ -168,13 +168,13 @@ def _torchrun() -> tuple[int, int, int]:
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     missing = [name for name in names if name not in os.environ]
     if missing:
-        raise InputError(f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; start all with torchrun")
+        raise InputError(f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; leave the processes to --gpus")
     try:
         rank, count, local_rank = (int(os.environ[name]) for name in names[:3])
     except ValueError:
         rank, count, local_rank = -1, 0, 0
     if not 0 <= rank < count:
-        raise InputError(f"RANK {os.environ['RANK']} and WORLD_SIZE {size} name no process; start all with torchrun")
+        raise InputError(f"RANK {os.environ['RANK']} and WORLD_SIZE {size} name no process; leave them to --gpus")
     return rank, count, local_rank
 
 

@@ -151,7 +151,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def training_loss(self, *batches: Batch) -> torch.Tensor:
-        """One batch a sampler -> scalar loss."""
+        """One batch a sampler -> scalar loss, a mean over images.
+
+        On several processes each gets its part of the batches: what is no mean over images needs
+        `benchmark.distributed.batch_mean` or `batch_sum`.
+        """
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What is trained: by default everything that requires a gradient, backbones apart from the rest."""

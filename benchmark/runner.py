@@ -128,7 +128,7 @@ def plan_seeds(
 ) -> list[Plan]:
     """Plans of runs that differ in the seed alone, made for little more than one; see `plan`."""
     for seed in seeds:
-        if not 0 <= seed < 2**31:
+        if type(seed) is not int or not 0 <= seed < 2**31:
             raise InputError(f"seed {seed} is out of range; give one from 0 to {2**31 - 1}")
     method_class = METHODS.get(method)
     folder = find_dataset(dataset)
@@ -404,6 +404,7 @@ def _carry_out(
     check_batch_size(spec.recipe.batch_size, peers.size)
     where = peers.place(resolve_device(device))
     git_state()  # now, before anything can change
+    work.dataset.source.check(work.dataset.splits.values())
     folder.check_writable()
     with _stop_on_signal() as stop, folder.claim() as claim, reporter.logging_to(folder.log_path), _memory_errors():
         if folder.record_digest() != decision.replaces and (record := folder.record()) is not None:
@@ -413,7 +414,6 @@ def _carry_out(
         if decision.fresh and claim.number == decision.attempt:
             folder.checkpoint_path.unlink(missing_ok=True)
         started = time.monotonic()
-        work.dataset.source.check(work.dataset.splits.values())
         seed_everything(spec.seed)
         method = work.method(make_task(spec.recipe, work.dataset, spec.weights, work.weights.load()), work.config)
         cached = _cache_images(work, reporter)
@@ -444,8 +444,11 @@ def _carry_out(
             call(cached["train"].digest)
             peers.wait()
             outcome = trainer.run()
+        if stop.asked:  # after the last step: its checkpoint is there
+            raise RunInterrupted("stopped before the test set was scored; run again to go on")
         record = _evaluate(work, trainer, outcome, cached, claim, prepare_s, where, reporter)
-        claim.finish(record)
+        with stop.at_a_step():  # now it is as good as done
+            claim.finish(record)
         reporter.line(f"done: {summary(record.metrics)}")
     return record
 
@@ -501,6 +504,8 @@ def _memory_errors() -> Iterator[None]:
         raise RunFailed(
             f"out of memory: {str(error).splitlines()[0]}; use a smaller recipe.batch_size or --image-size", cause="oom"
         ) from None
+    except MemoryError as error:
+        raise RunFailed(f"out of memory: {error or 'the machine has none left'}", cause="oom") from None
 
 
 def _not_launched(folder: RunFolder, state: str, rerun: Rerun, reporter: Reporter) -> Record:

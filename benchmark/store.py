@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -75,31 +77,49 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True)
 class Lease:
-    """Who holds a run. `started` tells a process from a later one with the same number."""
+    """Who holds a run.
+
+    started: tells a process from a later one with the same number. machine: tells hosts and containers of one name
+    apart. job, restarts: of SLURM, and how often it had been requeued.
+    """
 
     token: str
     host: str
     pid: int
     started: str
     job: str
+    restarts: str = ""
+    machine: str = ""
 
     @classmethod
     def mine(cls) -> Lease:
         """A lease for this process."""
-        job = os.environ.get("SLURM_JOB_ID", "")
-        return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _process_start(os.getpid()), job)
+        return cls(
+            token=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=_process_start(os.getpid()),
+            job=os.environ.get("SLURM_JOB_ID", ""),
+            restarts=os.environ.get("SLURM_RESTART_COUNT", "0"),
+            machine=_machine(),
+        )
+
+    @classmethod
+    def checked(cls, facts: Any) -> Lease:
+        """A lease of what a file said. Raises TypeError or ValueError for anything but a lease."""
+        lease = cls(**facts)
+        for name, value in asdict(lease).items():
+            if type(value) is not (int if name == "pid" else str):
+                raise TypeError(f"{name} is {value!r}")
+        if not 0 < lease.pid < 2**31:
+            raise ValueError(f"pid is {lease.pid}")
+        return lease
 
     @classmethod
     def read(cls, path: Path) -> Lease | None:
         """The lease in a file, None where there is no file. Raises StoreError for anything but a lease."""
         try:
-            lease = cls(**json.loads(path.read_text(encoding="utf-8")))
-            for name, value in asdict(lease).items():
-                if type(value) is not (int if name == "pid" else str):
-                    raise TypeError(f"{name} is {value!r}")
-            if not 0 < lease.pid < 2**31:
-                raise ValueError(f"pid is {lease.pid}")
-            return lease
+            return cls.checked(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -108,11 +128,27 @@ class Lease:
     def is_dead(self, heartbeat_age_s: float) -> bool:
         """Whether its owner is gone: known at once on this host, or in the cluster's job that has started anew; on
         another host when its heartbeat is old and its job is gone."""
-        if self.host == socket.gethostname():
-            return _process_start(self.pid) != self.started
+        if self.is_here and "unknown" not in (self.started, now := _process_start(self.pid)):
+            return now != self.started
         if self.job and self.job == os.environ.get("SLURM_JOB_ID"):
-            return True  # a job runs once at a time: this is its next start, on another node
+            # The job's earlier start has ended; of the present one other nodes may be at work.
+            return self.restarts != os.environ.get("SLURM_RESTART_COUNT", "0")
         return heartbeat_age_s > LEASE_LIFETIME_S and not (self.job and _job_is_known(self.job))
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its owner is, or was, a process that this one can see."""
+        return self.host == socket.gethostname() and self.machine in ("", _machine())
+
+
+@functools.cache
+def _machine() -> str:
+    """The start of this machine and the name space of its processes, empty where there is no /proc."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 def _process_start(pid: int) -> str:
@@ -130,13 +166,22 @@ def _job_is_known(job: str) -> bool:
     """Whether SLURM says that a job has not ended. Without an answer it may still be there."""
     if shutil.which("squeue") is None:
         return False
+    # Asked once for all leases that are looked at together.
+    known = _jobs_in_queue(round(time.monotonic() / 10))
+    return known is None or job in known
+
+
+@functools.lru_cache(maxsize=1)
+def _jobs_in_queue(now: int) -> set[str] | None:
+    """Ids of all jobs that have not ended; None when SLURM does not answer."""
     try:
         done = subprocess.run(
-            ["squeue", "--noheader", f"--jobs={job}"], capture_output=True, text=True, check=False, timeout=30
-        )
+            ["squeue", "--noheader", "--all", "--array", "--format=%A"],
+            capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
-        return True
-    return bool(done.stdout.strip()) if done.returncode == 0 else "Invalid job id" not in done.stderr
+        return None
+    return set(done.stdout.split()) if done.returncode == 0 else None
 
 
 def _process_exists(pid: int) -> bool:
@@ -218,20 +263,28 @@ class RunFolder:
         attempt = self.last_attempt()
         if attempt is None or self.holder() is not None:
             return
-        if attempt["outcome"] == "running" or attempt.get("cause") == "interrupted":
+        # Who was asked to stop does not know of the walltime.
+        if attempt["outcome"] == "running" or (cause == "timeout" and attempt.get("cause") == "interrupted"):
             saved = attempt.get("saved", self.checkpoint_time() != attempt.get("checkpoint"))
             facts = {"outcome": "preempted", "cause": cause, "message": message, "saved": saved}
             write_atomically(self._attempt_files()[-1], json.dumps(attempt | facts, indent=1).encode())
 
+    def attempts(self, since: int = 1) -> list[dict[str, Any]]:
+        """What the attempts from number `since` left, in order."""
+        return [_read_attempt(path) for path in self._attempt_files() if int(path.stem) >= since]
+
     def idle_attempts(self, since: int) -> list[dict[str, Any]]:
         """The last attempts in a row, of those from number `since`, that were cut off before they saved anything."""
-        idle: list[dict[str, Any]] = []
-        for path in reversed(self._attempt_files()):
-            attempt = _read_attempt(path)
-            if int(path.stem) < since or attempt["outcome"] != "preempted" or attempt.get("saved", True):
-                break
-            idle.append(attempt)
-        return idle
+        idle = itertools.takewhile(
+            lambda attempt: attempt["outcome"] == "preempted" and not attempt.get("saved", True),
+            reversed(self.attempts(since)),
+        )
+        return list(idle)
+
+    def cut_off(self, message: str) -> None:
+        """Note an attempt that was cut off before it could begin."""
+        with contextlib.suppress(RunInterrupted, RunHeld), self.claim():
+            raise RunInterrupted(message)
 
     def give_up(self, cause: Cause, message: str) -> None:
         """Note that the run failed, as an attempt that could not begin or is not worth another.
@@ -255,7 +308,8 @@ class RunFolder:
             raise StoreError(f"{existing}: the results folder cannot be written; choose another with --results")
 
     def _attempt_files(self) -> list[Path]:
-        return sorted(self._attempts.glob("[0-9][0-9][0-9].json"))
+        files = [path for path in self._attempts.glob("*.json") if path.stem.isdigit()]
+        return sorted(files, key=lambda path: int(path.stem))
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[Claim]:

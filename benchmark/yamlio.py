@@ -12,10 +12,10 @@ from benchmark.errors import InputError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with three of its traps closed.
+    """PyYAML's safe loader, with four of its traps closed.
 
-    `2e-4` is a number, a repeated key is an error, and so is a value that only looks like its type (2024-13-45),
-    which PyYAML lets out as an error of Python's.
+    `2e-4` is a number, `1:30` is text (not 90), a repeated key is an error, and so is a value that only looks like its
+    type (2024-13-45), which PyYAML lets out as an error of Python's.
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -40,10 +40,20 @@ class _Loader(yaml.SafeLoader):
 
 
 # SafeLoader's table is shared between all its subclasses: copy it before adding to it.
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in zip(
+    _NUMBERS,
+    (
+        r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)",
+        r"[-+]?((\d[\d_]*\.[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+    ),
+    strict=True,
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^({_pattern})$"), list("-+.0123456789"))
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

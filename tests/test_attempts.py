@@ -52,6 +52,8 @@ def test_the_launcher_says_why_an_attempt_was_cut_off(folder):
     last = folder.last_attempt()
     assert (last["cause"], last["message"], last["saved"]) == ("killed", "its process ended by SIGKILL", False)
     interrupted_attempt(folder, saved=True)
+    folder.settle("killed", "no: it was asked to stop")
+    assert folder.last_attempt()["cause"] == "interrupted"
     folder.settle("timeout", "the walltime ended")
     assert (folder.last_attempt()["cause"], folder.last_attempt()["saved"]) == ("timeout", True)
     folder.settle("killed", "not again")
@@ -91,7 +93,7 @@ def elsewhere(folder: RunFolder, job: str, age_s: float) -> None:
     """A lease of a process on another machine."""
     folder.path.mkdir(parents=True, exist_ok=True)
     lease = folder.path / "lease.json"
-    facts = {"token": "t", "host": "another-node", "pid": 1, "started": "1", "job": job}
+    facts = {"token": "t", "host": "another-node", "pid": 1, "started": "1", "job": job, "restarts": "0"}
     lease.write_text(json.dumps(facts))
     os.utime(lease, (time.time() - age_s,) * 2)
 
@@ -108,6 +110,8 @@ def test_a_job_that_starts_anew_on_another_node_knows_that_its_first_start_has_e
     monkeypatch.setenv("SLURM_JOB_ID", "78")
     assert folder.state() == "running"
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert folder.state() == "running", "another node of the same start"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert folder.state() == "pending"
     with folder.claim():
         assert Lease.read(folder.path / "lease.json").host == socket.gethostname()
@@ -116,8 +120,8 @@ def test_a_job_that_starts_anew_on_another_node_knows_that_its_first_start_has_e
 @pytest.mark.parametrize(
     ("answer", "state"),
     [
-        ("echo '77 main'", "running"),  # the node is only silent, its job has not ended
-        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "pending"),
+        ("echo 76; echo 77", "running"),  # the node is only silent, its job has not ended
+        ("echo 76", "pending"),
         ("true", "pending"),
         ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", "running"),
     ],
@@ -128,6 +132,7 @@ def test_a_silent_owner_is_dead_only_when_its_job_is_gone(folder, monkeypatch, t
     squeue.write_text(f"#!/bin/sh\n{answer}\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
+    benchmark.store._jobs_in_queue.cache_clear()
     elsewhere(folder, "77", LEASE_LIFETIME_S + 60)
     assert folder.state() == state
 

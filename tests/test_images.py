@@ -295,8 +295,10 @@ def test_builders_at_the_same_time_decode_once(images, cache):
 def test_what_a_killed_builder_left_is_removed_by_the_next(images, cache):
     first, _ = build(images)
     first.path.rename(left := first.path.with_suffix(".0123abcd.tmp"))
+    os.utime(left, (0, 0))
+    (growing := first.path.with_suffix(".4567abcd.tmp")).write_bytes(b"x")
     assert build(images)[0] == first
-    assert not left.exists()
+    assert growing.exists() and not left.exists()
 
 
 def test_processes_at_the_same_time_end_with_one_whole_file(images, cache):

@@ -54,7 +54,7 @@ def submit(results: Path, *args: object) -> dict[str, str]:
     """Name of the run -> job id."""
     slurm = ("--cluster", "slurm", "--device", "cpu", "--slurm", "cpus=1", "--results", results, "--json")
     text = ltbench("sweep", *args, *slurm)
-    return json.loads(text)["jobs"] if text else {}
+    return json.loads(text)["jobs"]
 
 
 def squeue() -> list[str]:
@@ -149,7 +149,7 @@ def test_preemption_by_a_more_urgent_job(results, undisturbed):
     [(run, job)] = submit(results, "--methods", "erm", "--datasets", tiny, *LONG).items()
     folder = RunFolder(results / "runs" / run)
     wait_for_log(folder, "epoch 50/")
-    command = ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1"]
+    command = ["sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1"]
     subprocess.run(command, check=True, capture_output=True)
     [record] = wait_until_done(results, [run])
     same(record, expected)
@@ -194,7 +194,7 @@ def test_two_sweeps_of_the_same_plan_at_once(results, undisturbed):
     command = [sys.executable, "-m", "benchmark.cli", "sweep", *args, *slurm]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     texts = [process.communicate(timeout=120)[0] for process in both]
-    submitted = [json.loads(text)["jobs"] if text else {} for text in texts]
+    submitted = [json.loads(text)["jobs"] for text in texts]
     assert sorted(map(len, submitted)) == [0, 6], "the second one sees what the first one has put in the queue"
     records = wait_until_done(results, submitted[0] | submitted[1])
     assert [r.attempts for r in records] == [1] * 6
@@ -240,12 +240,16 @@ def test_a_job_whose_own_process_is_killed_leaves_a_run_that_goes_on(results, un
     same(record, expected)
 
 
-def test_one_run_on_two_processes(results, undisturbed):
+@pytest.mark.parametrize("spread", [("--gpus", "2"), ("--nodes", "2")])
+def test_one_run_on_two_processes_and_on_two_nodes(results, undisturbed, spread):
     tiny, _ = undisturbed
-    # Four cores' worth of processes do not fit on small machines: the two share what the job has.
-    [(run, _)] = submit(results, "--methods", "erm", "--datasets", tiny, *TINY_ARGS, "--gpus", "2").items()
+    [(run, job)] = submit(results, "--methods", "erm", "--datasets", tiny, *LONG, "--epochs", "120", *spread).items()
+    folder = RunFolder(results / "runs" / run)
+    wait_for_log(folder, "epoch 10/")
+    scontrol("requeue", job)
     [record] = wait_until_done(results, [run])
-    assert record.environment.processes == 2
+    assert record.environment.processes == 2 and record.attempts == 2
+    assert "going on from step" in folder.log_path.read_text()
 
 
 @pytest.mark.parametrize(

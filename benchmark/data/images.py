@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 import uuid
 import warnings
 from abc import ABC, abstractmethod
@@ -113,6 +114,10 @@ class RenderedImages(ImageSource):
         return Image.fromarray(self._render(path, self._labels[path]))
 
 
+# A file of the cache that nobody has written to for so long was left by a builder that was killed.
+LEFT_S = 3600.0
+
+
 def cache_folder() -> Path:
     """LTBENCH_CACHE, or `ltbench` below the user's cache folder."""
     if given := os.environ.get(CACHE_VARIABLE):
@@ -180,9 +185,12 @@ def _one_at_a_time(pixels: Path) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(pixels.parent, error) from None
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in pixels.parent.glob(f"{pixels.stem}.*.tmp"):
-            left.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where files cannot be locked, each decodes for itself
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in pixels.parent.glob(f"{pixels.stem}.*.tmp"):
+                # Some file systems lock for one machine alone: what still grows is another's.
+                if time.time() - left.stat().st_mtime > LEFT_S:
+                    left.unlink(missing_ok=True)
         yield
 
 

@@ -19,10 +19,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmark.errors import StoreError
 from benchmark.launch.worker import Ending, Order
 from benchmark.store import RunFolder
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# What may go well when it is tried again.
+CRASHES = ("killed", "code")
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,13 @@ class Slot:
 
     def environments(self) -> list[dict[str, str]]:
         """The variables of each process, above those of this one."""
-        shared = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
         size = self.nodes * self.processes
+        # Always: this process may itself have been started as one of several.
+        shared = {"WORLD_SIZE": str(size)}
+        if self.threads is not None:
+            shared["OMP_NUM_THREADS"] = str(self.threads)
         if size > 1:
             shared |= {
-                "WORLD_SIZE": str(size),
                 "MASTER_ADDR": self.address or "127.0.0.1",
                 "MASTER_PORT": str(self.port or _free_port()),
             }
@@ -71,12 +78,13 @@ def _free_port() -> int:
 class Crew:
     """The processes of a slot.
 
-    say: called with every line of their status, from other threads. retries: how often a run is tried again whose
-    process died, or that ended in an error of the code.
+    show: called with every line of their status, from other threads. say: with what is to be kept, too. retries: how
+    often a run is tried again whose process died, or that ended in an error of the code.
     """
 
-    def __init__(self, slot: Slot, say: Callable[[str], None], retries: int):
+    def __init__(self, slot: Slot, show: Callable[[str], None], say: Callable[[str], None], retries: int):
         self.slot = slot
+        self._show = show
         self._say = say
         self._retries = retries
         self._processes: list[subprocess.Popen] = []
@@ -87,15 +95,22 @@ class Crew:
 
     def carry_out(self, order: Order) -> Ending:
         """One run, to its end. A process that dies is an ending too: interrupted when it was asked to stop."""
-        for _ in range(self._retries):
+        before = ended_before(order)
+        if before is not None:
+            return before
+        tries = 0
+        while True:
             ending = self._try(order)
-            if ending.cause not in ("killed", "code"):
+            tries += 1
+            # Also of an earlier start of the job; and those that could not write that they were.
+            crashes = max(tries, sum(a.get("cause") in CRASHES for a in _attempts(order)))
+            if ending.cause not in CRASHES:
+                return ending
+            if crashes > self._retries:
+                if ending.cause == "killed":
+                    self._give_up(order, ending)
                 return ending
             self._say(f"{order.run}: {ending.message}; trying again")
-        ending = self._try(order)
-        if ending.cause == "killed":
-            self._give_up(order, ending)
-        return ending
 
     def _try(self, order: Order) -> Ending:
         self._start()
@@ -103,11 +118,9 @@ class Crew:
             self.stop()
         line = json.dumps(asdict(order)) + "\n"
         for process in self._processes:
-            try:
+            with contextlib.suppress(OSError):  # its death is an answer
                 process.stdin.write(line)
                 process.stdin.flush()
-            except BrokenPipeError:
-                break  # its death is an answer
         endings: dict[int, Ending] = {}
         while len(endings) < len(self._processes):
             number, ending = self._answers.get()
@@ -117,7 +130,7 @@ class Crew:
             if ending.outcome == "failed":
                 # The others may wait for it for ever.
                 self._kill()
-                if number:
+                if number and ending.cause:
                     self._give_up(order, ending)
                 return ending
         return endings[0]
@@ -126,9 +139,12 @@ class Crew:
         """What it means that a process died without an answer."""
         code = self._processes[number].wait()
         self._kill()
-        if self._stopping:
+        # Before it can handle a signal it dies of it: SLURM sends these to every process of a job.
+        if self._stopping or -code in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
             return Ending("interrupted", "stopped before it could save itself", "interrupted")
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        if -code == signal.SIGKILL:
+            how += ", as when the machine's memory runs out"
         word = f": {self._last_words[-1]}" if self._last_words else ""
         ending = Ending("failed", f"its process ended {how}{word}", "killed")
         with contextlib.suppress(StoreError):
@@ -152,20 +168,23 @@ class Crew:
     def close(self) -> None:
         """End the processes, which have no order any more."""
         for process in self._processes:
-            process.stdin.close()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
         for process in self._processes:
             process.wait()
         self._kill()
 
     def _kill(self) -> None:
         for process in self._processes:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
             process.wait()
         for listener in self._listeners:
-            listener.join()
+            listener.join(timeout=5)
         for process in self._processes:
             for pipe in (process.stdin, process.stdout, process.stderr):
-                pipe.close()
+                with contextlib.suppress(OSError):
+                    pipe.close()
         self._processes, self._listeners = [], []
         self._answers = queue.SimpleQueue()
 
@@ -176,9 +195,10 @@ class Crew:
         self._last_words.clear()
         for number, own in enumerate(self.slot.environments()):
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmark.launch.worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                env=os.environ | own,
+                # -P: a file queue.py in the user's folder is not the module queue.
+                [sys.executable, "-P", "-m", "benchmark.launch.worker"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, encoding="utf-8", errors="replace", env=os.environ | package_path() | own,
                 # Ctrl-C is for the launcher alone.
                 start_new_session=True,
             )  # fmt: skip
@@ -189,12 +209,33 @@ class Crew:
                 self._listeners.append(thread)
 
     def _hear_answers(self, number: int, process: subprocess.Popen, answers: queue.SimpleQueue) -> None:
-        for line in process.stdout:
-            if line.endswith("\n"):
-                answers.put((number, Ending(**json.loads(line))))
-        answers.put((number, None))
+        try:
+            for line in process.stdout:
+                with contextlib.suppress(ValueError, TypeError):  # what Python printed as it started
+                    answers.put((number, Ending(**json.loads(line))))
+        finally:
+            answers.put((number, None))
 
     def _hear_status(self, number: int, process: subprocess.Popen, answers: queue.SimpleQueue) -> None:
         for line in process.stderr:
             self._last_words.append(line.rstrip())
-            self._say(line.rstrip())
+            with contextlib.suppress(Exception):  # a full disk under the log: the process must not wait for its reader
+                self._show(line.rstrip())
+
+
+def ended_before(order: Order) -> Ending | None:
+    """How a run ended that failed after it was decided to launch it: in an earlier start of the job, or elsewhere."""
+    attempts = _attempts(order)
+    if attempts and attempts[-1]["outcome"] == "failed":
+        return Ending("failed", str(attempts[-1].get("message")), attempts[-1].get("cause", "code"))
+    return None
+
+
+def _attempts(order: Order) -> list[dict[str, Any]]:
+    return RunFolder(Path(order.folder)).attempts(since=order.decision["attempt"])
+
+
+def package_path() -> dict[str, str]:
+    """The variable by which a Python in any folder finds this very package."""
+    paths = [str(CHECKOUT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -11,7 +11,7 @@ from benchmark.launch.slurm import queue
 from benchmark.launch.sweeps import Sweeps
 from benchmark.store import RunFolder, matching
 
-POLL_S = 0.5
+POLL_S = 1.0
 
 
 def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
@@ -33,13 +33,18 @@ def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
     return log, folder
 
 
-def follow_log(log: Path, folder: RunFolder, follow: bool) -> Iterator[str]:
-    """The text of a log, in pieces; follow: until the run is not running any more."""
+def follow_log(log: Path, folder: RunFolder, results: Path, follow: bool) -> Iterator[str]:
+    """The text of a log, in pieces; follow: until the run is neither running nor in SLURM's queue."""
     with log.open(encoding="utf-8", errors="replace") as file:
         while True:
             # Asked before reading: what is written until then is read.
-            going_on = follow and folder.state() == "running"
+            going_on = follow and (folder.state() == "running" or _is_queued(folder.path.name, results))
             yield file.read()
             if not going_on:
                 return
             time.sleep(POLL_S)
+
+
+def _is_queued(run: str, results: Path) -> bool:
+    job = Sweeps(results).job_ids().get(run)
+    return job is not None and job in queue([job])

@@ -42,7 +42,7 @@ def local_slots(device: str, workers: int | None = None, gpus: int = 1) -> list[
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not visible:
         count = workers or 1
-        threads = max(1, cores // (count * gpus))
+        threads = _share(cores, count * gpus)
         return [Slot(f"CPU {i}" if count > 1 else "CPU", processes=gpus, threads=threads) for i in range(count)]
     most = len(visible) // gpus
     if most == 0 or (workers or 0) > most:
@@ -50,8 +50,15 @@ def local_slots(device: str, workers: int | None = None, gpus: int = 1) -> list[
         raise InputError(f"{asked}: PyTorch sees {len(visible)} GPUs; ask for fewer")
     count = workers or most
     groups = [tuple(visible[i * gpus : (i + 1) * gpus]) for i in range(count)]
-    threads = max(1, cores // (count * gpus))
+    threads = _share(cores, count * gpus)
     return [Slot(f"GPU {','.join(group)}", group, gpus, threads) for group in groups]
+
+
+def _share(cores: int, processes: int) -> int:
+    """Threads of each process: its part of the cores, or fewer where the user says so."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(1, cores // processes)
+    return min(share, int(asked)) if asked.isdigit() and int(asked) else share
 
 
 def visible_gpus() -> list[str]:
@@ -91,21 +98,21 @@ class Pool:
         self._slots = slots
         self._retries = retries
         self._console = console
-        self._stopping = threading.Event()
+        self._stopping = False
         self._crews: list[Crew] = []
 
     def run(self, orders: Sequence[Order]) -> dict[str, Ending]:
         """How each run ended, by its name; without those that never began.
 
-        Ctrl-C and SIGTERM: the runs that are going on save themselves, the others stay as they are; a second one ends
-        them at once.
+        Ctrl-C and SIGTERM: the runs that are going on save themselves, the others stay as they are; a second Ctrl-C
+        ends them at once.
         """
         waiting: queue.SimpleQueue[Order] = queue.SimpleQueue()
         for order in orders:
             waiting.put(order)
         board = _Board(len(orders))
         self._crews = [
-            Crew(slot, lambda line, i=i: self._hear(board, i, line), self._retries)
+            Crew(slot, lambda line, i=i: self._hear(board, i, line), self._say, self._retries)
             for i, slot in enumerate(self._slots[: len(orders)])
         ]
         threads = [
@@ -123,13 +130,16 @@ class Pool:
         return board.endings
 
     def _serve(self, number: int, crew: Crew, waiting: queue.SimpleQueue[Order], board: _Board) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping:
             try:
                 order = waiting.get_nowait()
             except queue.Empty:
                 break
             board.now[number] = (order.run, "starting")
-            ending = crew.carry_out(order)
+            try:
+                ending = crew.carry_out(order)
+            except Exception as error:  # of the machine: no more processes, no memory
+                ending = Ending("failed", f"{type(error).__name__}: {error}", "code")
             del board.now[number]
             board.endings[order.run] = ending
             self._say(f"[{len(board.endings)}/{board.total}] {ending.outcome}: {order.run}: {ending.message}")
@@ -141,10 +151,10 @@ class Pool:
             board.now[number] = (run[0], line)
 
     def _stop(self, number: int, frame: object) -> None:
-        again = self._stopping.is_set()
-        self._stopping.set()
+        at_once = self._stopping and number == signal.SIGINT
+        self._stopping = True
         for crew in self._crews:
-            crew.stop(at_once=again)
+            crew.stop(at_once)
 
     def _say(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
@@ -163,7 +173,7 @@ class Pool:
         while any(thread.is_alive() for thread in threads):
             for thread in threads:
                 thread.join(timeout=0.2)
-            if self._stopping.is_set() and not told:
+            if self._stopping and not told:
                 # Not in the handler: it may interrupt the console in the middle of a line.
                 self._say("stopping: the runs that are going on save themselves; Ctrl-C again ends them at once")
                 told = True

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +21,8 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _get_default_parameters
 
-from benchmark.errors import InputError
-from benchmark.launch.crew import Crew, Slot
+from benchmark.errors import InputError, StoreError
+from benchmark.launch.crew import Crew, Slot, ended_before, package_path
 from benchmark.launch.worker import Ending, Order
 from benchmark.registry import did_you_mean
 from benchmark.store import RunFolder
@@ -38,6 +40,8 @@ _OURS |= {"stderr_to_stdout", "additional_parameters"}
 # Options of sbatch that submitit passes on without knowing them.
 _MORE = {"begin", "licenses", "nice", "prefer", "reservation", "tmp"}
 _SPELLINGS = {"memory": "mem", "cpus": "cpus_per_task", "walltime": "time"}
+# Lines of the batch script: for who keeps the site's file, not for a command line.
+_LINES = {"setup", "teardown"}
 _ASKS_FOR_GPUS = {"gres", "gpus_per_node", "gpus_per_task"}
 # Each end of the walltime is answered by a requeue; ours is the rule that stops it, see `ClusterJob`.
 _MOST_TIMEOUTS = 1000
@@ -57,12 +61,16 @@ class ClusterJob:
         self.gpus = gpus
         self.minutes = minutes
         self.warning_s = warning_s
+        self._thread: threading.Thread | None = None
 
     def __call__(self) -> None:
         """Raises RuntimeError, which SLURM shows as a failed job, when a run failed."""
+        slot = self._slot()
+        # On several nodes nobody tries again alone: SLURM ends the job when one of them fails.
+        retries = self.retries if slot.nodes == 1 else 0
         self._began = time.monotonic()
-        self._crew = Crew(self._slot(), lambda line: print(line, flush=True), self.retries)
         self._endings: list[Ending] = []
+        self._crew = Crew(slot, _print, _print, retries)
         # submitit ignores SIGTERM, which is all the warning that scancel, requeue and preemption give.
         signal.signal(signal.SIGTERM, lambda number, frame: self._crew.stop())
         # A thread: the handler of SLURM's warning interrupts this one, and waits for the run to save itself.
@@ -70,38 +78,54 @@ class ClusterJob:
         self._thread.start()
         while self._thread.is_alive():
             self._thread.join(timeout=1)
-        outcomes = [ending.outcome for ending in self._endings]
-        if "interrupted" in outcomes:
+        if any(ending.outcome == "interrupted" for ending in self._endings):
+            if slot.node:
+                return
             raise SystemExit("interrupted: the run goes on when the job is requeued, or the sweep submitted again")
         failed = [ending.message for ending in self._endings if ending.outcome == "failed"]
-        if failed:
-            raise RuntimeError(f"{len(failed)} of {len(self.orders)} runs failed: {failed[0]}")
+        if failed or len(self._endings) < len(self.orders):
+            raise RuntimeError(f"{len(failed)} of {len(self.orders)} runs failed: {' '.join(failed[:1])}")
 
     def _work(self) -> None:
         for order in self.orders:
-            ending = self._before(order) or self._crew.carry_out(order)
-            print(f"{ending.outcome}: {order.run}: {ending.message}", flush=True)
+            try:
+                ending = self._carry_out(order)
+            except Exception as error:
+                ending = Ending("failed", f"{type(error).__name__}: {error}", "code")
             self._endings.append(ending)
+            _print(f"{ending.outcome}: {order.run}: {ending.message}")
             if ending.outcome == "interrupted":
                 return
         self._crew.close()
 
-    def _before(self, order: Order) -> Ending | None:
-        """The ending of a run that failed in an earlier start of this job, or that comes to nothing."""
-        folder, first = RunFolder(Path(order.folder)), order.decision["attempt"]
-        last = folder.last_attempt()
-        if last and last.get("attempt", 0) >= first and last["outcome"] == "failed":
-            return Ending("failed", last["message"], last["cause"])
-        idle = folder.idle_attempts(since=first)
+    def _carry_out(self, order: Order) -> Ending:
+        folder = RunFolder(Path(order.folder))
+        if self._crew.slot.node:
+            return ended_before(order) or self._crew.carry_out(order)
+        if folder.holder() is None:
+            folder.settle("killed", "its job ended without a word")
+        comes_to_nothing = self._comes_to_nothing(order)
+        if comes_to_nothing:
+            return comes_to_nothing
+        attempt = folder.next_attempt()
+        ending = self._crew.carry_out(order)
+        if ending.outcome == "interrupted" and folder.next_attempt() == attempt:
+            folder.cut_off("the job ended before the run began")
+        return ending
+
+    def _comes_to_nothing(self, order: Order) -> Ending | None:
+        """The ending of a run that has failed in an earlier start of this job, or that never gets on."""
+        folder = RunFolder(Path(order.folder))
+        idle = folder.idle_attempts(since=order.decision["attempt"])
         if len(idle) < IDLE_ATTEMPTS or folder.holder() is not None:
-            return None
+            return ended_before(order)
+        cause = idle[0].get("cause", "killed")
         message = (
-            f"no progress in {len(idle)} attempts: each ended before anything was saved ({idle[0]['message']}); give "
-            "more time with --slurm time=, or fill the image cache first with ltbench data"
+            f"no progress in {len(idle)} attempts: each ended before anything was saved ({idle[0].get('message')}); "
+            "give more time with --slurm time=, or fill the image cache first with ltbench data"
         )
-        if not self._slot().node:
-            folder.give_up(idle[0]["cause"], message)
-        return Ending("failed", message, idle[0]["cause"])
+        folder.give_up(cause, message)
+        return Ending("failed", message, cause)
 
     def _slot(self) -> Slot:
         cpus = os.environ.get("SLURM_CPUS_PER_TASK")
@@ -120,24 +144,34 @@ class ClusterJob:
             nodes=nodes,
             address=submitit.JobEnvironment().hostnames[0] if nodes > 1 else "",
             # The same on every node, another for every job of a node.
-            port=20_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000 if nodes > 1 else 0,
+            port=10_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000 if nodes > 1 else 0,
         )
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit when SLURM warns of the end, before it asks for the requeue: the run saves itself."""
-        left = self.warning_s - _REQUEUE_S
-        self._crew.stop()
-        self._thread.join(timeout=left)
-        if self._thread.is_alive():
-            self._crew.stop(at_once=True)
-            self._thread.join(timeout=_REQUEUE_S / 2)
-        # SLURM may warn up to a minute early.
-        if time.monotonic() - self._began >= self.minutes * 60 - self.warning_s - 60:
-            for order, ending in zip(self.orders, self._endings, strict=False):
-                if ending.outcome == "interrupted":
-                    RunFolder(Path(order.folder)).settle("timeout", f"the walltime of {self.minutes} minutes ended")
+        if self._thread is not None:  # else there is nothing yet that could be saved
+            self._crew.stop()
+            self._thread.join(timeout=self.warning_s - _REQUEUE_S)
+            if self._thread.is_alive():
+                self._crew.stop(at_once=True)
+                self._thread.join(timeout=_REQUEUE_S / 2)
+            self._note_timeout()
         again = ClusterJob(self.orders, self.retries, self.gpus, self.minutes, self.warning_s)
         return submitit.helpers.DelayedSubmission(again)
+
+    def _note_timeout(self) -> None:
+        # SLURM may warn up to a minute early.
+        if time.monotonic() - self._began < self.minutes * 60 - self.warning_s - 60:
+            return
+        for order, ending in zip(self.orders, self._endings, strict=False):
+            if ending.outcome == "interrupted":
+                with contextlib.suppress(StoreError):  # the requeue is worth more than the note
+                    RunFolder(Path(order.folder)).settle("timeout", f"the walltime of {self.minutes} minutes ended")
+
+
+def _print(line: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk under the job's log is not the run's fault
+        print(line, flush=True)
 
 
 @dataclass(frozen=True)
@@ -165,7 +199,7 @@ def site_options(given: dict[str, Any]) -> dict[str, Any]:
     path = Path(named) if named else SITE_FILE
     defaults = load_yaml(path) if named or path.exists() else {}
     allowed = (set(_get_default_parameters()) - _OURS) | _MORE
-    options = {}
+    options: dict[str, Any] = {}
     for source, values in ((str(path), defaults), ("--slurm", given)):
         for key, value in values.items():
             name = key.replace("-", "_")
@@ -174,19 +208,36 @@ def site_options(given: dict[str, Any]) -> dict[str, Any]:
                 raise InputError(f"{source}: {key} is set by the sweep; leave it out")
             if name not in allowed:
                 raise InputError(f"{source}: unknown option {key!r}{did_you_mean(name, {*allowed, *_SPELLINGS})}")
-            options[name] = value
+            options[name] = _checked(source, key, value, lines=name in _LINES and source != "--slurm")
+    options = {name: value for name, value in options.items() if value is not False}
     options["time"] = minutes(options.get("time", DEFAULT_MINUTES))
-    options.setdefault("signal_delay_s", WARNING_S)
-    if type(options["signal_delay_s"]) is not int or options["signal_delay_s"] < 2 * _REQUEUE_S:
-        raise InputError(f"signal_delay_s {options['signal_delay_s']!r}: give seconds, at least {2 * _REQUEUE_S}")
+    warning_s = options.setdefault("signal_delay_s", WARNING_S)
+    if type(warning_s) is not int or warning_s < 2 * _REQUEUE_S:
+        raise InputError(f"signal_delay_s {warning_s!r}: give seconds, at least {2 * _REQUEUE_S}")
+    if options["time"] * 60 <= warning_s:
+        raise InputError(
+            f"time: {options['time']} minutes are no more than signal_delay_s, the {warning_s} s that a run has to "
+            "save itself; give more time"
+        )
     return options
+
+
+def _checked(source: str, key: str, value: Any, lines: bool) -> Any:
+    """A value as it may stand in a batch script, where a line break would begin a line of its own."""
+    parts = value if lines and isinstance(value, list) else [value]
+    if lines and not isinstance(value, list):
+        raise InputError(f"{source}: {key} is a list of lines, found {value!r}")
+    for part in parts:
+        if type(part) not in (str, int, float, bool) or not str(part).strip() or not str(part).isprintable():
+            raise InputError(f"{source}: {key}: {part!r} is not a value on one line")
+    return value
 
 
 def minutes(value: Any) -> int:
     """A walltime as sbatch reads it (60, 30:00, 2:00:00, 1-12, 1-12:30) -> minutes, rounded up. Raises InputError."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(value), re.ASCII)
     if not match or value is True:
-        raise InputError(f"time {value!r}: write minutes, 2:00:00 (in YAML with quotes) or days-hours")
+        raise InputError(f"time {value!r}: write minutes, 2:00:00 or days-hours")
     days, *rest = match.groups()
     numbers = [int(part) for part in rest if part is not None]
     if days is not None:
@@ -206,14 +257,18 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
 
     The caller may exit at once. Raises InputError when there is no SLURM or when it refuses, with its message.
     """
-    if shutil.which("sbatch") is None:
-        raise InputError("no SLURM found: sbatch is not on the PATH; use --cluster local or inline")
+    for tool in ("sbatch", "srun", "scontrol"):
+        if shutil.which(tool) is None:
+            raise InputError(f"no SLURM found: {tool} is not on the PATH; use --cluster local or inline")
     known = set(_get_default_parameters())
     named = {key: value for key, value in site.options.items() if key in known}
     more = {key: value for key, value in site.options.items() if key not in known}
     if orders[0].device != "cpu" and not _ASKS_FOR_GPUS & set(named):
         named["gpus_per_node"] = site.gpus
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=_MOST_TIMEOUTS)
+    # -P: a file of the user's folder is not taken for a module.
+    executor = submitit.SlurmExecutor(
+        folder, max_num_timeout=_MOST_TIMEOUTS, python=f"{shlex.quote(sys.executable)} -P"
+    )
     packs = [orders[i : i + site.pack] for i in range(0, len(orders), site.pack)]
     jobs = [
         ClusterJob(pack, site.retries, site.gpus, site.options["time"], site.options["signal_delay_s"])
@@ -230,6 +285,7 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
                 job_name="ltbench",
                 array_parallelism=site.parallelism,
                 stderr_to_stdout=True,
+                srun_args=["--kill-on-bad-exit=1"] if site.nodes > 1 else None,
                 additional_parameters={"requeue": True} | more,
             )
             for i in range(0, len(jobs), most):
@@ -237,11 +293,21 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
                     elements = [executor.submit(job) for job in jobs[i : i + most]]
                 for pack, element in zip(packs[i : i + most], elements, strict=True):
                     ids |= {order.run: element.job_id for order in pack}
-        except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-            if ids:
-                cancel(ids.values())
-            raise InputError(f"sbatch refused the sweep: {_last_line(error)}; see --slurm and {SITE_FILE}") from None
+        except BaseException as error:
+            withdraw(ids)
+            if not isinstance(error, FailedJobError | FailedSubmissionError | subprocess.SubprocessError | OSError):
+                raise
+            said = _last_line(error)
+            hint = "; --device cpu asks for no GPU" if re.search("gres|gpu", said, re.I) else ""
+            raise InputError(f"sbatch refused the sweep: {said}; see --slurm and {SITE_FILE}{hint}") from None
     return ids
+
+
+def withdraw(ids: dict[str, str]) -> None:
+    """Take back what was submitted and will not be known of, as well as it goes."""
+    if ids:
+        with contextlib.suppress(InputError):
+            cancel(ids.values())
 
 
 @contextlib.contextmanager
@@ -250,15 +316,34 @@ def _outside_of_a_job() -> Iterator[None]:
     and the user's own defaults for sbatch."""
     kept = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or key.startswith("SBATCH_")}
     with submitit.helpers.clean_env():
-        os.environ.update(kept)
-        yield
+        before = os.environ.get("PYTHONPATH")
+        os.environ.update(kept | package_path())
+        try:
+            yield
+        finally:
+            os.environ.pop("PYTHONPATH")
+            if before is not None:
+                os.environ["PYTHONPATH"] = before
 
 
 def _largest_array() -> int:
     """Elements that one array may have here; SLURM's own default when it does not say."""
-    done = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False, timeout=60)
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", done.stdout, re.M)
-    return int(found[1]) - 1 if found else 1000
+    try:
+        said = _ask(["scontrol", "show", "config"]).stdout
+    except InputError:
+        said = ""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.M)
+    return max(1, int(found[1]) - 1) if found else 1000
+
+
+def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Raises InputError when there is no answer."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{command[0]}: no answer in 60 s; try again later") from None
+    except OSError as error:
+        raise InputError(f"{command[0]}: {error.strerror or error}") from None
 
 
 def _last_line(error: Exception) -> str:
@@ -288,13 +373,7 @@ def queue(job_ids: Iterable[str]) -> dict[str, Queued]:
     if not wanted or shutil.which("squeue") is None:
         return {}
     # All of the user's: a list of jobs is refused when SLURM has forgotten one of them.
-    try:
-        done = subprocess.run(
-            ["squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r|%M"],
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise InputError("squeue: no answer in 60 s; try again later") from None
+    done = _ask(["squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r|%M"])
     if done.returncode != 0:
         raise InputError(f"squeue: {done.stderr.strip() or 'no answer'}; try again later")
     found = {}
@@ -309,6 +388,8 @@ def cancel(job_ids: Iterable[str]) -> None:
     """Cancel jobs. Raises InputError with scancel's message."""
     if shutil.which("scancel") is None:
         raise InputError("no SLURM found: scancel is not on the PATH")
-    done = subprocess.run(["scancel", *sorted(job_ids)], capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode != 0:
-        raise InputError(f"scancel: {done.stderr.strip()}")
+    ids = sorted(job_ids)
+    for i in range(0, len(ids), 500):  # a command line is not endless
+        done = _ask(["scancel", *ids[i : i + 500]])
+        if done.returncode != 0:
+            raise InputError(f"scancel: {done.stderr.strip()}")

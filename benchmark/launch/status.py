@@ -49,6 +49,8 @@ def _row(path: Path, job: str, queued: dict[str, Queued]) -> Row:
     folder = RunFolder(path)
     try:
         state = folder.state()
+        if state == "running" and job in queued and queued[job].state == "PENDING":
+            state = "preempted"  # its node fell silent, and the job waits for another one
         return Row(path.name, state, place, _note(folder, state))
     except StoreError as error:
         return Row(path.name, "damaged", place, str(error))

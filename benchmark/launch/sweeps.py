@@ -9,14 +9,13 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from benchmark.errors import InputError, StoreError
 from benchmark.launch.slurm import cancel, queue
@@ -35,12 +34,19 @@ class Sweep(Strict):
     started: str
     cluster: Literal["local", "slurm"]
     launcher: dict[str, str | int]
-    jobs: dict[str, str]
+    jobs: dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], Annotated[str, Field(pattern=r"^[\d_]*$")]
+    ]
+
+    @model_validator(mode="after")
+    def _launcher_is_one(self) -> Sweep:
+        Lease.checked(self.launcher)
+        return self
 
     @property
     def lease(self) -> Lease:
         """Who launched it."""
-        return Lease(**self.launcher)
+        return Lease.checked(self.launcher)
 
 
 class Sweeps:
@@ -52,22 +58,29 @@ class Sweeps:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """While one process plans and submits, another one waits: it then sees what is queued. Raises StoreError."""
-        try:
+        with self._written():
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / "lock").open("w")
+        with lock:
+            with self._written():
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StoreError(
                 f"{self.root}: cannot be written: {error.strerror or error}; choose another folder with --results"
             ) from None
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def new_folder(self) -> Path:
         """A folder for a sweep that begins now; its name is the sweep's."""
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
         folder = self.root / name
-        folder.mkdir(parents=True)
+        with self._written():
+            folder.mkdir(parents=True)
         return folder
 
     def write(self, folder: Path, cluster: Literal["local", "slurm"], jobs: dict[str, str]) -> Sweep:
@@ -112,7 +125,7 @@ class Sweeps:
             return Sweep.model_validate_json(path.read_bytes())
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
-        except ValidationError:
+        except (ValidationError, TypeError):
             raise StoreError(f"{path}: not a sweep's file; remove its folder if its jobs have ended") from None
 
 
@@ -125,9 +138,12 @@ def stop(sweep: Sweep) -> str:
         cancel(left)
         return f"sweep {sweep.name}: {len(left)} jobs cancelled; what was running goes on when it is submitted again"
     lease = sweep.lease
-    if lease.host != socket.gethostname():
+    if not lease.is_here:
         raise InputError(f"sweep {sweep.name}: runs on {lease.host}; stop process {lease.pid} there")
     if lease.is_dead(0):
         raise InputError(f"sweep {sweep.name}: has ended")
-    os.kill(lease.pid, signal.SIGTERM)
+    try:
+        os.kill(lease.pid, signal.SIGTERM)
+    except OSError as error:
+        raise InputError(f"sweep {sweep.name}: process {lease.pid}: {error.strerror}") from None
     return f"sweep {sweep.name}: process {lease.pid} is told to stop; its runs save themselves"

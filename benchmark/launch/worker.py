@@ -16,11 +16,13 @@ if __name__ == "__main__":
         signal.signal(getattr(signal, _name), signal.SIG_IGN)
 
 import contextlib
+import io
 import json
 import os
 import queue
 import sys
 import threading
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,6 +93,16 @@ class Team:
         return self._peers
 
 
+class _Unheard(io.TextIOBase):
+    """Standard error, whether or not the launcher still reads it: without one a run saves itself before it ends."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        return len(text)
+
+
 def fulfil(order: Order, team: Team) -> Ending:
     """Carry out one run in this process; whatever goes wrong is an ending.
 
@@ -103,13 +115,18 @@ def fulfil(order: Order, team: Team) -> Ending:
     from benchmark.store import RunFolder
 
     folder = RunFolder(Path(order.folder))
+    first = folder.next_attempt()
+    try:
+        peers = team.peers(order.device)
+    except InputError as error:
+        # Of this machine, not of the run: elsewhere it may go well.
+        return Ending("failed", str(error))
     try:
         root = order.request["data_root"]
         work = plan(**order.request | {"data_root": root and Path(root)})
         if work.spec.folder_name != order.run:
             raise InputError(f"{order.run}: lists, weights or settings have changed since the sweep was planned")
-        reporter = Reporter(Console(stderr=True, width=10_000, force_terminal=False))
-        peers = team.peers(order.device)
+        reporter = Reporter(Console(file=_Unheard(), width=10_000, force_terminal=False))
         record = carry_out(work, folder, Decision(**order.decision), order.device, reporter, peers)
         return Ending("done", summary(record.metrics) if record else "")
     except RunInterrupted as error:
@@ -125,6 +142,10 @@ def fulfil(order: Order, team: Team) -> Ending:
     except LtbenchError as error:
         return Ending("failed", str(error), "disk")
     except Exception as error:
+        traceback.print_exc()
+        if folder.next_attempt() == first:  # before there was a claim that could keep it
+            with contextlib.suppress(type(error), StoreError), folder.claim():
+                raise
         return Ending("failed", f"{type(error).__name__}: {error}", "code")
 
 
@@ -133,11 +154,12 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what some library prints is no answer
     orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    busy = threading.Event()
+    busy, alone = threading.Event(), threading.Event()
 
     def read() -> None:
         for line in sys.stdin:
             orders.put(line)
+        alone.set()
         orders.put(None)
         if busy.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -146,6 +168,8 @@ def main() -> None:
     with Team() as team:
         while (line := orders.get()) is not None:
             busy.set()
+            if alone.is_set():  # nobody wants it any more
+                return
             ending = fulfil(Order(**json.loads(line)), team)
             busy.clear()
             with contextlib.suppress(BrokenPipeError):

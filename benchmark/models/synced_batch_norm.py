@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from benchmark.distributed import summed
+from benchmark.errors import InputError
 
 
 class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -37,12 +38,16 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
 def sync_batch_norm(module: nn.Module, processes: int) -> None:
     """Make every batch norm in a module a `SyncedBatchNorm` over so many processes.
 
-    In place: parameters, buffers and their names stay, and a backbone's list of what is frozen still holds it.
+    In place: parameters, buffers and their names stay, and a backbone's list of what is frozen still holds it. Raises
+    InputError for a kind of batch norm that is not PyTorch's own.
     """
     for part in module.modules():
         if type(part) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
             part.__class__ = SyncedBatchNorm
             part.processes = processes
+        elif isinstance(part, nn.modules.batchnorm._BatchNorm) and not isinstance(part, SyncedBatchNorm):
+            name = type(part).__name__
+            raise InputError(f"{name}: a batch norm of one's own cannot be trained on several processes; use --gpus 1")
 
 
 class _Normalise(torch.autograd.Function):
