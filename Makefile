@@ -5,7 +5,7 @@ DATASET  ?= shapes-lt
 PROTOCOL ?=
 SEEDS    ?= 0
 BACKBONE ?=
-CLUSTER  ?= inline
+CLUSTER  ?= local
 ARGS     ?=
 PYTHON   ?= python3
 
@@ -37,7 +37,7 @@ data: .venv/installed ## check DATASET's images and decode them into the cache
 	$(LTBENCH) data --dataset '$(DATASET)' $(OPTIONS)
 
 test: .venv/installed-dev ## run the tests
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/installed-dev ## check the style
 	.venv/bin/ruff check .

@@ -340,7 +340,7 @@ def _run_locally(
 
     slots = local_slots(device, workers, gpus)
     orders = [order(job, results, device) for job in jobs if job.decision.launch]
-    _print_decisions(jobs)
+    _print_summary(jobs, results, stderr=True)
     endings = {}
     if orders:
         sweeps = Sweeps(results)
@@ -386,7 +386,7 @@ def _submit(
     with sweeps.lock():
         jobs = _stand(plans, results, rerun)
         orders = [order(job, results, device) for job in jobs if job.decision.launch]
-        _print_decisions(jobs)
+        _print_summary(jobs, results, stderr=True)
         if not orders:
             if as_json:
                 print(json.dumps({"jobs": {}}))
@@ -408,11 +408,20 @@ def _submit(
     print(f"  ltbench status --watch{where}\n  ltbench cancel {sweep.name}{where}")
 
 
-def _print_decisions(jobs: list[Job]) -> None:
-    states = Counter(job.decision.state for job in jobs)
+def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None:
+    """What is to launch, how the runs stand, and how long it will take."""
+    from benchmark.progress import duration
+    from benchmark.sweep import estimate
+
+    out = sys.stderr if stderr else sys.stdout
     launched = sum(job.decision.launch for job in jobs)
+    states = Counter(job.decision.state for job in jobs)
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
-    print(f"{launched} of {len(jobs)} runs to launch ({counts})", file=sys.stderr)
+    print(f"{launched} of {len(jobs)} runs to launch ({counts})", file=out)
+    seconds, unknown = estimate(jobs, _known_records(results) if launched else [])
+    if launched > unknown:
+        more = f"; of {unknown} no record says anything" if unknown else ""
+        print(f"about {duration(seconds)} on one device, as long as such runs took before{more}", file=out)
 
 
 def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
@@ -443,9 +452,7 @@ def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
 
 
 def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
-    from benchmark.leaderboard.tables import duration
     from benchmark.leaderboard.tracks import settings_text
-    from benchmark.sweep import estimate
 
     rows = [
         {
@@ -466,13 +473,7 @@ def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
     columns = ["method", "dataset", "protocol", "changes", "seed", "run", "state", "action"]
     shown = [row | {"changes": settings_text(row["changes"]), "run": row["run_id"][:12]} for row in rows]
     _print_table(columns, [[row[column] for column in columns] for row in shown])
-    launched = sum(job.decision.launch for job in jobs)
-    states = Counter(job.decision.state for job in jobs)
-    print(f"{launched} of {len(jobs)} runs to launch ({', '.join(f'{n} {state}' for state, n in states.items())})")
-    seconds, unknown = estimate(jobs, _known_records(results) if launched else [])
-    if launched > unknown:
-        more = f"; of {unknown} no record says anything" if unknown else ""
-        print(f"about {duration(seconds)} on one device, as long as such runs took before{more}")
+    _print_summary(jobs, results)
 
 
 def _known_records(results: Path) -> Iterator[Record]:

@@ -17,6 +17,13 @@ from benchmark.errors import StoreError
 PLAIN_INTERVAL_S = 10.0
 
 
+def duration(seconds: float) -> str:
+    """`90 s`, `12.5 min`, `3.2 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 class Reporter:
     """Status of one run.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
-from conftest import TINY
+from conftest import ROOT, TINY, TINY_ARGS
 
 import benchmark
 from benchmark.data.augment import Augmenter
@@ -12,7 +15,7 @@ from benchmark.data.samplers import generator
 from benchmark.errors import RunInterrupted
 from benchmark.runner import execute, plan
 from benchmark.spec import Augment
-from benchmark.store import load_logits
+from benchmark.store import load_logits, load_records
 from benchmark.training import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and PyTorch sees none")
@@ -55,6 +58,18 @@ def test_an_interrupted_run_goes_on_on_the_gpu(tiny, tmp_path, monkeypatch):
         with pytest.raises(RunInterrupted):
             execute(work, tmp_path, device="cuda")
     assert execute(work, tmp_path, device="cuda").attempts == 2
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")
+def test_one_run_on_two_gpus_is_that_of_one(tiny, tmp_path):
+    args = ["--method", "erm", "--dataset", tiny, *TINY_ARGS, "--set", "recipe.amp=false", "--device", "cuda"]
+    for gpus in ("1", "2"):
+        command = [sys.executable, "-m", "benchmark.cli", "run", *map(str, args), "--gpus", gpus]
+        subprocess.run([*command, "--results", tmp_path / gpus], cwd=ROOT, check=True)
+    [one], [two] = (list(load_records(tmp_path / gpus)) for gpus in ("1", "2"))
+    assert two.environment.processes == 2 and two.run_id == one.run_id
+    logits = [load_logits(tmp_path / gpus, record)[0]["raw"] for gpus, record in (("1", one), ("2", two))]
+    assert abs(logits[0] - logits[1]).max() < 0.05
 
 
 def test_augmentation_draws_the_same_on_every_device():

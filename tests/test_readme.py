@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from benchmark.launch.slurm import site_options
+from benchmark.sweep import load_sweep
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -82,6 +85,22 @@ def test_the_sweep_file_is_one(clone):
     (clone / "sweep.yaml").write_text(text)
     done = call(clone, ["ltbench", "sweep", "--file", "sweep.yaml", "--dry-run"])
     assert done.returncode == 0 and "30 of 30 runs to launch" in done.stdout, done.stderr
+
+
+def test_the_files_of_the_cluster_page_are_what_they_say(clone, tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    [site] = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.M | re.S)
+    example, sweep = re.findall(r"^cat > (?:slurm|sweep).yaml <<'YAML'\n(.*?)^YAML$", page, flags=re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    Path("slurm.yaml").write_text(site)
+    assert site_options({})["time"] == 12 * 60 and site_options({})["setup"] == ["module load cuda/12.4"]
+    Path("slurm.yaml").write_text(example)
+    assert site_options({"time": "0-6"})["gres"] == "gpu:a100:1"
+    Path("sweep.yaml").write_text(sweep)
+    assert load_sweep(Path("sweep.yaml"))["methods"]["asl"] == {"gamma_neg": [2, 4]}
+    known = re.findall(r"--[a-z-]+", call(clone, ["ltbench", "sweep", "--help"]).stdout)
+    known += ["--dataset", "--watch", "--requeue", "--gres", "--mem"]  # of data, of status, of sbatch
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)) <= set(known)
 
 
 def test_the_methods_example_is_found_and_trains(clone):

@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmark.errors import InputError
 from benchmark.launch.crew import Crew, Slot
 from benchmark.launch.worker import Ending, Order
-from benchmark.leaderboard.tables import duration
+from benchmark.progress import duration
 
 PLAIN_INTERVAL_S = 30.0
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from benchmark.errors import StoreError
 from benchmark.leaderboard.statistics import Estimate, estimate
 from benchmark.leaderboard.tracks import Track, plain, settings_text, titles
+from benchmark.progress import duration
 from benchmark.records import Record
 from benchmark.spec import canonical_json
 
@@ -332,9 +333,3 @@ def _number(value: float) -> str:
 def _millions(count: int) -> str:
     millions = count / 1e6
     return f"{millions:.1f}" if millions >= 10 else f"{millions:.3f}"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
