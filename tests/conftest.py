@@ -27,6 +27,11 @@ def refused(call, *args, **kwargs) -> str:
     return message
 
 
+def pytest_collection_modifyitems(items):
+    """The longest files first: where two processes run the tests, neither ends long after the other."""
+    items.sort(key=lambda item: item.path.name not in ("test_slurm.py", "test_readme.py"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
     """Nothing is read from or left in the user's cache, and no variable of the user changes a test."""

@@ -132,7 +132,7 @@ def test_ctrl_c_saves_what_runs_and_the_same_command_goes_on(undisturbed, tmp_pa
 
 def test_a_second_ctrl_c_ends_at_once(undisturbed, tmp_path):
     tiny, _ = undisturbed
-    args = sweep(tiny, tmp_path, "--methods", "erm", "--epochs", "300")
+    args = sweep(tiny, tmp_path, "--methods", "erm", "--epochs", "5000")
     with subprocess.Popen(command(*args), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         [folder] = working(tmp_path)
         os.kill(folder.holder().pid, signal.SIGSTOP)  # it cannot save itself
@@ -167,7 +167,7 @@ def test_a_killed_process_is_tried_again_and_then_given_up(undisturbed, tmp_path
 
 def test_without_its_launcher_a_run_saves_itself(undisturbed, tmp_path):
     tiny, _ = undisturbed
-    args = sweep(tiny, tmp_path, "--methods", "erm", "--epochs", "300")
+    args = sweep(tiny, tmp_path, "--methods", "erm", "--epochs", "5000")
     with subprocess.Popen(command(*args), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         [folder] = working(tmp_path)
         process.kill()
@@ -178,7 +178,7 @@ def test_without_its_launcher_a_run_saves_itself(undisturbed, tmp_path):
 
 def test_cancel_and_logs_of_a_local_sweep(undisturbed, tmp_path):
     tiny, _ = undisturbed
-    args = sweep(tiny, tmp_path, "--methods", "erm", "--epochs", "300")
+    args = sweep(tiny, tmp_path, "--methods", "erm", "--epochs", "5000")  # never ends by itself
     with subprocess.Popen(command(*args), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         [folder] = working(tmp_path)
         follow = subprocess.Popen(
@@ -193,7 +193,7 @@ def test_cancel_and_logs_of_a_local_sweep(undisturbed, tmp_path):
         process.communicate(timeout=60)
     assert process.returncode == 130
     log = follow.communicate(timeout=60)[0]
-    assert "epoch 5/300" in log and log == folder.log_path.read_text()
+    assert "epoch 5/5000" in log and log == folder.log_path.read_text()
     ended = ltbench("cancel", name, "--results", tmp_path)
     assert ended.returncode == 2 and "has ended" in ended.stderr
     unknown = ltbench("cancel", "nothing", "--results", tmp_path)

@@ -75,7 +75,7 @@ def folder(tmp_path):
 
 
 def job(folder: RunFolder, attempt: int = 1) -> ClusterJob:
-    order = Order({"data_root": None}, {"attempt": attempt}, str(folder.path), "cpu")
+    order = Order({"data_root": None}, {"attempt": attempt, "replaces": None}, str(folder.path), "cpu")
     return ClusterJob([order], retries=0, gpus=1, minutes=60, warning_s=90)
 
 
@@ -119,6 +119,15 @@ def test_a_requeued_job_leaves_out_what_failed_in_it(folder):
     assert job(folder, attempt=2)._comes_to_nothing(job(folder, attempt=2).orders[0]) is None, (
         "the sweep tries it again"
     )
+
+
+def test_what_somebody_has_done_meanwhile_has_not_failed(folder):
+    with pytest.raises(RunFailed), folder.claim():
+        raise RunFailed("the loss became nan", cause="nan")
+    cut_off(folder, saved=False)
+    cut_off(folder, saved=False)
+    folder.record_path.write_text("a record")
+    assert job(folder)._comes_to_nothing(job(folder).orders[0]) is None
 
 
 def test_the_processes_of_a_job_know_their_place(monkeypatch, folder):

@@ -226,9 +226,14 @@ class Crew:
 def ended_before(order: Order) -> Ending | None:
     """How a run ended that failed after it was decided to launch it: in an earlier start of the job, or elsewhere."""
     attempts = _attempts(order)
-    if attempts and attempts[-1]["outcome"] == "failed":
+    if attempts and attempts[-1]["outcome"] == "failed" and not done_since(order):
         return Ending("failed", str(attempts[-1].get("message")), attempts[-1].get("cause", "code"))
     return None
+
+
+def done_since(order: Order) -> bool:
+    """Whether somebody has made the run's record after it was decided to launch it."""
+    return RunFolder(Path(order.folder)).record_digest() != order.decision["replaces"]
 
 
 def _attempts(order: Order) -> list[dict[str, Any]]:

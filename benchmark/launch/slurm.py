@@ -22,7 +22,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _get_default_parameters
 
 from benchmark.errors import InputError, StoreError
-from benchmark.launch.crew import Crew, Slot, ended_before, package_path
+from benchmark.launch.crew import Crew, Slot, done_since, ended_before, package_path
 from benchmark.launch.worker import Ending, Order
 from benchmark.registry import did_you_mean
 from benchmark.store import RunFolder
@@ -117,7 +117,7 @@ class ClusterJob:
         """The ending of a run that has failed in an earlier start of this job, or that never gets on."""
         folder = RunFolder(Path(order.folder))
         idle = folder.idle_attempts(since=order.decision["attempt"])
-        if len(idle) < IDLE_ATTEMPTS or folder.holder() is not None:
+        if len(idle) < IDLE_ATTEMPTS or folder.holder() is not None or done_since(order):
             return ended_before(order)
         cause = idle[0].get("cause", "killed")
         message = (
