@@ -300,7 +300,7 @@ def _stand(plans: list[Plan], results: Path, rerun: Rerun) -> list[Job]:
     from benchmark.sweep import stand
 
     ids = Sweeps(results).job_ids()
-    queued = queue(ids[work.spec.folder_name] for work in plans if work.spec.folder_name in ids)
+    queued = queue(ids[work.folder_name] for work in plans if work.folder_name in ids)
     return stand(plans, results, rerun.value, {run for run, job in ids.items() if job in queued})
 
 
@@ -418,7 +418,7 @@ def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None
     states = Counter(job.decision.state for job in jobs)
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
     print(f"{launched} of {len(jobs)} runs to launch ({counts})", file=out)
-    seconds, unknown = estimate(jobs, _known_records(results) if launched else [])
+    seconds, unknown = estimate(jobs, _other_records(jobs, results) if launched else [])
     if launched > unknown:
         more = f"; of {unknown} no record says anything" if unknown else ""
         print(f"about {duration(seconds)} on one device, as long as such runs took before{more}", file=out)
@@ -461,7 +461,7 @@ def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
             "protocol": job.spec.protocol,
             "changes": job.spec.config_overrides | {f"recipe.{k}": v for k, v in job.spec.overrides.items()},
             "seed": job.spec.seed,
-            "run_id": job.spec.run_id,
+            "run_id": job.work.run_id,
             "state": job.decision.state,
             "action": "launch" if job.decision.launch else "skip",
         }
@@ -476,11 +476,13 @@ def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
     _print_summary(jobs, results)
 
 
-def _known_records(results: Path) -> Iterator[Record]:
+def _other_records(jobs: list[Job], results: Path) -> Iterator[Record]:
     from benchmark.store import load_records
 
-    stores = [root for root in dict.fromkeys((results, PUBLISHED)) if root.is_dir()]
-    return (record for root in stores for record in load_records(root, problems=[]))
+    names = {job.work.folder_name for job in jobs}
+    for root in dict.fromkeys((results, PUBLISHED)):
+        if root.is_dir():
+            yield from load_records(root, problems=[], leave_out=names if root == results else ())
 
 
 @app.command(

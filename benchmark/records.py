@@ -77,6 +77,11 @@ class Timings(Strict):
     evaluate_s: NonNegative
     images_per_second: NonNegative
 
+    @property
+    def total_s(self) -> float:
+        """Seconds of device time."""
+        return self.prepare_s + self.train_s + self.evaluate_s
+
 
 class Parameters(Strict):
     """Numbers of parameters."""

@@ -77,6 +77,16 @@ class Plan:
     weights: PretrainedWeights
     request: dict[str, Any]
 
+    @functools.cached_property
+    def run_id(self) -> str:
+        """The id of the run; see `RunSpec.run_id`."""
+        return self.spec.run_id
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the run's folder."""
+        return self.spec.folder_of(self.run_id)
+
 
 def plan(
     method: str,
@@ -301,7 +311,8 @@ class Decision:
 
     replaces: sha256 of the record file that is made anew, None for none. Any other record that is there later was made
     by somebody who did the same meanwhile, and is kept. attempt: the number of the first attempt from this decision.
-    fresh: that attempt throws an earlier checkpoint away; those after it go on from its own.
+    fresh: that attempt throws an earlier checkpoint away; those after it go on from its own. took_s: device time of the
+    run that is there, None for none.
     """
 
     state: State | Literal["stale", "queued"]
@@ -309,6 +320,7 @@ class Decision:
     replaces: str | None = None
     attempt: int = 1
     fresh: bool = False
+    took_s: float | None = None
 
 
 def decide(folder: RunFolder, rerun: Rerun, code: str) -> Decision:
@@ -323,6 +335,7 @@ def decide(folder: RunFolder, rerun: Rerun, code: str) -> Decision:
     state: State | Literal["stale"] = "done" if record is not None else folder.state()
     if record is not None and record.environment.code_digest != code:
         state = "stale"
+    took_s = None if record is None else record.timings.total_s
     launch = {
         "never": (),
         "missing": ("pending", "preempted"),
@@ -331,8 +344,8 @@ def decide(folder: RunFolder, rerun: Rerun, code: str) -> Decision:
         "always": ("pending", "preempted", "failed", "stale", "done"),
     }[rerun]
     if state not in launch:
-        return Decision(state, launch=False)
-    return Decision(state, True, replaces, folder.next_attempt(), fresh=rerun == "always")
+        return Decision(state, launch=False, took_s=took_s)
+    return Decision(state, True, replaces, folder.next_attempt(), rerun == "always", took_s)
 
 
 def run(

@@ -27,7 +27,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -563,15 +563,20 @@ def matching(run: str, names: Iterable[str], where: Path, what: str = "run") -> 
     return hits[0]
 
 
-def load_records(root: Path | str, problems: list[StoreError] | None = None) -> Iterator[Record]:
+def load_records(
+    root: Path | str, problems: list[StoreError] | None = None, leave_out: Container[str] = ()
+) -> Iterator[Record]:
     """Every validated record of a results folder, sorted by folder name.
 
     problems: where given, a record that is not whole is appended to it as a StoreError and left out; otherwise
-    the first one is raised. Raises StoreError as well when there is no such folder.
+    the first one is raised. leave_out: names of folders that are not read. Raises StoreError as well when there is no
+    such folder.
     """
     if not Path(root).is_dir():
         raise StoreError(f"{root}: no such results folder")
     for path in sorted(Path(root).glob("runs/*/record.json")):
+        if path.parent.name in leave_out:
+            continue
         try:
             record = RunFolder(path.parent).record()
         except StoreError as error:

@@ -19,7 +19,7 @@ from benchmark.method import METHODS
 from benchmark.records import Record
 from benchmark.runner import Decision, Plan, Rerun, decide, plan_seeds
 from benchmark.spec import RunSpec, Strict, canonical_json, parse
-from benchmark.store import Store
+from benchmark.store import RunFolder
 from benchmark.yamlio import load_yaml, parse_value
 
 MOST_SEEDS = 1000
@@ -135,7 +135,7 @@ def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], lis
                 unfit[str(error)] = error
                 continue
             for work in works:
-                runs.setdefault(work.spec.run_id, work)
+                runs.setdefault(work.run_id, work)
     if not runs:
         raise next(iter(unfit.values()), InputError("the sweep is empty: an axis has no value"))
     return list(runs.values()), list(unfit.values())
@@ -144,12 +144,12 @@ def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], lis
 def stand(plans: Iterable[Plan], results: Path, rerun: Rerun, queued: Container[str] = ()) -> list[Job]:
     """Where each run stands. queued: names of the runs that wait for a cluster, or are running there: these are not
     launched. Raises StoreError for a folder that holds something that is not whole."""
-    store = Store(results)
     jobs = []
     for work in plans:
-        decision = decide(store.folder(work.spec), rerun, code_digest(work.method))
-        if decision.launch and work.spec.folder_name in queued:
-            decision = Decision("queued", launch=False)
+        folder = RunFolder(results / "runs" / work.folder_name)
+        decision = decide(folder, rerun, code_digest(work.method))
+        if decision.launch and work.folder_name in queued:
+            decision = Decision("queued", launch=False, took_s=decision.took_s)
         jobs.append(Job(work, decision))
     return jobs
 
@@ -157,23 +157,28 @@ def stand(plans: Iterable[Plan], results: Path, rerun: Rerun, queued: Container[
 def estimate(jobs: Sequence[Job], records: Iterable[Record]) -> tuple[float, int]:
     """(seconds of device time that the runs to launch will take, how many of them no record says anything of).
 
+    records: those that are not of the jobs themselves.
+
     A run takes what runs of its method took (median) with its dataset, backbone, image size and epochs, else what
     runs of other methods did.
     """
     same: dict[str, list[float]] = defaultdict(list)
     alike: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        seconds = record.timings.prepare_s + record.timings.train_s + record.timings.evaluate_s
-        work = _amount_of_work(record.spec)
+    known = itertools.chain(
+        ((record.spec, record.timings.total_s) for record in records),
+        ((job.spec, job.decision.took_s) for job in jobs if job.decision.took_s is not None),
+    )
+    for spec, seconds in known:
+        work = _amount_of_work(spec)
         alike[work].append(seconds)
-        same[record.spec.method + work].append(seconds)
+        same[spec.method + work].append(seconds)
     total, unknown = 0.0, 0
     for job in jobs:
         if job.decision.launch:
             work = _amount_of_work(job.spec)
-            known = same.get(job.spec.method + work) or alike.get(work)
-            total += statistics.median(known) if known else 0.0
-            unknown += not known
+            times = same.get(job.spec.method + work) or alike.get(work)
+            total += statistics.median(times) if times else 0.0
+            unknown += not times
     return total, unknown
 
 
