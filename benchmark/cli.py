@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -626,7 +626,7 @@ def status(
         print(json.dumps([vars(row) for row in rows], indent=1))
         return
     shown = rows if show_all or len(rows) <= FEW else [row for row in rows if row.state != "done"]
-    _console().print(board.table(shown))
+    _print_table(board.HEADER, board.cells(shown))
     hidden = " (done ones not listed: --all)" if len(shown) < len(rows) else ""
     print(f"{board.summary(rows)} in {results}{hidden}")
 
@@ -785,25 +785,17 @@ def _print_lines(rows: Iterable[tuple[str, str]]) -> None:
         print(f"{name:<{width}}  {text}")
 
 
-def _print_table(header: list[str], rows: list[list[Any]]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from benchmark.console import table
     from benchmark.leaderboard.tracks import plain
 
-    if len(rows) > LONG_TABLE:
-        cells = [header, *([plain(str(cell)) for cell in row] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for row in cells:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if len(rows) <= LONG_TABLE:
+        _console().print(table(header, rows))
         return
-    # What is copied into the next command must not be cut.
-    table = Table()
-    for name in header:
-        table.add_column(name, no_wrap=name in ("run", "method"), overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(plain(str(cell))) for cell in row))
-    _console().print(table)
+    cells = [header, *([plain(str(cell)) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def main() -> None:

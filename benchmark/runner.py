@@ -40,6 +40,7 @@ from benchmark.models.weights import PretrainedWeights, resolve_weights
 from benchmark.progress import Reporter
 from benchmark.records import Metrics, Parameters, Record, Selection, Timings
 from benchmark.registry import did_you_mean
+from benchmark.signals import handled
 from benchmark.spec import (
     FOR_PEOPLE,
     PROTOCOLS,
@@ -88,38 +89,12 @@ class Plan:
         return self.spec.folder_of(self.run_id)
 
 
-def plan(
-    method: str,
-    dataset: str = "shapes-lt",
-    *,
-    protocol: str | None = None,
-    seed: int = 0,
-    backbone: str | None = None,
-    weights: str | None = None,
-    image_size: int | None = None,
-    epochs: int | None = None,
-    settings: dict[str, Any] | None = None,
-    data_root: Path | None = None,
-) -> Plan:
+def plan(method: str, dataset: str = "shapes-lt", *, seed: int = 0, **specification: Any) -> Plan:
     """Resolve and check everything that defines a run, without touching an image.
 
-    dataset: a registered name or the path of a dataset folder. protocol: by default the dataset's own.
-    settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
-    Raises InputError for anything unknown or unfit; Unfit, one of these, where the protocol has no place for the
-    method.
+    The other arguments are those of `plan_seeds`, which tells what is raised.
     """
-    [work] = plan_seeds(
-        method,
-        dataset,
-        protocol=protocol,
-        seeds=[seed],
-        backbone=backbone,
-        weights=weights,
-        image_size=image_size,
-        epochs=epochs,
-        settings=settings,
-        data_root=data_root,
-    )
+    [work] = plan_seeds(method, dataset, seeds=[seed], **specification)
     return work
 
 
@@ -136,7 +111,13 @@ def plan_seeds(
     settings: dict[str, Any] | None = None,
     data_root: Path | None = None,
 ) -> list[Plan]:
-    """Plans of runs that differ in the seed alone, made for little more than one; see `plan`."""
+    """Plans of runs that differ in the seed alone, made for little more than one.
+
+    dataset: a registered name or the path of a dataset folder. protocol: by default the dataset's own.
+    settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
+    Raises InputError for anything unknown or unfit; Unfit, one of these, where the protocol has no place for the
+    method.
+    """
     for seed in seeds:
         if type(seed) is not int or not 0 <= seed < 2**31:
             raise InputError(f"seed {seed} is out of range; give one from 0 to {2**31 - 1}")
@@ -360,7 +341,7 @@ def run(
 ) -> Record:
     """Run one method once, or return the record of the run that was done before.
 
-    The other arguments are those of `plan`. Raises InputError (nothing was started), StoreError, RunFailed (the
+    The other arguments are those of `plan_seeds`. Raises InputError (nothing was started), StoreError, RunFailed (the
     attempt and its cause are kept) or RunInterrupted (call again to go on).
     """
     return execute(plan(method, dataset, **specification), results, rerun, device, reporter)
@@ -413,7 +394,7 @@ def _carry_out(
     call: Callable[[str], None],
 ) -> Record:
     """What the first process does; `call` has the others begin, with the digest of the training images."""
-    spec, code = work.spec, code_digest(work.method)
+    spec = work.spec
     check_batch_size(spec.recipe.batch_size, peers.size)
     where = peers.place(resolve_device(device))
     git_state()  # now, before anything can change
@@ -427,31 +408,14 @@ def _carry_out(
         if decision.fresh and claim.number == decision.attempt:
             folder.checkpoint_path.unlink(missing_ok=True)
         started = time.monotonic()
-        seed_everything(spec.seed)
-        method = work.method(make_task(spec.recipe, work.dataset, spec.weights, work.weights.load()), work.config)
+        method = _make_method(work)
         cached = _cache_images(work, reporter)
         prepare_s = time.monotonic() - started
         reset_peak_memory(where)
         where_from = f"protocol {spec.protocol}, {spec.recipe.backbone}, weights {spec.weights.name}"
         reporter.line(f"{spec.method} on {spec.dataset.name}, {where_from}, seed {spec.seed}, {where}: {folder.path}")
-        normalizer = Normalizer(spec.weights.mean, spec.weights.std, where)
-        trainer = Trainer(
-            method,
-            spec.recipe,
-            work.method.samplers(work.config),
-            work.method.stages(work.config),
-            train=_image_set(work, cached, "train"),
-            validation=_image_set(work, cached, "val") if "val" in cached else None,
-            groups=work.dataset.groups,
-            normalizer=normalizer,
-            seed=spec.seed,
-            device=where,
-            reporter=reporter,
-            checkpoint=folder.checkpoint_path,
-            code_digest=code,
-            data_digest=cached["train"].digest,
-            stop=lambda: claim.check() or stop.asked,
-            peers=peers,
+        trainer = _make_trainer(
+            work, method, cached, folder, where, reporter, lambda: claim.check() or stop.asked, peers
         )
         with stop.at_a_step():
             call(cached["train"].digest)
@@ -471,14 +435,13 @@ def _assist(work: Plan, folder: RunFolder, device: str, peers: Peers) -> None:
 
     Raises InputError when the training images here are not those of the first process, and what training raises.
     """
-    spec, reporter = work.spec, Reporter()
+    reporter = Reporter()
     with _stop_on_signal() as stop, stop.at_a_step(), _memory_errors():
         digest = peers.tell(None)
         if digest is None:
             return
         where = peers.place(resolve_device(device))
-        seed_everything(spec.seed)
-        method = work.method(make_task(spec.recipe, work.dataset, spec.weights, work.weights.load()), work.config)
+        method = _make_method(work)
         # One process of a node decodes what the node has not; the first process has done so on its own.
         if peers.local_rank == 0:
             _cache_images(work, reporter, ["train"])
@@ -489,24 +452,45 @@ def _assist(work: Plan, folder: RunFolder, device: str, peers: Peers) -> None:
                 f"{work.dataset.card.title}: process {peers.rank} finds other training images than the first process; "
                 "all need the same"
             )
-        Trainer(
-            method,
-            spec.recipe,
-            work.method.samplers(work.config),
-            work.method.stages(work.config),
-            train=_image_set(work, cached, "train"),
-            validation=None,
-            groups=work.dataset.groups,
-            normalizer=Normalizer(spec.weights.mean, spec.weights.std, where),
-            seed=spec.seed,
-            device=where,
-            reporter=reporter,
-            checkpoint=folder.checkpoint_path,
-            code_digest=code_digest(work.method),
-            data_digest=digest,
-            stop=lambda: stop.asked,
-            peers=peers,
-        ).run()
+        _make_trainer(work, method, cached, folder, where, reporter, lambda: stop.asked, peers).run()
+
+
+def _make_method(work: Plan) -> Method:
+    """The method as training begins with it: from the run's seed."""
+    spec = work.spec
+    seed_everything(spec.seed)
+    return work.method(make_task(spec.recipe, work.dataset, spec.weights, work.weights.load()), work.config)
+
+
+def _make_trainer(
+    work: Plan,
+    method: Method,
+    cached: dict[str, CachedImages],
+    folder: RunFolder,
+    device: torch.device,
+    reporter: Reporter,
+    stop: Callable[[], bool],
+    peers: Peers,
+) -> Trainer:
+    spec = work.spec
+    return Trainer(
+        method,
+        spec.recipe,
+        work.method.samplers(work.config),
+        work.method.stages(work.config),
+        train=_image_set(work, cached, "train"),
+        validation=_image_set(work, cached, "val") if "val" in cached else None,
+        groups=work.dataset.groups,
+        normalizer=Normalizer(spec.weights.mean, spec.weights.std, device),
+        seed=spec.seed,
+        device=device,
+        reporter=reporter,
+        checkpoint=folder.checkpoint_path,
+        code_digest=code_digest(work.method),
+        data_digest=cached["train"].digest,
+        stop=stop,
+        peers=peers,
+    )
 
 
 @contextlib.contextmanager
@@ -639,12 +623,8 @@ def _stop_on_signal() -> Iterator[_Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(stop.note):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _evaluate(

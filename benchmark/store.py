@@ -269,7 +269,7 @@ class RunFolder:
             facts = {"outcome": "preempted", "cause": cause, "message": message, "saved": saved}
             write_atomically(self._attempt_files()[-1], json.dumps(attempt | facts, indent=1).encode())
 
-    def attempts(self, since: int = 1) -> list[dict[str, Any]]:
+    def attempts(self, since: int) -> list[dict[str, Any]]:
         """What the attempts from number `since` left, in order."""
         return [_read_attempt(path) for path in self._attempt_files() if int(path.stem) >= since]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,3 +44,12 @@ def execute_with_stops(work: Plan, results: Path, stops: set[int], total: int) -
                 assert len(stopped) <= len(stops), "a run that does not go on would stop for ever"
     assert [message.split(";")[0] for message in stopped] == [f"stopped at step {i} of {total}" for i in sorted(stops)]
     return record
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """What the condition gives, once it is true. Fails, naming what was waited for, when it is not in time."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+    return found

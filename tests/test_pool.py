@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, TINY_ARGS, refused
+from conftest import ROOT, TINY, TINY_ARGS, refused, write_tiny_dataset
 from rich.console import Console
-from runs import outcome
+from runs import outcome, wait_for
 
 from benchmark.launch import pool
 from benchmark.launch.crew import Slot
@@ -44,14 +44,6 @@ def status(results: Path) -> list[dict]:
     return json.loads(ltbench("status", "--results", results, "--json").stdout)
 
 
-def wait_for(condition, what: str, seconds: float = 60):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-    return found
-
-
 def working(results: Path, number: int = 1) -> list[RunFolder]:
     """`number` runs that have trained for some epochs, once there are so many."""
 
@@ -59,14 +51,12 @@ def working(results: Path, number: int = 1) -> list[RunFolder]:
         logs = [log for log in results.glob("runs/*/run.log") if "epoch 5/" in log.read_text()]
         return [folder for folder in map(RunFolder, (log.parent for log in logs)) if folder.holder() is not None]
 
-    return wait_for(lambda: found if len(found := begun()) >= number else None, f"{number} runs at work")
+    return wait_for(lambda: found if len(found := begun()) >= number else None, 60, f"{number} runs at work")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A tiny dataset, and what the long run on it gives in this process."""
-    from conftest import write_tiny_dataset
-
     folder = tmp_path_factory.mktemp("undisturbed")
     tiny = write_tiny_dataset(folder / "tiny")
     record = execute(plan("erm", str(tiny), **TINY | {"epochs": 300}), folder / "results", device="cpu")
@@ -171,7 +161,7 @@ def test_without_its_launcher_a_run_saves_itself(undisturbed, tmp_path):
     with subprocess.Popen(command(*args), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         [folder] = working(tmp_path)
         process.kill()
-    wait_for(lambda: folder.holder() is None, "the worker to end")
+    wait_for(lambda: folder.holder() is None, 60, "the worker to end")
     assert folder.state() == "preempted" and folder.last_attempt()["cause"] == "interrupted"
     assert folder.last_attempt()["saved"]
 

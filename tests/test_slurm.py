@@ -8,12 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY_ARGS
-from runs import outcome
+from conftest import ROOT, TINY_ARGS, write_tiny_dataset
+from runs import outcome, wait_for
 
 from benchmark.records import Record
 from benchmark.store import RunFolder, load_records
@@ -66,14 +65,6 @@ def scontrol(*args: str) -> str:
     return subprocess.run(["scontrol", *args], capture_output=True, text=True, check=True).stdout
 
 
-def wait_for(condition, seconds: float, what: str):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.2)
-    return found
-
-
 def wait_for_log(folder: RunFolder, word: str, seconds: float = 60) -> None:
     def said() -> bool:
         return folder.log_path.exists() and word in folder.log_path.read_text()
@@ -97,8 +88,6 @@ def attempts(folder: RunFolder) -> list[dict]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """What the long run on a tiny dataset gives when nothing happens to it: the dataset, the outcome."""
-    from conftest import write_tiny_dataset
-
     folder = tmp_path_factory.mktemp("undisturbed")
     tiny = write_tiny_dataset(folder / "tiny")
     ltbench("run", "--method", "erm", "--dataset", tiny, *LONG, "--results", folder / "results")

@@ -23,7 +23,6 @@ from typing import Any
 
 from benchmark.errors import StoreError
 from benchmark.launch.worker import Ending, Order
-from benchmark.store import RunFolder
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # What may go well when it is tried again.
@@ -148,13 +147,13 @@ class Crew:
         word = f": {self._last_words[-1]}" if self._last_words else ""
         ending = Ending("failed", f"its process ended {how}{word}", "killed")
         with contextlib.suppress(StoreError):
-            RunFolder(Path(order.folder)).settle("killed", ending.message)
+            order.run_folder.settle("killed", ending.message)
         return ending
 
     def _give_up(self, order: Order, ending: Ending) -> None:
         """Write down what the process that kept the books could not."""
         try:
-            RunFolder(Path(order.folder)).give_up(ending.cause, ending.message)
+            order.run_folder.give_up(ending.cause, ending.message)
         except StoreError as error:
             self._say(str(error))
 
@@ -233,11 +232,11 @@ def ended_before(order: Order) -> Ending | None:
 
 def done_since(order: Order) -> bool:
     """Whether somebody has made the run's record after it was decided to launch it."""
-    return RunFolder(Path(order.folder)).record_digest() != order.decision["replaces"]
+    return order.run_folder.record_digest() != order.decision["replaces"]
 
 
 def _attempts(order: Order) -> list[dict[str, Any]]:
-    return RunFolder(Path(order.folder)).attempts(since=order.decision["attempt"])
+    return order.run_folder.attempts(since=order.decision["attempt"])
 
 
 def package_path() -> dict[str, str]:

@@ -20,6 +20,7 @@ from benchmark.errors import InputError
 from benchmark.launch.crew import Crew, Slot
 from benchmark.launch.worker import Ending, Order
 from benchmark.progress import duration
+from benchmark.signals import handled
 
 PLAIN_INTERVAL_S = 30.0
 
@@ -119,14 +120,10 @@ class Pool:
             threading.Thread(target=self._serve, args=(i, crew, waiting, board), daemon=True)
             for i, crew in enumerate(self._crews)
         ]
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with handled(self._stop):
             for thread in threads:
                 thread.start()
             self._watch(threads, board)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         return board.endings
 
     def _serve(self, number: int, crew: Crew, waiting: queue.SimpleQueue[Order], board: _Board) -> None:
@@ -139,7 +136,7 @@ class Pool:
             try:
                 ending = crew.carry_out(order)
             except Exception as error:  # of the machine: no more processes, no memory
-                ending = Ending("failed", f"{type(error).__name__}: {error}", "code")
+                ending = Ending.of_crash(error)
             del board.now[number]
             board.endings[order.run] = ending
             self._say(f"[{len(board.endings)}/{board.total}] {ending.outcome}: {order.run}: {ending.message}")

@@ -25,7 +25,6 @@ from benchmark.errors import InputError, StoreError
 from benchmark.launch.crew import Crew, Slot, done_since, ended_before, package_path
 from benchmark.launch.worker import Ending, Order
 from benchmark.registry import did_you_mean
-from benchmark.store import RunFolder
 from benchmark.yamlio import load_yaml
 
 SITE_FILE = Path("slurm.yaml")
@@ -91,7 +90,7 @@ class ClusterJob:
             try:
                 ending = self._carry_out(order)
             except Exception as error:
-                ending = Ending("failed", f"{type(error).__name__}: {error}", "code")
+                ending = Ending.of_crash(error)
             self._endings.append(ending)
             _print(f"{ending.outcome}: {order.run}: {ending.message}")
             if ending.outcome == "interrupted":
@@ -99,7 +98,7 @@ class ClusterJob:
         self._crew.close()
 
     def _carry_out(self, order: Order) -> Ending:
-        folder = RunFolder(Path(order.folder))
+        folder = order.run_folder
         if self._crew.slot.node:
             return ended_before(order) or self._crew.carry_out(order)
         if folder.holder() is None:
@@ -115,7 +114,7 @@ class ClusterJob:
 
     def _comes_to_nothing(self, order: Order) -> Ending | None:
         """The ending of a run that has failed in an earlier start of this job, or that never gets on."""
-        folder = RunFolder(Path(order.folder))
+        folder = order.run_folder
         idle = folder.idle_attempts(since=order.decision["attempt"])
         if len(idle) < IDLE_ATTEMPTS or folder.holder() is not None or done_since(order):
             return ended_before(order)
@@ -166,7 +165,7 @@ class ClusterJob:
         for order, ending in zip(self.orders, self._endings, strict=False):
             if ending.outcome == "interrupted":
                 with contextlib.suppress(StoreError):  # the requeue is worth more than the note
-                    RunFolder(Path(order.folder)).settle("timeout", f"the walltime of {self.minutes} minutes ended")
+                    order.run_folder.settle("timeout", f"the walltime of {self.minutes} minutes ended")
 
 
 def _print(line: str) -> None:
@@ -183,11 +182,11 @@ class Site:
     """
 
     options: dict[str, Any]
-    pack: int = 1
-    parallelism: int = 256
-    retries: int = 1
-    gpus: int = 1
-    nodes: int = 1
+    pack: int
+    parallelism: int
+    retries: int
+    gpus: int
+    nodes: int
 
 
 def site_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -224,10 +223,9 @@ def site_options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(source: str, key: str, value: Any, lines: bool) -> Any:
     """A value as it may stand in a batch script, where a line break would begin a line of its own."""
-    parts = value if lines and isinstance(value, list) else [value]
     if lines and not isinstance(value, list):
         raise InputError(f"{source}: {key} is a list of lines, found {value!r}")
-    for part in parts:
+    for part in value if lines else [value]:
         if type(part) not in (str, int, float, bool) or not str(part).strip() or not str(part).isprintable():
             raise InputError(f"{source}: {key}: {part!r} is not a value on one line")
     return value

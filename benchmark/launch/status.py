@@ -10,16 +10,15 @@ from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
+from benchmark.console import table
 from benchmark.errors import StoreError
 from benchmark.launch.slurm import Queued, queue
 from benchmark.launch.sweeps import Sweeps
-from benchmark.leaderboard.tracks import plain
 from benchmark.store import RunFolder
 
 WATCH_S = 2.0
+HEADER = ("run", "state", "job", "note")
 _LOG_TAIL = 4096
 
 
@@ -85,15 +84,9 @@ def summary(found: Sequence[Row]) -> str:
     return f"{len(found)} runs{': ' if counts else ''}{counts}{f'; {queued} in the queue' if queued else ''}"
 
 
-def table(found: Sequence[Row]) -> Table:
-    """The runs as a table."""
-    shown = Table()
-    for name in ("run", "state", "job", "note"):
-        # What is copied into the next command must not be cut.
-        shown.add_column(name, no_wrap=name == "run", overflow="fold")
-    for row in found:
-        shown.add_row(*(escape(plain(cell)) for cell in (row.run, row.state, row.job, row.note)))
-    return shown
+def cells(found: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The runs under HEADER."""
+    return [(row.run, row.state, row.job, row.note) for row in found]
 
 
 def watch(results: Path, console: Console, show_done: bool) -> None:
@@ -104,7 +97,7 @@ def watch(results: Path, console: Console, show_done: bool) -> None:
             shown = found if show_done else [row for row in found if row.state != "done"]
             room = max(1, console.height - 6)
             more = f"{len(shown) - room} more do not fit" if len(shown) > room else ""
-            live.update(Group(table(shown[:room]), summary(found), more), refresh=True)
+            live.update(Group(table(HEADER, cells(shown[:room])), summary(found), more), refresh=True)
             if not any(row.state == "running" or row.job for row in found):
                 return
             time.sleep(WATCH_S)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.errors import Cause, InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
+from benchmark.store import RunFolder
 
 if TYPE_CHECKING:
     from benchmark.distributed import Peers
@@ -50,6 +51,11 @@ class Order:
     device: str
 
     @property
+    def run_folder(self) -> RunFolder:
+        """The run's folder."""
+        return RunFolder(Path(self.folder))
+
+    @property
     def run(self) -> str:
         """The name of the run's folder."""
         return Path(self.folder).name
@@ -68,6 +74,11 @@ class Ending:
     outcome: Literal["done", "failed", "interrupted", "held"]
     message: str
     cause: Cause | None = None
+
+    @classmethod
+    def of_crash(cls, error: Exception) -> Ending:
+        """The ending of a run that an unforeseen error stopped."""
+        return cls("failed", f"{type(error).__name__}: {error}", "code")
 
 
 class Team:
@@ -112,9 +123,8 @@ def fulfil(order: Order, team: Team) -> Ending:
 
     from benchmark.progress import Reporter
     from benchmark.runner import Decision, carry_out, plan, summary
-    from benchmark.store import RunFolder
 
-    folder = RunFolder(Path(order.folder))
+    folder = order.run_folder
     first = folder.next_attempt()
     try:
         peers = team.peers(order.device)
@@ -146,7 +156,7 @@ def fulfil(order: Order, team: Team) -> Ending:
         if folder.next_attempt() == first:  # before there was a claim that could keep it
             with contextlib.suppress(type(error), StoreError), folder.claim():
                 raise
-        return Ending("failed", f"{type(error).__name__}: {error}", "code")
+        return Ending.of_crash(error)
 
 
 def main() -> None:
