@@ -93,6 +93,12 @@ GpusOption = Annotated[
     typer.Option(metavar="N", min=1, help="GPUs (of each node) that one run is spread over; with cpu, processes."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
+OracleOption = Annotated[
+    bool,
+    typer.Option(
+        "--oracle", help="Keep the test logits of every epoch too, for the best-on-test number, which is never ranked."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 
 RUN_HELP = """Train one method and score it once on the test set.
@@ -122,6 +128,7 @@ def run(
     data_root: DataRootOption = None,
     device: DeviceOption = "auto",
     gpus: GpusOption = 1,
+    oracle: OracleOption = False,
     results: ResultsOption = LOCAL,
     rerun: RerunOption = Rerun.missing,
     dry_run: DryRunOption = False,
@@ -140,6 +147,7 @@ def run(
         "epochs": epochs,
         "settings": _parse_settings(settings),
         "data_root": data_root,
+        "oracle": oracle,
     }
     chosen = parse_seeds(seeds) if seeds is not None else [seed or 0]
     plans = [plan(method, dataset, seed=s, **common) for s in chosen]
@@ -217,6 +225,7 @@ def sweep(
         int | None,
         typer.Option("--array-parallelism", metavar="N", min=1, help="slurm: jobs at once.  [default: 256]"),
     ] = None,
+    oracle: OracleOption = False,
     results: ResultsOption = LOCAL,
     rerun: RerunOption = Rerun.missing,
     dry_run: DryRunOption = False,
@@ -238,6 +247,7 @@ def sweep(
         "image_size": image_size,
         "epochs": epochs,
         "settings": _parse_settings(settings, parse_axis) or None,
+        "oracle": oracle or None,
     }
     axes |= {key: value for key, value in given.items() if value is not None}
     plans, unfit = expand(parse(Sweep, axes, "sweep"), data_root)
@@ -411,13 +421,15 @@ def _submit(
 def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None:
     """What is to launch, how the runs stand, and how long it will take."""
     from benchmark.progress import duration
-    from benchmark.sweep import estimate
+    from benchmark.sweep import estimate, without_oracle
 
     out = sys.stderr if stderr else sys.stdout
     launched = sum(job.decision.launch for job in jobs)
     states = Counter(job.decision.state for job in jobs)
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
     print(f"{launched} of {len(jobs)} runs to launch ({counts})", file=out)
+    if bare := without_oracle(jobs, results):
+        print(f"{bare} done runs have no logits of every epoch: --rerun always makes them anew with --oracle", file=out)
     seconds, unknown = estimate(jobs, _other_records(jobs, results) if launched else [])
     if launched > unknown:
         more = f"; of {unknown} no record says anything" if unknown else ""

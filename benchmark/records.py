@@ -115,6 +115,14 @@ class LogitsFile(Strict):
     sha256: Sha256
 
 
+class EpochLogits(Strict):
+    """The test logits of one epoch (counted from 1), kept for the oracle alone: `raw` (and `ema`) float32 [N, C]."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    file: Annotated[str, Field(pattern=r"^epoch-[0-9]{3,}-[0-9a-f]{16}\.safetensors$")]
+    sha256: Sha256
+
+
 class Record(Strict):
     """Everything that a run leaves behind."""
 
@@ -140,6 +148,7 @@ class Record(Strict):
     data_digests: dict[str, Sha256] = Field(description="split -> sha256 of the pixels as the network saw them")
     model_digest: Sha256 = Field(description="of the declared weights after training")
     logits: LogitsFile
+    oracle: list[EpochLogits] = Field([], description="of every epoch of the last stage, where asked for")
     finished: str = Field(description="UTC, ISO 8601")
 
     @model_validator(mode="after")

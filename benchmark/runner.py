@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from benchmark.data.augment import training_cache_size
@@ -38,7 +39,7 @@ from benchmark.models.clip import clip_backbones, make_clip, make_text_tower
 from benchmark.models.weights import NONE as NO_WEIGHTS
 from benchmark.models.weights import PretrainedWeights, resolve_weights
 from benchmark.progress import Reporter
-from benchmark.records import Metrics, Parameters, Record, Selection, Timings
+from benchmark.records import EpochLogits, Metrics, Parameters, Record, Selection, Timings
 from benchmark.registry import did_you_mean
 from benchmark.signals import handled
 from benchmark.spec import (
@@ -68,7 +69,8 @@ _TRACK_KEYS = ("backbone", "weights", "image_size")
 class Plan:
     """A run that can be started: its specification, and what it is made from.
 
-    request: the arguments of `plan`, plain values, so that another process can make the same plan.
+    request: the arguments of `plan`, plain values, so that another process can make the same plan. oracle: whether the
+    test logits of every epoch are kept; no part of the specification, since it changes nothing else.
     """
 
     spec: RunSpec
@@ -77,6 +79,7 @@ class Plan:
     dataset: Dataset
     weights: PretrainedWeights
     request: dict[str, Any]
+    oracle: bool = False
 
     @functools.cached_property
     def run_id(self) -> str:
@@ -110,11 +113,13 @@ def plan_seeds(
     epochs: int | None = None,
     settings: dict[str, Any] | None = None,
     data_root: Path | None = None,
+    oracle: bool = False,
 ) -> list[Plan]:
     """Plans of runs that differ in the seed alone, made for little more than one.
 
     dataset: a registered name or the path of a dataset folder. protocol: by default the dataset's own.
     settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
+    oracle: keep the test logits of every epoch, for the best-on-test number that is shown and never ranked.
     Raises InputError for anything unknown or unfit; Unfit, one of these, where the protocol has no place for the
     method.
     """
@@ -159,9 +164,18 @@ def plan_seeds(
         "protocol": protocol,
         "settings": settings,
         "data_root": None if data_root is None else str(data_root),
+        "oracle": oracle,
     }
     return [
-        Plan(spec.model_copy(update={"seed": seed}), method_class, config, data, pretrained, request | {"seed": seed})
+        Plan(
+            spec.model_copy(update={"seed": seed}),
+            method_class,
+            config,
+            data,
+            pretrained,
+            request | {"seed": seed},
+            oracle,
+        )
         for seed in seeds
     ]
 
@@ -367,7 +381,7 @@ def execute(
     with peers.summons() as call:
         decision = decide(folder, rerun, code_digest(work.method))
         if not decision.launch:
-            return _not_launched(folder, decision.state, rerun, reporter)
+            return _not_launched(work, folder, decision.state, rerun, reporter)
         return _carry_out(work, folder, decision, device, reporter, peers, call)
 
 
@@ -414,8 +428,10 @@ def _carry_out(
         reset_peak_memory(where)
         where_from = f"protocol {spec.protocol}, {spec.recipe.backbone}, weights {spec.weights.name}"
         reporter.line(f"{spec.method} on {spec.dataset.name}, {where_from}, seed {spec.seed}, {where}: {folder.path}")
+        scorer = _Scorer(work, method, cached, where, reporter)
+        observe = (lambda epoch, sets: scorer.keep_epoch(claim, epoch, sets)) if work.oracle else None
         trainer = _make_trainer(
-            work, method, cached, folder, where, reporter, lambda: claim.check() or stop.asked, peers
+            work, method, cached, folder, where, reporter, lambda: claim.check() or stop.asked, peers, observe
         )
         with stop.at_a_step():
             call(cached["train"].digest)
@@ -423,7 +439,7 @@ def _carry_out(
             outcome = trainer.run()
         if stop.asked:  # after the last step: its checkpoint is there
             raise RunInterrupted("stopped before the test set was scored; run again to go on")
-        record = _evaluate(work, trainer, outcome, cached, claim, prepare_s, where, reporter)
+        record = _evaluate(work, trainer, outcome, cached, scorer, claim, prepare_s)
         with stop.at_a_step():  # now it is as good as done
             claim.finish(record)
         reporter.line(f"done: {summary(record.metrics)}")
@@ -471,6 +487,7 @@ def _make_trainer(
     reporter: Reporter,
     stop: Callable[[], bool],
     peers: Peers,
+    observe: Callable[[int, Iterator[str]], EpochLogits] | None = None,
 ) -> Trainer:
     spec = work.spec
     return Trainer(
@@ -481,7 +498,7 @@ def _make_trainer(
         train=_image_set(work, cached, "train"),
         validation=_image_set(work, cached, "val") if "val" in cached else None,
         groups=work.dataset.groups,
-        normalizer=Normalizer(spec.weights.mean, spec.weights.std, device),
+        normalizer=_normalizer(work, device),
         seed=spec.seed,
         device=device,
         reporter=reporter,
@@ -490,7 +507,12 @@ def _make_trainer(
         data_digest=cached["train"].digest,
         stop=stop,
         peers=peers,
+        observe=observe,
     )
+
+
+def _normalizer(work: Plan, device: torch.device) -> Normalizer:
+    return Normalizer(work.spec.weights.mean, work.spec.weights.std, device)
 
 
 @contextlib.contextmanager
@@ -505,11 +527,18 @@ def _memory_errors() -> Iterator[None]:
         raise RunFailed(f"out of memory: {error or 'the machine has none left'}", cause="oom") from None
 
 
-def _not_launched(folder: RunFolder, state: str, rerun: Rerun, reporter: Reporter) -> Record:
+def lacks_oracle(work: Plan, record: Record) -> bool:
+    """Whether a plan asks for the logits of every epoch, and a record of its run came without."""
+    return work.oracle and bool(record.history) and not record.oracle
+
+
+def _not_launched(work: Plan, folder: RunFolder, state: str, rerun: Rerun, reporter: Reporter) -> Record:
     record = folder.record()
     if record is not None:
         folder.tidy(record)
         note = " by other code than this: --rerun stale runs it again" if state == "stale" else ""
+        if lacks_oracle(work, record):
+            note += " without the logits of every epoch: --rerun always makes it anew with them"
         reporter.line(f"done before{note}: {folder.path}")
         return record
     if state == "failed":
@@ -627,26 +656,45 @@ def _stop_on_signal() -> Iterator[_Stop]:
         yield stop
 
 
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores images of a split with the method as it is."""
+
+    work: Plan
+    method: Method
+    cached: dict[str, CachedImages]
+    device: torch.device
+    reporter: Reporter
+
+    def logits(self, split: str, what: str) -> np.ndarray:
+        """float32 [N, C]."""
+        images = self.cached[split].load()
+        with self.reporter.task(f"scoring {split} ({what})", len(images)) as task:
+            normalizer = _normalizer(self.work, self.device)
+            return predict(self.method, images, normalizer, self.device, self.work.spec.recipe.test_time, task.update)
+
+    def keep_epoch(self, claim: Claim, epoch: int, weight_sets: Iterator[str]) -> EpochLogits:
+        """Store the test logits of an epoch: nothing that trains hears of them."""
+        return claim.store_epoch(epoch, {name: self.logits("test", f"epoch {epoch}, {name}") for name in weight_sets})
+
+
 def _evaluate(
     work: Plan,
     trainer: Trainer,
     outcome: Outcome,
     cached: dict[str, CachedImages],
+    scorer: _Scorer,
     claim: Claim,
     prepare_s: float,
-    device: torch.device,
-    reporter: Reporter,
 ) -> Record:
     """Score the test set, once, with the weights that training selected."""
     spec, dataset, method = work.spec, work.dataset, trainer.method
     declared = spec.recipe.report
     started = time.monotonic()
 
-    def logits_of(split: str, weight_set: str) -> Any:
+    def logits_of(split: str, weight_set: str) -> np.ndarray:
         method.load_state_dict(outcome.states[weight_set])
-        images = cached[split].load()
-        with reporter.task(f"scoring {split} ({weight_set})", len(images)) as task:
-            return predict(method, images, trainer.normalizer, device, spec.recipe.test_time, task.update)
+        return scorer.logits(split, weight_set)
 
     test = dataset.splits["test"]
     logits = {weight_set: logits_of("test", weight_set) for weight_set in outcome.states}
@@ -675,17 +723,19 @@ def _evaluate(
             evaluate_s=time.monotonic() - started,
             images_per_second=outcome.images_per_second,
         ),
-        peak_memory_mb=peak_memory_mb(device),
+        peak_memory_mb=peak_memory_mb(scorer.device),
         parameters=Parameters(
             all=sum(p.numel() for p in method.parameters()),
             trained=outcome.num_trained,
         ),
-        environment=describe(work.method, device, trainer.amp, trainer.peers.size),
+        environment=describe(work.method, scorer.device, trainer.amp, trainer.peers.size),
         attempts=claim.number,
         data_digests={name: images.digest for name, images in cached.items()},
         model_digest=_state_digest(outcome.states[declared]),
         logits=claim.store_logits(logits, test.targets),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        # A record without them reads as those before there could be any.
+        **({"oracle": outcome.observed} if outcome.observed else {}),
     )
 
 

@@ -6,6 +6,7 @@ A run folder holds
     attempts/001.json     one file an attempt that did not end in a record: how it ended, and why
     checkpoint.pt         where to go on; gone when the run is done
     run.log               what the attempts printed
+    epoch-<number>-<sha>.safetensors    test logits of an epoch, where `--oracle` asked for them
     logits-<sha>.safetensors, record.json
 
 `record.json`, written by rename after fsync, is the only proof that a run is done.
@@ -39,7 +40,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from benchmark.errors import Cause, InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
-from benchmark.records import LogitsFile, Record
+from benchmark.records import EpochLogits, LogitsFile, Record
 from benchmark.spec import RunSpec
 
 State = Literal["pending", "running", "done", "failed", "preempted"]
@@ -393,9 +394,11 @@ class RunFolder:
         """What only an unfinished run needs, or an older record."""
         self.checkpoint_path.unlink(missing_ok=True)
         self._attempt_path(record.attempts).unlink(missing_ok=True)
-        for stale in self.path.glob("logits-*.safetensors"):
-            if stale.name != record.logits.file:
-                stale.unlink()
+        kept = {record.logits.file, *(epoch.file for epoch in record.oracle)}
+        for pattern in ("logits-*.safetensors", "epoch-*.safetensors"):
+            for stale in self.path.glob(pattern):
+                if stale.name not in kept:
+                    stale.unlink()
 
     def _attempt_path(self, number: int) -> Path:
         return self._attempts / f"{number:03d}.json"
@@ -503,11 +506,20 @@ class Claim:
 
         The file is named by its content, so an older record keeps its own logits until it is replaced.
         """
-        content = save_safetensors({"targets": targets.astype(np.uint8)} | logits)
+        file, digest = self._store_tensors("logits", {"targets": targets.astype(np.uint8)} | logits)
+        return LogitsFile(file=file, sha256=digest)
+
+    def store_epoch(self, epoch: int, logits: dict[str, np.ndarray]) -> EpochLogits:
+        """Store test logits of an epoch, for the oracle; see `store_logits`."""
+        file, digest = self._store_tensors(f"epoch-{epoch:03d}", logits)
+        return EpochLogits(epoch=epoch, file=file, sha256=digest)
+
+    def _store_tensors(self, stem: str, tensors: dict[str, np.ndarray]) -> tuple[str, str]:
+        content = save_safetensors(tensors)
         digest = hashlib.sha256(content).hexdigest()
-        name = f"logits-{digest[:16]}.safetensors"
+        name = f"{stem}-{digest[:16]}.safetensors"
         write_atomically(self.folder.path / name, content)
-        return LogitsFile(file=name, sha256=digest)
+        return name, digest
 
     def finish(self, record: Record) -> None:
         """Write the record: from here on the run is done. Removes what only an unfinished run needs."""

@@ -17,7 +17,7 @@ from benchmark.environment import code_digest
 from benchmark.errors import InputError, Unfit
 from benchmark.method import METHODS
 from benchmark.records import Record
-from benchmark.runner import Decision, Plan, Rerun, decide, plan_seeds
+from benchmark.runner import Decision, Plan, Rerun, decide, lacks_oracle, plan_seeds
 from benchmark.spec import RunSpec, Strict, canonical_json, parse
 from benchmark.store import RunFolder
 from benchmark.yamlio import load_yaml, parse_value
@@ -69,7 +69,7 @@ class Sweep(Strict):
 
     methods: names, `all` for those that fit, or in a file names with axes of their own: {asl: {gamma_neg: [2, 4]}}.
     protocols, backbones: none for the dataset's own and the protocol's. settings: of every method, or of the recipe
-    (`recipe.optimizer.lr`). seeds: numbers, or text such as 0-4.
+    (`recipe.optimizer.lr`). oracle: keep the test logits of every epoch. seeds: numbers, or text such as 0-4.
     """
 
     methods: Annotated[dict[str, Axes | None] | Literal["all"], BeforeValidator(_method_axes)]
@@ -80,6 +80,7 @@ class Sweep(Strict):
     image_size: int | None = None
     epochs: int | None = None
     settings: Axes = {}
+    oracle: bool = False
     seeds: Annotated[list[int], BeforeValidator(_seed_list), Field(min_length=1)] = [0]
 
 
@@ -128,6 +129,7 @@ def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], lis
                     epochs=sweep.epochs,
                     settings=dict(zip(axes, values, strict=True)),
                     data_root=data_root,
+                    oracle=sweep.oracle,
                 )
             except Unfit as error:
                 if sweep.methods != "all":
@@ -152,6 +154,13 @@ def stand(plans: Iterable[Plan], results: Path, rerun: Rerun, queued: Container[
             decision = Decision("queued", launch=False, took_s=decision.took_s)
         jobs.append(Job(work, decision))
     return jobs
+
+
+def without_oracle(jobs: Iterable[Job], results: Path) -> int:
+    """Of how many runs that are not launched the sweep wants the logits of every epoch, and the record has none."""
+    asked = [job for job in jobs if job.work.oracle and not job.decision.launch]
+    records = [(job.work, RunFolder(results / "runs" / job.work.folder_name).record()) for job in asked]
+    return sum(record is not None and lacks_oracle(work, record) for work, record in records)
 
 
 def estimate(jobs: Sequence[Job], records: Iterable[Record]) -> tuple[float, int]:

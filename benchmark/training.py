@@ -24,7 +24,7 @@ from benchmark.evaluation import score
 from benchmark.inference import Normalizer, map_images, predict
 from benchmark.method import Batch, Method, Stage
 from benchmark.progress import Reporter
-from benchmark.records import EpochLog, Group
+from benchmark.records import EpochLog, EpochLogits, Group
 from benchmark.spec import Recipe
 from benchmark.stages import StageTraining, epochs_per_stage
 
@@ -45,11 +45,13 @@ class Outcome:
     """What training leaves: the state dicts of each kept weight set at the selected epoch, and how it got there.
 
     selected_epoch: counted from 1; 0 where nothing was trained. num_trained: parameters that any stage trained.
+    observed: what `observe` returned, an epoch each.
     """
 
     states: dict[str, dict[str, torch.Tensor]]
     selected_epoch: int
     history: list[EpochLog]
+    observed: list[EpochLogits]
     num_trained: int
     train_s: float
     images_per_second: float
@@ -63,7 +65,11 @@ class Trainer:
     checkpoint: where to save and to look for an unfinished run; None to keep none. code_digest, data_digest: of the
     code that trains and of the training images, so that a checkpoint is never continued with others. stop: asked at
     every step; True saves a checkpoint and raises RunInterrupted. peers: the processes that train together; the first
-    alone needs `validation`, writes the checkpoint and holds the selected epoch, and a stop asked of any is one of all.
+    alone needs `validation` and `observe`, writes the checkpoint and holds the selected epoch, and a stop asked of any
+    is one of all.
+
+    observe: called with each epoch of the last stage and the names of the kept weight sets, during each of which the
+    method holds that set's weights. What it returns is kept and decides nothing here; its time is not training time.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class Trainer:
         checkpoint_every_s: float = 60.0,
         stop: Callable[[], bool] = lambda: False,
         peers: Peers = ALONE,
+        observe: Callable[[int, Iterator[str]], EpochLogits] | None = None,
     ):
         self.method = method.to(device, memory_format=torch.channels_last)
         self.recipe = recipe
@@ -102,6 +109,7 @@ class Trainer:
         self.checkpoint_every_s = checkpoint_every_s
         self.stop = stop
         self.peers = peers
+        self.observe = observe
 
         # What batches hold rows of; features are made when training begins.
         self.inputs = _place(train.images, device) if method.trains_on == "images" else None
@@ -123,6 +131,8 @@ class Trainer:
         self.history: list[EpochLog] = []
         self.epoch_loss = 0.0
         self.best: dict[str, Any] | None = None
+        self.observed: list[EpochLogits] = []
+        self._observing_s = 0.0
         self._unread: list[torch.Tensor] = []
         self._drawn: list[torch.Tensor] = []
         self._drawn_epoch = -1
@@ -155,12 +165,12 @@ class Trainer:
                 now = time.monotonic()
                 stop, due = self.peers.agree(bool(self.stop()), now - saved >= self.checkpoint_every_s)
                 if stop or due:
-                    self._save(self.train_s + now - clock)
+                    self._save(self.train_s + now - clock - self._observing_s)
                     saved = now
                     if stop:
                         raise RunInterrupted(f"stopped at step {self.step} of {self.total_steps}; run again to go on")
                 task.update(self.step, self._facts(now - began, started_at))
-        self.train_s += time.monotonic() - clock
+        self.train_s += time.monotonic() - clock - self._observing_s
         self._save(self.train_s)
         return self._outcome()
 
@@ -288,12 +298,32 @@ class Trainer:
             val_overall = self.peers.tell(self._validate() if self.peers.is_first else None)
             if self.peers.is_first and (self.best is None or val_overall > self.best["val_overall"]):
                 self.best = {"epoch": epoch, "val_overall": val_overall, "states": self._states()}
+        if self.observe is not None and self.peers.is_first and self.stage.end == self.total_steps:
+            self._observe(epoch)
         mean_loss, self.epoch_loss = self.epoch_loss / self.steps_per_epoch, 0.0
         name = self.stage.name
         self.history.append(EpochLog(epoch=epoch, loss=mean_loss, lr=self._lr, val_overall=val_overall, stage=name))
         stage = f" ({name})" if len(self.stages) > 1 else ""
         val = "" if val_overall is None else f", val mAP {val_overall:.2f}"
         self.reporter.line(f"epoch {epoch}/{self.recipe.epochs}{stage}: loss {mean_loss:.4f}, lr {self._lr:.2e}{val}")
+
+    def _observe(self, epoch: int) -> None:
+        began = time.monotonic()
+        # Whatever is drawn while looking on, training goes on as if nobody had looked.
+        shared = _random_states(self.device)
+        self.observed.append(self.observe(epoch, self._weight_sets()))
+        _restore_random_states(shared, self.device)
+        self._observing_s += time.monotonic() - began
+
+    def _weight_sets(self) -> Iterator[str]:
+        """The names of the kept weight sets; until the next is asked for, the method holds that set's weights."""
+        yield "raw"
+        if self.stage.ema is not None:
+            self.stage.ema.swap()
+            try:
+                yield "ema"
+            finally:
+                self.stage.ema.swap()
 
     def _validate(self) -> float:
         """Overall mAP, in percent, of the reported weights on the validation list."""
@@ -311,14 +341,10 @@ class Trainer:
         return overall
 
     def _states(self) -> dict[str, dict[str, torch.Tensor]]:
-        states = {"raw": _copy(self.method.state_dict())}
-        if self.recipe.ema_decay is not None:
-            if self.stage is None:  # nothing was trained, so nothing differs
-                return states | {"ema": states["raw"]}
-            self.stage.ema.swap()
-            states["ema"] = _copy(self.method.state_dict())
-            self.stage.ema.swap()
-        return states
+        if self.stage is None:  # nothing was trained, so nothing differs
+            state = _copy(self.method.state_dict())
+            return {"raw": state} | ({"ema": state} if self.recipe.ema_decay is not None else {})
+        return {name: _copy(self.method.state_dict()) for name in self._weight_sets()}
 
     def _outcome(self) -> Outcome:
         best = self.best or {"epoch": self.step // self.steps_per_epoch, "states": self._states()}
@@ -327,6 +353,7 @@ class Trainer:
             states=best["states"],
             selected_epoch=best["epoch"],
             history=self.history,
+            observed=self.observed,
             num_trained=sum(p.numel() for p in self.method.parameters() if id(p) in self._trained),
             train_s=self.train_s,
             images_per_second=images / max(self.train_s, 1e-9),
@@ -349,6 +376,7 @@ class Trainer:
             "optimizer": self.stage.optimizer.state_dict(),
             "ema": self.stage.ema.state() if self.stage.ema else None,
             "best": self.best,
+            "observed": [entry.model_dump() for entry in self.observed],
             "rng": _random_states(self.device),
         }
         save_checkpoint(self.checkpoint, state)
@@ -363,6 +391,9 @@ class Trainer:
             self.reporter.line("the checkpoint was made by other code, on another device or from other images")
             self.reporter.line("starting anew")
             state = None
+        if state is not None and self.observe is not None and not self._was_observed(state):
+            self.reporter.line("the checkpoint was made without keeping the logits of every epoch; starting anew")
+            state = None
         if not self._all_read(state):
             return False
         for index in range(state["stage"] + 1):
@@ -371,6 +402,8 @@ class Trainer:
         self.epoch_loss = state["epoch_loss"]
         self.best = state["best"] if self.peers.is_first else None
         self.history = [EpochLog(**entry) for entry in state["history"]]
+        if self.observe is not None:
+            self.observed = [EpochLogits(**entry) for entry in state["observed"]]
         self.method.load_state_dict(state["method"])
         self.stage.optimizer.load_state_dict(state["optimizer"])
         if self.stage.ema:
@@ -380,15 +413,22 @@ class Trainer:
         return True
 
     def _all_read(self, state: dict[str, Any] | None) -> bool:
-        """Whether there is a state to go on from. Raises StoreError when this process does not read the first one's."""
+        """Whether there is a state to go on from; the first process decides. Raises StoreError when this process does
+        not read the first one's."""
         step = None if state is None else state["step"]
         first = self.peers.tell(step)
-        if step != first:
+        if first is not None and step != first:
             raise StoreError(
                 f"{self.checkpoint}: process {self.peers.rank} reads a checkpoint of step {step}, the first process "
                 f"one of step {first}; the results folder must be the same for all"
             )
-        return step is not None
+        return first is not None
+
+    def _was_observed(self, state: dict[str, Any]) -> bool:
+        """Whether a checkpoint comes with what `observe` returned for every epoch up to it."""
+        before = self.ends[-2] if len(self.ends) > 1 else 0
+        epochs = max(0, state["step"] - before) // self.steps_per_epoch
+        return len(state.get("observed", [])) == epochs
 
 
 def seed_everything(seed: int) -> None:
