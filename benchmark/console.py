@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,6 +17,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     for name in header:
         # What is copied into the next command must not be cut.
         drawn.add_column(name, no_wrap=name in ("run", "method"), overflow="fold")
+    for row in rows:
+        drawn.add_row(*(escape(plain(str(cell))) for cell in row))
+    return drawn
+
+
+def compact_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Numbers for a terminal of 80 columns: the first column is broken over lines where it must be, no other."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column(header[0], overflow="fold", min_width=6)
+    for name in header[1:]:
+        drawn.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         drawn.add_row(*(escape(plain(str(cell))) for cell in row))
     return drawn

@@ -191,10 +191,15 @@ class Record(Strict):
             content = path.read_bytes()
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
+        return cls.from_bytes(content, str(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, where: str) -> Record:
+        """Validate the content of a record's file; `where` it stands is for the message. Raises StoreError."""
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
-            raise StoreError(f"{path}: {_fault(content, error)}") from None
+            raise StoreError(f"{where}: {_fault(content, error)}") from None
 
 
 def _fault(content: bytes, refusal: ValidationError) -> str:

@@ -605,16 +605,32 @@ def load_logits(root: Path | str, record: Record) -> tuple[dict[str, np.ndarray]
 
     Raises StoreError when the file is missing or its digest is not the record's.
     """
-    path = Path(root) / "runs" / record.spec.folder_name / record.logits.file
+    return read_logits(logits_path(root, record), record.logits.sha256)
+
+
+def logits_path(root: Path | str, record: Record) -> Path:
+    """Where the stored test logits of a record are."""
+    return Path(root) / "runs" / record.folder_name / record.logits.file
+
+
+def read_logits(path: Path, sha256: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The file of stored logits at `path`; see `load_logits`."""
+    tensors = read_tensors(path, sha256)
+    if "targets" not in tensors:
+        raise StoreError(f"{path}: holds no labels; run again with --rerun always")
+    targets = tensors.pop("targets")
+    return tensors, targets
+
+
+def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
+    """The tensors of a file whose digest a record names. Raises StoreError for anything else."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise StoreError(f"{path}: the stored logits cannot be read: {error.strerror or error}") from None
-    if hashlib.sha256(content).hexdigest() != record.logits.sha256:
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise StoreError(f"{path}: the stored logits are not those of the record; run again with --rerun always")
     try:
-        tensors = load_safetensors(content)
+        return load_safetensors(content)
     except SafetensorError as error:
         raise StoreError(f"{path}: not a safetensors file: {error}") from None
-    targets = tensors.pop("targets")
-    return tensors, targets

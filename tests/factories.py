@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+from safetensors.numpy import save as save_safetensors
 
+from benchmark.evaluation import score
+from benchmark.leaderboard.resampling import REPLICATES
+from benchmark.leaderboard.samples import Sample
 from benchmark.method import Task
 from benchmark.models.backbones import make_backbone
-from benchmark.records import Record
+from benchmark.records import GROUPS, Record
 from benchmark.spec import Recipe, RunSpec, deep_merge, parse
 
 CLASSES = {"person": 400, "car": 100, "dog": 99, "cat": 20, "sofa": 19, "sheep": 3}
@@ -39,6 +45,19 @@ def make_record(
         metrics |= _means(metrics["per_class"], data["groups"])
     data["run_id"] = RunSpec.model_validate_json(json.dumps(spec)).run_id
     return Record.model_validate_json(json.dumps(data))
+
+
+def make_sample(record: Record, seed: int = 0) -> Sample:
+    """A sample of a record: its own scores, NaN for missing ones, and replicates that scatter around them, sd 1.
+
+    The noise of two runs is independent; another seed draws it anew.
+    """
+    metrics = record.metrics
+    values = np.array([metrics.overall, *(getattr(metrics, group) for group in GROUPS)], dtype=np.float64)
+    rng = np.random.default_rng([seed, int(record.run_id[:16], 16)])
+    noise = rng.standard_normal((len(values), 1 + REPLICATES))
+    noise[:, 0] = 0
+    return Sample((values[:, None] + noise).astype(np.float32), targets="f" * 64)
 
 
 def edited(record: Record, **changes: Any) -> str:
@@ -175,3 +194,55 @@ def make_task(
 
     given = dict.fromkeys(("make_clip", "make_text_tower", "make_other_backbone"), unneeded)
     return Task(class_names, class_counts, num_images, recipe, **({"make_backbone": backbone} | given | factories))
+
+
+class Scored(NamedTuple):
+    """A record and the content of the logits file that it names, of which its scores are."""
+
+    record: Record
+    content: bytes
+
+
+def make_scored(
+    method: str = "erm",
+    seed: int = 0,
+    skill: float = 2.0,
+    *,
+    classes: Mapping[str, int] = CLASSES,
+    images: int = 60,
+    **changes: Any,
+) -> Scored:
+    """A record whose scores are those of logits, and their file; of a dataset that is not registered.
+
+    skill: by how much the logits of positives are higher, in standard deviations. changes: as for `make_record`. The
+    labels are the same for all with as many images and classes.
+    """
+    targets = _labels(images, len(classes))
+    rng = np.random.default_rng([*method.encode(), seed])
+    values = (rng.normal(size=targets.shape) + skill * targets).astype(np.float32)
+    content = save_safetensors({"targets": targets, "raw": values})
+    digest = hashlib.sha256(content).hexdigest()
+    first = make_record(method, seed, classes=classes)
+    metrics = score(values, targets, first.groups)
+    given = {
+        "results": {"raw": {"cf1": metrics.cf1, "of1": metrics.of1, "per_class": metrics.per_class}},
+        "num_test_images": images,
+        "logits": {"file": f"logits-{digest[:16]}.safetensors", "sha256": digest},
+        "spec": {"dataset": {"name": "made-up"}},
+    }
+    return Scored(make_record(method, seed, classes=classes, **deep_merge(given, changes)), content)
+
+
+def _labels(images: int, classes: int) -> np.ndarray:
+    rng = np.random.default_rng(images)
+    labels = (rng.random((images, classes)) < 0.3).astype(np.uint8)
+    labels[:2] = [[0] * classes, [1] * classes]
+    return labels
+
+
+def write_scored(root: Path, runs: Iterable[Scored]) -> Path:
+    """`write_store` with the logits of each record beside it; returns `root`."""
+    for record, content in runs:
+        write_store(root, [record])
+        (root / "runs" / record.folder_name / record.logits.file).write_bytes(content)
+    return root

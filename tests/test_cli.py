@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY_ARGS
-from factories import make_record, write_store
+from factories import make_record, make_scored, write_scored, write_store
 
 from benchmark.cli import main
 
@@ -70,7 +70,8 @@ def test_run_trains_prints_a_table_and_writes_the_leaderboard(tiny, tmp_path):
     assert "epoch 2/2" in done.stderr, "plain progress lines where the output is no terminal"
     page = (results / "leaderboard.md").read_text()
     assert "±" in page and "epochs=2" in page
-    assert len(list((results / "plots").glob("*.png"))) == 2
+    pictures = {ending: {p.stem for p in (results / "plots").glob(f"*.{ending}")} for ending in ("png", "svg")}
+    assert pictures["png"] == pictures["svg"] and any(stem.endswith("-groups") for stem in pictures["png"])
     assert ltbench("leaderboard", "--check", "--results", results).returncode == 0
 
     again = ltbench("run", "--method", "erm", "--dataset", tiny, *TINY_ARGS, "--results", results, "--json")
@@ -234,7 +235,7 @@ def test_a_truncated_record_is_reported_and_nothing_is_lost(tiny, tmp_path):
 
 
 def test_a_damaged_record_is_named_and_fails_the_check(tmp_path):
-    store = write_store(tmp_path / "store", [make_record("erm", seed) for seed in range(3)])
+    store = write_scored(tmp_path / "store", [make_scored("erm", seed) for seed in range(3)])
     victim = next((store / "runs").glob("*/record.json"))
     victim.write_text(victim.read_text()[:300])
     done = ltbench("leaderboard", "--results", store)
@@ -258,13 +259,17 @@ def test_a_method_file_with_an_error_is_named(tmp_path, monkeypatch):
 
 
 def test_leaderboard_check_fails_on_a_changed_file(tmp_path):
-    store = write_store(tmp_path / "store", [make_record("erm", seed) for seed in range(3)])
+    store = write_scored(tmp_path / "store", [make_scored("erm", seed) for seed in range(3)])
     assert ltbench("leaderboard", "--results", store).returncode == 0
     assert ltbench("leaderboard", "--results", store, "--check").returncode == 0
     page = store / "leaderboard.md"
-    page.write_text(page.read_text().replace("80.00", "80.01", 1))
+    page.write_text(page.read_text().replace("3 records.", "4 records.", 1))
     done = ltbench("leaderboard", "--results", store, "--check")
-    assert done.returncode == 2 and "not what the records" in done.stderr and "80.01" in page.read_text()
+    assert done.returncode == 2 and "not what the records" in done.stderr and "4 records." in page.read_text()
+    done = ltbench("leaderboard", "--results", store, "--format", "csv", "--format", "latex", "--out", tmp_path / "out")
+    assert done.returncode == 0 and done.stdout.split() == [
+        str(tmp_path / "out" / name) for name in ("leaderboard.csv", "leaderboard.tex")
+    ]
     refused(ltbench("leaderboard", "--results", tmp_path / "none"), "no such results folder")
 
 

@@ -1,31 +1,25 @@
-"""The leaderboard: statistics, tables, page, plots, and the files on disk."""
+"""The leaderboard's tables, and its page in Markdown."""
 
 from __future__ import annotations
 
 import math
 import random
-import subprocess
-import sys
 from html.parser import HTMLParser
-from io import BytesIO
-from pathlib import Path
 
 import pytest
-from factories import make_record, write_store
+from factories import make_record, make_sample
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from PIL import Image, PngImagePlugin
 from rich.console import Console
 
-from benchmark import leaderboard
 from benchmark.errors import StoreError
-from benchmark.leaderboard.page import build, escape, render
-from benchmark.leaderboard.plots import DESCRIPTION, description_of
+from benchmark.leaderboard.board import make_board
+from benchmark.leaderboard.markdown import escape
+from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.statistics import estimate
 from benchmark.leaderboard.tables import build_tables
 from benchmark.leaderboard.tracks import Track, settings_text, titles
-from benchmark.store import load_records
 
 OTHER_DATASET = {"spec": {"dataset": {"name": "coco-lt"}}}
 TABLE_TAGS = {"table", "thead", "tbody", "tr", "th", "td"}
@@ -44,7 +38,7 @@ TRACK_CHANGES = {
 
 
 def text_of(*records, **options) -> str:
-    return build(records, **options).text
+    return markdown_page(make_board(records, **options), {})
 
 
 class _Cells(HTMLParser):
@@ -80,7 +74,7 @@ def rendered(markdown: str) -> _Cells:
 def rows_of(*records) -> dict[str, dict[str, str]]:
     """Method -> column -> text, of the one table of these records, as a reader of the page sees it."""
     header, *rows = rendered(text_of(*records)).tables[0]
-    return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    return {row[1]: dict(zip(header, row, strict=True)) for row in rows}
 
 
 # Statistics
@@ -124,7 +118,6 @@ def test_tracks_never_share_a_table(change):
     assert [[row.n for row in table.rows] for table in tables] == [[1], [1]]
     assert len({table.title for table in tables}) == 2
     assert len({table.track.slug for table in tables}) == 2
-    assert len(build([one, other]).plots) == 4
 
 
 def test_titles_show_digests_only_where_tracks_read_the_same():
@@ -159,7 +152,7 @@ def test_rows_by_configuration_and_by_version():
     assert set(rows_of(*records)) == {"asl", "asl (gamma_neg=2)", "erm"}
     rows = rows_of(*records, make_record("erm", 1, spec={"method_version": 2}))
     assert set(rows) == {"asl", "asl (gamma_neg=2)", "erm v1", "erm v2"}
-    assert rows["erm v1"]["n"] == rows["erm v2"]["n"] == "1"
+    assert rows["erm v1"]["Overall"].endswith(" (1)") and rows["erm v2"]["Overall"].endswith(" (1)")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +166,7 @@ def test_rows_by_configuration_and_by_version():
 )
 def test_records_that_differ_in_more_than_the_seed_are_rows_of_their_own(change):
     rows = rows_of(make_record(seed=0), make_record(seed=1, **change))
-    assert [row["n"] for row in rows.values()] == ["1", "1"]
+    assert [row["Overall"] for row in rows.values()] == ["80.00 (1)", "80.00 (1)"]
     assert all(label.startswith("erm [") for label in rows)
 
 
@@ -193,10 +186,11 @@ def test_records_that_disagree_about_their_dataset_are_an_error():
 def test_cells_hold_mean_interval_and_facts():
     records = [make_record(seed=seed, overall=value) for seed, value in ((2, 79.0), (0, 80.0), (1, 81.0))]
     row = rows_of(*records)["erm"]
-    assert row["Overall"] == "80.00 ± 2.48"  # 4.302653 / sqrt(3)
-    assert row["Tail"] == "75.00 ± 2.48"
-    assert row["CF1"] == "70.00 ± 0.00"
-    assert (row["n"], row["Seeds"], row["Epochs"], row["Weights"]) == ("3", "0, 1, 2", "8", "raw")
+    assert row["Overall"] == "80.00 ± 2.48 (3)"  # 4.302653 / sqrt(3)
+    assert row["Tail"] == "75.00 ± 2.48 (3)"
+    assert row["CF1"] == "70.00 ± 0.00 (3)"
+    assert (row["Seeds"], row["Epochs"], row["Weights"]) == ("0, 1, 2", "8", "raw")
+    assert (row["Rank"], row["Test noise"], row["W / T / L"]) == ("–", "–", "–"), "there are no logits to compare"
     assert row["Parameters trained / all (M)"] == "23.5 / 25.6"
     assert (row["Selection rule"], row["Test-time"]) == ("last", "none")
     assert row["Train time"] == "60 s (CPU, 2 threads)"
@@ -241,11 +235,11 @@ def test_declared_weights_count():
     ema = {"recipe": {"report": "ema", "ema_decay": 0.99}}
     record = make_record(overall=90.0, spec=ema, results={"raw": raw})
     row = rows_of(record)["erm"]
-    assert (row["Overall"], row["Weights"]) == ("90.00", "EMA")
+    assert (row["Overall"], row["Weights"]) == ("90.00 (1)", "EMA")
 
 
 def test_single_run_is_shown_without_plus_minus():
-    assert rows_of(make_record(overall=80.0))["erm"]["Overall"] == "80.00"
+    assert rows_of(make_record(overall=80.0))["erm"]["Overall"] == "80.00 (1)"
 
 
 def test_missing_cell_is_a_dash_and_comes_last():
@@ -253,7 +247,7 @@ def test_missing_cell_is_a_dash_and_comes_last():
     records = [make_record("erm", 0), make_record("erm", 1, **gap), make_record("rw", 0, overall=None)]
     rows = rows_of(*records, make_record("worst", 0, overall=1.0))
     assert rows["erm"]["Tail"] == "–"
-    assert rows["erm"]["Medium"] == "80.00 ± 0.00"
+    assert rows["erm"]["Medium"] == "80.00 ± 0.00 (2)"
     assert list(rows) == ["erm", "worst", "rw"]
     assert rows["rw"]["Overall"] == "–"
 
@@ -265,8 +259,8 @@ def test_rows_are_ranked_by_overall_then_by_name():
 
 def test_all_that_equal_the_best_to_the_digits_shown_are_bold():
     text = text_of(make_record("a", overall=80.001), make_record("b", overall=80.004), make_record("c", overall=79.99))
-    lines = {line.split(" | ")[0].removeprefix("| "): line for line in reversed(text.splitlines())}
-    assert "| **80.00** |" in lines["a"] and "| **80.00** |" in lines["b"]
+    lines = {line.split(" | ")[1]: line for line in text.splitlines() if line.startswith("| ")}
+    assert "| **80.00** (1) |" in lines["a"] and "| **80.00** (1) |" in lines["b"]
     assert "**" not in lines["c"]
     assert "**70.00**" not in text  # CF1 is no mAP column
 
@@ -324,10 +318,9 @@ def test_what_a_record_says_cannot_break_the_page():
         },
     )
     page = rendered(text_of(record))
-    assert page.tags <= {"h1", "h2", "p", "ul", "li", "strong", "em", "hr", "img", "a", *TABLE_TAGS}
-    main, runs = page.tables
-    assert [len(row) for row in main] == [15, 15] and [len(row) for row in runs] == [3, 3]
-    assert runs[1][:2] == ['erm (a|b`[c](d) # e="<b>")', hostile]
+    assert page.tags <= {"h1", "h2", "p", "ul", "li", "strong", "em", "hr", "img", "a", "code", *TABLE_TAGS}
+    [table] = page.tables
+    assert len(table[0]) == len(table[1]) and table[1][1] == 'erm (a|b`[c](d) # e="<b>")'
 
 
 @given(st.text())
@@ -348,7 +341,7 @@ def test_page_gives_the_counts_and_the_classes_without_a_positive():
 
 def test_page_links_every_record():
     record = make_record()
-    assert f"[{record.run_id[:12]}](runs/erm-s0-{record.run_id[:12]}/record.json)" in text_of(record)
+    assert f"[0](runs/erm-s0-{record.run_id[:12]}/record.json)" in text_of(record)
 
 
 def test_page_tells_when_seeds_were_made_with_different_code():
@@ -359,175 +352,29 @@ def test_page_tells_when_seeds_were_made_with_different_code():
 def test_same_bytes_in_any_order_of_the_records():
     records = [make_record(m, s, 70.0 + s * 1.1 + len(m) * 0.7) for m in ("erm", "asl", "db_focal") for s in range(3)]
     records += [make_record("erm", 0, **OTHER_DATASET), make_record("erm", 3, method_title="Newer", finished="2026")]
-    first = render(records)
+    samples = {record.run_id: make_sample(record) for record in records}
+    first = text_of(*records, sampled=samples)
     random.Random(0).shuffle(records)
-    assert render(records) == first
-    assert len(first) == 5
+    assert text_of(*records, sampled=samples) == first
+    assert "Wins, ties and losses" in first
 
 
-# Plots
-
-
-def test_plot_names_its_data_and_nothing_else():
-    content = render([make_record()])
-    (name,) = (name for name in content if name.endswith("-groups.png"))
-    with Image.open(BytesIO(content[name])) as image:
-        assert image.info["Description"].startswith(DESCRIPTION)
-        assert "Software" not in image.info
-
-
-def test_plot_is_the_same_whatever_the_user_set_in_matplotlib(monkeypatch):
-    import matplotlib
-
-    first = render([make_record()])
-    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 20}):
-        assert render([make_record()]) == first
-        assert matplotlib.rcParams["font.size"] == 30
-
-
-@pytest.mark.parametrize("methods", [1, 6])
-def test_plots_take_any_text_and_missing_values(methods):
-    classes = {"$\\frac{$": 200, "_hidden": 50, "猫\n": 3}
-    settings = [{f"_$m{i}$ \\x": "y" * 90} for i in range(methods)]
-    records = [
-        make_record(
-            overall=None if i == 0 else 50.0,
-            classes=classes,
-            spec={"config": changed, "config_overrides": changed, "weights": {"name": "$\\frac{$"}},
-            dataset_title="_$d$ \\x",
-        )
-        for i, changed in enumerate(settings)
+def test_a_summary_over_datasets_has_a_dash_for_a_missing_cell_and_no_mean():
+    records = [make_record("erm", 0, 70.0), make_record("asl", 0, 71.0), make_record("erm", 1, 72.0)]
+    records.append(make_record("erm", 0, 40.0, dataset_title="COCO-LT", **OTHER_DATASET))
+    text = text_of(*records)
+    tables = rendered(text).tables
+    assert "## Over datasets: controlled v1 · resnet50, IMAGENET1K_V1 · 224 px" in text
+    assert tables[-1] == [
+        ["Method", "COCO-LT", "VOC-LT"],
+        ["asl", "–", "71.00 (1)"],
+        ["erm", "40.00 (1)", "71.00 ± 12.71 (2)"],
     ]
-    assert all(len(content) > 1000 for content in render(records).values())
+    assert "Over datasets" not in text_of(*records[:3]), "of one dataset the table above says all"
+    other = make_record("erm", 0, 40.0, spec={"dataset": {"name": "coco-lt"}, "recipe": {"image_size": 448}})
+    assert "Over datasets" not in text_of(*records[:3], other), "another image size is another setting"
 
 
-def test_another_interval_or_mean_is_another_plot():
-    def descriptions(values):
-        return [
-            plot.description
-            for plot in build([make_record(seed=i, overall=v) for i, v in enumerate(values)]).plots.values()
-        ]
-
-    groups, classes = descriptions([79.0, 81.0])
-    wider_groups, same_classes = descriptions([78.0, 82.0])
-    assert groups != wider_groups  # another interval
-    assert classes == same_classes  # the same means
-
-
-# Files
-
-
-@pytest.fixture
-def store(tmp_path) -> Path:
-    records = [make_record(method, seed, 70.0 + seed) for method in ("erm", "asl") for seed in range(3)]
-    return write_store(tmp_path / "results", records)
-
-
-def test_write_then_check_finds_nothing_and_writes_nothing_again(store):
-    changed = leaderboard.write(store, store)
-    assert [path.name for path in changed][-1] == "leaderboard.md" and len(changed) == 3
-    assert leaderboard.check(store, store) == []
-    assert leaderboard.write(store, store) == []
-    assert not list(store.rglob("*.tmp"))
-
-
-def test_files_on_disk_are_those_of_render(store):
-    leaderboard.write(store, store)
-    for name, content in render(load_records(store)).items():
-        assert (store / name).read_bytes() == content
-
-
-def test_check_before_the_first_write(store):
-    differences = leaderboard.check(store, store)
-    assert differences[0] == "leaderboard.md: missing"
-    assert len(differences) == 3 and all("missing" in line for line in differences)
-
-
-def test_check_finds_a_changed_digit(store):
-    leaderboard.write(store, store)
-    page = store / "leaderboard.md"
-    page.write_text(page.read_text().replace("71.00", "71.01", 1))
-    (difference,) = leaderboard.check(store, store)
-    assert difference.startswith("leaderboard.md: line ") and "71.01" in difference and "\n" not in difference
-    assert leaderboard.write(store, store) == [page]
-    assert leaderboard.check(store, store) == []
-
-
-def test_check_finds_missing_changed_and_cut_plots(store):
-    groups, classes, _ = leaderboard.write(store, store)
-    groups.unlink()
-    assert leaderboard.check(store, store) == [f"plots/{groups.name}: missing"]
-    groups.write_bytes(classes.read_bytes())
-    assert leaderboard.check(store, store) == [f"plots/{groups.name}: does not show what the records give"]
-    classes.write_bytes(classes.read_bytes()[:-200])
-    assert len(leaderboard.check(store, store)) == 2
-    assert leaderboard.write(store, store) == [groups, classes]
-    assert leaderboard.check(store, store) == []
-
-
-def test_plot_of_another_matplotlib_is_up_to_date(store):
-    groups, *_ = leaderboard.write(store, store)
-    fields = PngImagePlugin.PngInfo()
-    fields.add_text("Description", description_of(groups))
-    Image.new("RGB", (3, 3)).save(groups, pnginfo=fields)
-    assert leaderboard.check(store, store) == []
-    assert leaderboard.write(store, store) == []
-
-
-def test_stray_plots_go_and_other_pictures_stay(store):
-    groups, *_ = leaderboard.write(store, store)
-    stray, foreign, text = (groups.with_name(name) for name in ("old-groups.png", "mine.png", "notes.png"))
-    stray.write_bytes(groups.read_bytes())
-    Image.new("RGB", (3, 3)).save(foreign)
-    text.write_text("no picture")
-    assert leaderboard.check(store, store) == ["plots/old-groups.png: no records give this plot"]
-    assert leaderboard.write(store, store) == [stray]
-    assert not stray.exists() and foreign.exists() and text.exists()
-
-
-def test_links_are_right_from_another_folder(store, tmp_path):
-    out = tmp_path / "site" / "page"
-    leaderboard.write(store, out)
-    links = [part.split(")")[0] for part in (out / "leaderboard.md").read_text().split("](")[1:]]
-    assert len(links) == 2 + 6
-    assert all((out / link).exists() for link in links)
-
-
-def test_empty_store_says_so(tmp_path):
-    (page,) = leaderboard.write(tmp_path, tmp_path)
-    assert "There are no records yet" in page.read_text()
-    assert leaderboard.check(tmp_path, tmp_path) == []
-    assert leaderboard.tables(tmp_path) == []
-
-
-def test_truncated_record_is_excluded_and_named(store):
-    record = sorted(store.glob("runs/*/record.json"))[0]
-    record.write_text(record.read_text()[:500])
-    leaderboard.write(store, store)
-    text = (store / "leaderboard.md").read_text()
-    footer = text.split("\n---\n")[1]
-    assert "5 records." in footer
-    assert f"- runs/{record.parent.name}/record.json: the record is truncated" in footer
-    assert str(store) not in text
-    with pytest.raises(StoreError, match="truncated"):
-        leaderboard.tables(store)
-
-
-def test_unwritable_folder_is_one_line(store, tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("in the way")
-    with pytest.raises(StoreError) as error:
-        leaderboard.write(store, blocked)
-    assert str(blocked) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_matplotlib_and_pandas_are_imported_only_when_needed(store):
-    leaderboard.write(store, store)
-    code = (
-        "import sys; from pathlib import Path; from benchmark import leaderboard\n"
-        f"assert leaderboard.check(Path({str(store)!r}), Path({str(store)!r})) == []\n"
-        "print([name for name in ('matplotlib', 'pandas', 'scipy.stats') if name in sys.modules])"
-    )
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_excluded_records_are_counted_and_named():
+    text = text_of(make_record(), excluded=["runs/b: *bad*", "runs/a: worse"])
+    assert text.endswith("1 record.\n\n2 excluded:\n\n- runs/a: worse\n- runs/b: \\*bad\\*\n")

@@ -38,7 +38,8 @@ def rows(results: Path) -> list[Row]:
     read."""
     jobs = Sweeps(results).job_ids()
     queued = queue(jobs.values())
-    folders = {path.name for path in results.glob("runs/*/")}
+    # A hidden folder is on its way in or out: no run.
+    folders = {path.name for path in results.glob("runs/[!.]*/")}
     waiting = {run for run, job in jobs.items() if job in queued}
     return [_row(results / "runs" / run, jobs.get(run, ""), queued) for run in sorted(folders | waiting)]
 

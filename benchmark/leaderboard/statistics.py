@@ -1,4 +1,4 @@
-"""Mean and 95 % t-interval over seeds.
+"""Mean and 95 % t-interval over seeds; correction of p-values for their number.
 
 The interval covers what changes from seed to seed (initialisation, order of the data, augmentation), not the
 choice of the test images.
@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.special import stdtrit  # scipy.stats gives the same quantile and takes a second to import
+import numpy as np
+from scipy.special import ndtri, stdtrit  # scipy.stats gives the same quantile and takes a second to import
 
 CONFIDENCE = 0.95
 
@@ -48,3 +49,22 @@ def estimate(values: Sequence[float | None]) -> Estimate | None:
 @lru_cache
 def _t_quantile(degrees_of_freedom: int) -> float:
     return float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2))
+
+
+def noise_half_width(replicates: np.ndarray) -> float | None:
+    """Half of the 95 % interval of a score, from the spread of its replicates [1 + R], of which the first is the score
+    itself; None for a score that is missing."""
+    spread = float(replicates[1:].std(ddof=1, dtype=np.float64))
+    return None if math.isnan(spread) else float(ndtri(0.5 + CONFIDENCE / 2)) * spread
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """p-values [m] -> adjusted by Holm's step-down method (Scandinavian Journal of Statistics 6, 1979).
+
+    Those at most alpha are rejected with a chance of at most alpha that any of them is true.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
+    return adjusted

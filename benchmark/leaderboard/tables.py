@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from benchmark.errors import StoreError
-from benchmark.leaderboard.statistics import Estimate, estimate
+from benchmark.leaderboard.comparison import Comparison, compare
+from benchmark.leaderboard.resampling import REPLICATES
+from benchmark.leaderboard.samples import Sample
+from benchmark.leaderboard.statistics import Estimate, estimate, noise_half_width
 from benchmark.leaderboard.tracks import Track, plain, settings_text, titles
 from benchmark.progress import duration
 from benchmark.records import Record
@@ -28,11 +33,13 @@ VARIOUS = "various"
 class Row:
     """One method with one configuration in one track: its records, one a seed, sorted by seed.
 
-    label: method, version where a track holds several, and what the user changed in its configuration.
+    label: method, version where a track holds several, and what the user changed in its configuration. samples: of each
+    record, None for one that has none.
     """
 
     label: str
     records: tuple[Record, ...]
+    samples: tuple[Sample | None, ...] = field(compare=False, repr=False)
 
     @property
     def title(self) -> str:
@@ -56,6 +63,36 @@ class Row:
             column: estimate([getattr(record.metrics, key) for record in self.records])
             for column, key in Table.SCORES.items()
         }
+
+    @cached_property
+    def replicates(self) -> np.ndarray | None:
+        """Overall, head, medium and tail of each seed, float32 [n, 4, 1 + replicates]; None where a seed has none."""
+        known = [sample.scores for sample in self.samples if sample is not None]
+        return np.stack(known) if len(known) == self.n else None
+
+    @cached_property
+    def noise(self) -> dict[str, float | None]:
+        """mAP column -> half of the 95 % interval that other test images would give, of the mean over seeds."""
+        columns = list(Table.MAP_COLUMNS)
+        if self.replicates is None:
+            return dict.fromkeys(columns)
+        return {name: noise_half_width(row) for name, row in zip(columns, self.replicates.mean(axis=0), strict=True)}
+
+    @property
+    def oracle(self) -> Estimate | None:
+        """Overall mAP of the epoch that is best on the test set, mean over seeds; None where it was not asked for."""
+        return self._over_oracles(lambda best, record: best)
+
+    @property
+    def oracle_gap(self) -> Estimate | None:
+        """By how many points that is above the honest number, mean over seeds."""
+        return self._over_oracles(lambda best, record: best - record.metrics.overall)
+
+    def _over_oracles(self, value: Callable[[float, Record], float]) -> Estimate | None:
+        oracles = [sample and sample.oracle for sample in self.samples]
+        if None in oracles:
+            return None
+        return estimate([value(o.scores[0], record) for o, record in zip(oracles, self.records, strict=True)])
 
     def class_scores(self, name: str) -> Estimate | None:
         """Average precision of one class, in percent; None where a seed has no value."""
@@ -115,8 +152,12 @@ class Table:
     classes: name -> (group, number of training images), in class order.
     """
 
+    RANK: ClassVar = "Rank"
     METHOD: ClassVar = "Method"
     N: ClassVar = "n"
+    NOISE: ClassVar = "Test noise"
+    WINS: ClassVar = "W / T / L"
+    ORACLE: ClassVar = "Oracle (not ranked)"
     SEEDS: ClassVar = "Seeds"
     PARAMETERS: ClassVar = "Parameters trained / all (M)"
     EPOCHS: ClassVar = "Epochs"
@@ -127,8 +168,6 @@ class Table:
     MAP_COLUMNS: ClassVar = {"Overall": "overall", "Head": "head", "Medium": "medium", "Tail": "tail"}
     SCORES: ClassVar = MAP_COLUMNS | {"CF1": "cf1", "OF1": "of1"}
     FACTS: ClassVar[dict[str, Callable[[Row], str]]] = {
-        N: lambda row: str(row.n),
-        SEEDS: lambda row: row.seeds,
         PARAMETERS: lambda row: row.parameters,
         EPOCHS: lambda row: str(row.epochs),
         WEIGHTS: lambda row: row.weights,
@@ -147,7 +186,35 @@ class Table:
     @property
     def columns(self) -> list[str]:
         """The columns' names, in order."""
-        return [self.METHOD, *self.SCORES, *self.FACTS]
+        oracle = [self.ORACLE] if self.has_oracle else []
+        return [self.RANK, self.METHOD, *self.SCORES, self.NOISE, self.WINS, *oracle, *self.FACTS, self.SEEDS]
+
+    @cached_property
+    def has_oracle(self) -> bool:
+        """Whether any row has the best-on-test number."""
+        return any(row.oracle is not None for row in self.rows)
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """Every two rows compared by overall mAP, in the rows' order; None where no row has replicates."""
+        if all(row.replicates is None for row in self.rows):
+            return None
+        unknown = np.full((1, 1 + REPLICATES), np.nan)
+        return compare([unknown if row.replicates is None else row.replicates[:, 0] for row in self.rows])
+
+    @cached_property
+    def ranks(self) -> dict[str, int | None]:
+        """Row's label -> rank group, from 1: tied with the best. None for a row that cannot be compared."""
+        groups = self.comparison.rank_groups if self.comparison else [None] * len(self.rows)
+        return {row.label: group for row, group in zip(self.rows, groups, strict=True)}
+
+    @cached_property
+    def wins(self) -> dict[str, tuple[int, int, int] | None]:
+        """Row's label -> (wins, ties, losses) against the others; None for a row that cannot be compared."""
+        return {
+            row.label: self.comparison.counts(i) if self.ranks[row.label] is not None else None
+            for i, row in enumerate(self.rows)
+        }
 
     @property
     def run_ids(self) -> set[str]:
@@ -180,14 +247,18 @@ class Table:
         return pd.DataFrame([self._values(row) for row in self.rows])
 
     def _values(self, row: Row) -> dict[str, Any]:
-        values: dict[str, Any] = {self.METHOD: row.label, "Title": row.title}
+        values: dict[str, Any] = {self.RANK: _or_nan(self.ranks[row.label]), self.METHOD: row.label, "Title": row.title}
         for column, score in row.scores.items():
-            values[column] = float("nan") if score is None else score.mean
-            known = score is not None and score.half_width is not None
-            values[f"{column} ±"] = score.half_width if known else float("nan")
-        first = row.records[0].parameters
+            values[column] = _or_nan(score and score.mean)
+            values[f"{column} ±"] = _or_nan(score and score.half_width)
+            if column in self.MAP_COLUMNS:
+                values[f"{column} test noise ±"] = _or_nan(row.noise[column])
+        first, counts = row.records[0].parameters, self.wins[row.label] or (None, None, None)
         return values | {
             self.N: row.n,
+            **{name: _or_nan(count) for name, count in zip(("Wins", "Ties", "Losses"), counts, strict=True)},
+            "Oracle": _or_nan(row.oracle and row.oracle.mean),
+            "Oracle ±": _or_nan(row.oracle and row.oracle.half_width),
             self.SEEDS: row.seeds,
             "Parameters trained": first.trained,
             "Parameters all": first.all,
@@ -213,6 +284,7 @@ class Table:
             title_justify="left",
             caption_justify="left",
         )
+        table.add_column(self.RANK, justify="right")
         table.add_column(self.METHOD, overflow="fold", min_width=8)
         table.add_column(self.N, justify="right")
         for column in self.MAP_COLUMNS:
@@ -222,7 +294,8 @@ class Table:
                 Text(score_text(row.scores[column]), style="bold" if self.is_best(row, column) else "")
                 for column in self.MAP_COLUMNS
             ]
-            table.add_row(Text(row.label), Text(str(row.n)), *scores)
+            rank = self.ranks[row.label]
+            table.add_row(Text(rank_text(rank)), Text(row.label), Text(str(row.n)), *scores)
         return table
 
 
@@ -234,8 +307,29 @@ def score_text(score: Estimate | None, bold: Callable[[str], str] = str) -> str:
     return mean if score.half_width is None else f"{mean} ± {_number(score.half_width)}"
 
 
-def build_tables(records: Iterable[Record]) -> list[Table]:
-    """One table a track, sorted. The order of the records does not matter.
+def cell_text(score: Estimate | None, bold: Callable[[str], str] = str) -> str:
+    """`84.21 ± 0.35 (3)`: `score_text` with the number of seeds."""
+    return MISSING if score is None else f"{score_text(score, bold)} ({score.n})"
+
+
+def rank_text(rank: int | None) -> str:
+    """The rank group, a dash for none."""
+    return MISSING if rank is None else str(rank)
+
+
+def noise_text(half_width: float | None) -> str:
+    """`± 1.39`, a dash for none."""
+    return MISSING if half_width is None else f"± {_number(half_width)}"
+
+
+def counts_text(counts: tuple[int, int, int] | None) -> str:
+    """Wins, ties and losses: `4 / 6 / 0`, a dash for none."""
+    return MISSING if counts is None else " / ".join(map(str, counts))
+
+
+def build_tables(records: Iterable[Record], samples: Mapping[str, Sample] | None = None) -> list[Table]:
+    """One table a track, sorted. The order of the records does not matter. samples: run id -> sample of the run; the
+    rows of runs that have none are not compared.
 
     A row holds records that differ in the seed alone: where two differ in anything else that decides a result
     (another version of the method, another mean and standard deviation for the images, another rule of
@@ -248,29 +342,31 @@ def build_tables(records: Iterable[Record]) -> list[Table]:
         by_track[Track.from_record(record)].append(record)
     names = titles(by_track)
     return [
-        _build_table(track, names[track], by_track[track])
+        _build_table(track, names[track], by_track[track], samples or {})
         for track in sorted(by_track, key=lambda track: track.sort_key)
     ]
 
 
-def _build_table(track: Track, title: str, records: Sequence[Record]) -> Table:
+def _build_table(track: Track, title: str, records: Sequence[Record], samples: Mapping[str, Sample]) -> Table:
     first = records[0]
     for record in records:
-        if _dataset_facts(record) != _dataset_facts(first):
+        if dataset_facts(record) != dataset_facts(first):
             raise StoreError(
-                f"{_place(record)}: classes, groups or numbers of images are not those of {_place(first)}, though "
+                f"{place(record)}: classes, groups or numbers of images are not those of {place(first)}, though "
                 "both name the same dataset fingerprint; remove the wrong one"
             )
-    rows = sorted(_build_rows(records), key=_rank)
+    rows = sorted(_build_rows(records, samples), key=_rank)
     classes = {name: (group, first.class_counts[name]) for name, group in first.groups.items()}
     return Table(track, title, tuple(rows), classes, first.num_train_images, first.num_test_images)
 
 
-def _dataset_facts(record: Record) -> tuple:
+def dataset_facts(record: Record) -> tuple:
+    """What records of one dataset fingerprint have in common."""
     return record.groups, record.class_counts, record.num_train_images, record.num_test_images
 
 
-def _place(record: Record) -> str:
+def place(record: Record) -> str:
+    """Where a record lies below its results folder."""
     return f"runs/{record.folder_name}/record.json"
 
 
@@ -279,7 +375,7 @@ def _rank(row: Row) -> tuple:
     return overall is None, 0.0 if overall is None else -overall.mean, row.label
 
 
-def _build_rows(records: Sequence[Record]) -> list[Row]:
+def _build_rows(records: Sequence[Record], samples: Mapping[str, Sample]) -> list[Row]:
     versions = defaultdict(set)
     for record in records:
         versions[record.spec.method].add(record.spec.method_version)
@@ -288,10 +384,12 @@ def _build_rows(records: Sequence[Record]) -> list[Row]:
         label = _label(record, show_version=len(versions[record.spec.method]) > 1)
         groups[label, _digest_without_seed(record)].append(record)
     uses = Counter(label for label, _ in groups)
-    return [
-        Row(label if uses[label] == 1 else f"{label} [{digest[:8]}]", _by_seed(group))
-        for (label, digest), group in groups.items()
-    ]
+    rows = []
+    for (label, digest), group in groups.items():
+        ordered = _by_seed(group)
+        sampled = tuple(samples.get(record.run_id) for record in ordered)
+        rows.append(Row(label if uses[label] == 1 else f"{label} [{digest[:8]}]", ordered, sampled))
+    return rows
 
 
 def _label(record: Record, show_version: bool) -> str:
@@ -310,7 +408,7 @@ def _by_seed(records: Sequence[Record]) -> tuple[Record, ...]:
     seeds = Counter(record.spec.seed for record in records)
     twice = [record for record in records if seeds[record.spec.seed] > 1]
     if twice:
-        raise StoreError(f"{_place(twice[0])}: {len(twice)} records hold the same run; remove the copies under runs/")
+        raise StoreError(f"{place(twice[0])}: {len(twice)} records hold the same run; remove the copies under runs/")
     return tuple(sorted(records, key=lambda record: record.spec.seed))
 
 
@@ -324,6 +422,10 @@ def _device(record: Record) -> str:
     if environment.gpu is not None:
         return plain(environment.gpu)
     return f"CPU, {environment.cpu_threads} thread{'s' if environment.cpu_threads != 1 else ''}"
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _number(value: float) -> str:

@@ -1,105 +1,53 @@
-"""The command `ltbench`: a thin layer over the Python API.
-
-Nothing heavy is imported here: `--help` must answer at once.
-"""
+"""Commands that train, and those that follow what is being trained: run, sweep, status, cancel, logs."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import json
-import os
-import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import StrEnum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark.cli.app import app
+from benchmark.cli.options import (
+    LOCAL,
+    PUBLISHED,
+    BackboneOption,
+    Cluster,
+    DataRootOption,
+    DeviceOption,
+    DryRunOption,
+    EpochsOption,
+    GpusOption,
+    JsonOption,
+    OracleOption,
+    ProtocolOption,
+    Rerun,
+    RerunOption,
+    ResultsOption,
+    SetOption,
+    SizeOption,
+    WeightsOption,
+    parse_names,
+    parse_settings,
+)
+from benchmark.cli.output import console, print_table, show_problems
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from benchmark.launch.slurm import Site
     from benchmark.launch.worker import Ending
     from benchmark.records import Record
     from benchmark.runner import Plan
     from benchmark.sweep import Job
 
-app = typer.Typer(
-    name="ltbench",
-    help="Train and compare methods of long-tailed multi-label image recognition.",
-    no_args_is_help=True,
-    add_completion=False,
-    # Plain help: rich's renderer alone would take longer than everything else.
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
 
-PUBLISHED = Path("results")
-LOCAL = PUBLISHED / "local"
 # More finished runs than this are only counted, unless they are asked for.
 FEW = 40
-# A table of more rows is plain text: to draw it would take longer than to make it.
-LONG_TABLE = 200
-
-
-class Rerun(StrEnum):
-    """Which runs are launched; see `benchmark.runner.decide`."""
-
-    never = "never"
-    missing = "missing"
-    failed = "failed"
-    stale = "stale"
-    always = "always"
-
-
-class Cluster(StrEnum):
-    """Where a sweep runs."""
-
-    local = "local"
-    slurm = "slurm"
-    inline = "inline"
-
-
-ProtocolOption = Annotated[str | None, typer.Option(help="Protocol name; by default the dataset's own.")]
-BackboneOption = Annotated[str | None, typer.Option(help="Backbone name; by default the protocol's.")]
-WeightsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH|NAME|none", help="Pretrained weights: a file, torchvision's name, CLIP's arch:tag, none."
-    ),
-]
-SizeOption = Annotated[int | None, typer.Option(help="Image size in pixels; by default the protocol's.")]
-EpochsOption = Annotated[int | None, typer.Option(help="Epochs; by default the protocol's.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, or of the recipe: recipe.optimizer.lr."),
-]
-DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.")]
-ResultsOption = Annotated[Path, typer.Option(envvar="LTBENCH_RESULTS", help="Results folder.")]
-RerunOption = Annotated[Rerun, typer.Option(help="Which runs to launch, by where they stand.")]
-DataRootOption = Annotated[
-    Path | None, typer.Option(help="Root of the images of registered datasets; or the variable LTBENCH_DATA.")
-]
-GpusOption = Annotated[
-    int,
-    typer.Option(metavar="N", min=1, help="GPUs (of each node) that one run is spread over; with cpu, processes."),
-]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
-OracleOption = Annotated[
-    bool,
-    typer.Option(
-        "--oracle", help="Keep the test logits of every epoch too, for the best-on-test number, which is never ranked."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 
 RUN_HELP = """Train one method and score it once on the test set.
 
@@ -145,7 +93,7 @@ def run(
         "weights": weights,
         "image_size": image_size,
         "epochs": epochs,
-        "settings": _parse_settings(settings),
+        "settings": parse_settings(settings),
         "data_root": data_root,
         "oracle": oracle,
     }
@@ -238,15 +186,15 @@ def sweep(
     if methods is None and "methods" not in axes:
         raise InputError("a sweep needs methods: give --methods all, --methods a,b or --file")
     given = {
-        "methods": methods if methods in (None, "all") else _parse_names(methods, "--methods"),
-        "datasets": None if datasets is None else _parse_names(datasets, "--datasets"),
-        "protocols": None if protocols is None else _parse_names(protocols, "--protocols"),
-        "backbones": None if backbones is None else _parse_names(backbones, "--backbones"),
+        "methods": methods if methods in (None, "all") else parse_names(methods, "--methods"),
+        "datasets": None if datasets is None else parse_names(datasets, "--datasets"),
+        "protocols": None if protocols is None else parse_names(protocols, "--protocols"),
+        "backbones": None if backbones is None else parse_names(backbones, "--backbones"),
         "seeds": None if seeds is None else parse_seeds(seeds),
         "weights": weights,
         "image_size": image_size,
         "epochs": epochs,
-        "settings": _parse_settings(settings, parse_axis) or None,
+        "settings": parse_settings(settings, parse_axis) or None,
         "oracle": oracle or None,
     }
     axes |= {key: value for key, value in given.items() if value is not None}
@@ -270,7 +218,7 @@ def sweep(
 
         if device not in ("auto", "cuda", "cpu"):
             raise InputError(f"--device {device!r}: with --cluster slurm use auto, cuda or cpu")
-        options = site_options(_parse_settings(slurm, option="--slurm"))
+        options = site_options(parse_settings(slurm, option="--slurm"))
         site = Site(options, pack, parallelism or 256, retries, gpus, nodes)
         _submit(plans, results, rerun, device, site, dry_run, as_json)
     elif dry_run:
@@ -320,7 +268,7 @@ def _run_inline(plans: list[Plan], results: Path, rerun: Rerun, device: str, as_
     from benchmark.progress import Reporter
     from benchmark.runner import execute, summary
 
-    reporter = Reporter(_console(stderr=True))
+    reporter = Reporter(console(stderr=True))
     endings: dict[str, Ending] = {}
     for number, work in enumerate(plans, 1):
         if len(plans) > 1:
@@ -355,7 +303,7 @@ def _run_locally(
     if orders:
         sweeps = Sweeps(results)
         sweeps.write(sweeps.new_folder(), "local", {order.run: "" for order in orders})
-        endings = Pool(slots, retries, _console(stderr=True)).run(orders)
+        endings = Pool(slots, retries, console(stderr=True)).run(orders)
     if len(endings) < len(orders) or any(ending.outcome == "interrupted" for ending in endings.values()):
         raise RunInterrupted("run the same command again to go on")
     for job in jobs:
@@ -438,23 +386,27 @@ def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None
 
 def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     """The leaderboard of what is done, and what is not."""
-    from benchmark import leaderboard
+    from benchmark.leaderboard.board import load_board
+    from benchmark.leaderboard.files import write
+    from benchmark.progress import Reporter
     from benchmark.store import RunFolder
 
     problems: list[StoreError] = []
     done = [run for run, ending in endings.items() if ending.outcome == "done"]
     records = [RunFolder(results / "runs" / run).record() for run in done]
     if records:
-        leaderboard.write(results, results, problems)
+        reporter = Reporter(console(stderr=True))
+        board = load_board(results, results, problems, reporter)
+        write(board, results, reporter=reporter)
     if as_json:
         print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
     elif records:
         shown = {record.run_id for record in records}
-        for table in leaderboard.tables(results, problems=[]):
+        for table in board.tables:
             if shown & table.run_ids:
-                _console().print(table.to_rich())
+                console().print(table.to_rich())
         print(f"leaderboard: {results / 'leaderboard.md'}")
-    _show_problems(problems)
+    show_problems(problems)
     held = [run for run, ending in endings.items() if ending.outcome == "held"]
     if held:
         print(f"{len(held)} runs are being worked on by other processes: ltbench status", file=sys.stderr)
@@ -484,7 +436,7 @@ def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
         return
     columns = ["method", "dataset", "protocol", "changes", "seed", "run", "state", "action"]
     shown = [row | {"changes": settings_text(row["changes"]), "run": row["run_id"][:12]} for row in rows]
-    _print_table(columns, [[row[column] for column in columns] for row in shown])
+    print_table(columns, [[row[column] for column in columns] for row in shown])
     _print_summary(jobs, results)
 
 
@@ -495,116 +447,6 @@ def _other_records(jobs: list[Job], results: Path) -> Iterator[Record]:
     for root in dict.fromkeys((results, PUBLISHED)):
         if root.is_dir():
             yield from load_records(root, problems=[], leave_out=names if root == results else ())
-
-
-@app.command(
-    help="List the methods, or tell one method's settings.\n\n\b\nExamples:\n  ltbench methods\n  ltbench methods asl"
-)
-def methods(
-    name: Annotated[str | None, typer.Argument(help="Show this method's documentation and settings.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    from benchmark.method import METHODS
-
-    chosen = METHODS.items() if name is None else [(name, METHODS.get(name))]
-    facts = {
-        key: {
-            "title": method.title,
-            "version": method.version,
-            "about": inspect.cleandoc(method.__doc__ or ""),
-            "settings": {
-                field: {"default": info.default, "about": info.description or ""}
-                for field, info in method.Config.model_fields.items()
-            },
-        }
-        for key, method in chosen
-    }
-    if as_json:
-        print(json.dumps(facts, indent=1))
-    elif name is None:
-        _print_lines((key, f"{fact['title']}: {_first_sentence(fact['about'])}") for key, fact in facts.items())
-    else:
-        print(f"{facts[name]['title']}, version {facts[name]['version']}\n\n{facts[name]['about']}\n")
-        _print_lines(
-            (f"{field}={about['default']}", about["about"]) for field, about in facts[name]["settings"].items()
-        )
-
-
-@app.command(help="List the registered datasets.\n\n\b\nExample:\n  ltbench datasets --json")
-def datasets(as_json: JsonOption = False) -> None:
-    from benchmark.data.dataset import DATASETS
-
-    cards = {name: folder.card for name, folder in DATASETS.items()}
-    if as_json:
-        print(json.dumps({name: card.model_dump(mode="json") for name, card in cards.items()}, indent=1))
-    else:
-        _print_lines((name, f"{card.title}: {card.notes}") for name, card in cards.items())
-
-
-@app.command(help="List the protocols.\n\n\b\nExample:\n  ltbench protocols --json")
-def protocols(as_json: JsonOption = False) -> None:
-    from benchmark.spec import PROTOCOLS
-
-    if as_json:
-        print(json.dumps({name: entry.model_dump(mode="json") for name, entry in PROTOCOLS.items()}, indent=1))
-    else:
-        _print_lines(
-            (name, f"{entry.title}: {entry.recipe.backbone}, {entry.recipe.weights}, {entry.recipe.image_size} px")
-            for name, entry in PROTOCOLS.items()
-        )
-
-
-@app.command(
-    help="Print one run's record.\n\n\b\nExamples:\n  ltbench show erm-s0-1a2b3c4d5e6f\n  ltbench show 1a2b3c4d"
-)
-def show(
-    run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
-    results: Annotated[
-        Path | None, typer.Option(envvar="LTBENCH_RESULTS", help="Results folder; by default both.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    record = _find_record(run, [results] if results else [LOCAL, PUBLISHED])
-    if as_json:
-        print(record.to_json(), end="")
-        return
-    from benchmark.leaderboard.tracks import plain
-
-    spec, metrics = record.spec, record.metrics
-    rows = [
-        ("run", f"{spec.folder_name} ({record.run_id})"),
-        ("method", f"{record.method_title}, version {spec.method_version}, {json.dumps(spec.config)}"),
-        ("dataset", f"{record.dataset_title}, fingerprint {spec.dataset.fingerprint[:12]}"),
-        ("protocol", f"{spec.protocol} version {spec.protocol_version}, {json.dumps(spec.overrides)}"),
-        ("backbone", f"{spec.recipe.backbone}, weights {spec.weights.name}, {spec.recipe.image_size} px"),
-        ("weights scored", f"{record.declared}, epoch {record.selection.epoch} by rule {record.selection.rule}"),
-        *((name, _number(getattr(metrics, name))) for name in ("overall", "head", "medium", "tail", "cf1", "of1")),
-        (
-            "training",
-            f"{record.timings.train_s:.0f} s, {record.timings.images_per_second:.0f} images/s, "
-            f"{record.environment.gpu or record.environment.device}",
-        ),
-        ("code", f"commit {record.environment.git_commit}{' with changes' if record.environment.git_dirty else ''}"),
-        ("finished", record.finished),
-    ]
-    _print_lines((name, plain(text)) for name, text in rows)
-    _print_table(
-        ["class", "group", "training images", "AP"],
-        [[name, record.groups[name], record.class_counts[name], _number(ap)] for name, ap in metrics.per_class.items()],
-    )
-
-
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=[a-z)])[.:;](?=\s)", " ".join(text.split()), maxsplit=1)[0].rstrip(".")
-
-
-def _find_record(run: str, stores: list[Path]) -> Any:
-    from benchmark.store import RunNotFound, Store
-
-    for root in stores[:-1]:
-        with contextlib.suppress(RunNotFound):
-            return Store(root).find(run).record()
-    return Store(stores[-1]).find(run).record()
 
 
 STATUS_HELP = """Tell where the runs of a results folder stand, and where in SLURM's queue.
@@ -631,14 +473,14 @@ def status(
     if results != LOCAL and not results.is_dir():
         raise InputError(f"{results}: no such results folder; name one with --results")
     if watch:
-        board.watch(results, _console(), show_all)
+        board.watch(results, console(), show_all)
         return
     rows = board.rows(results)
     if as_json:
         print(json.dumps([vars(row) for row in rows], indent=1))
         return
     shown = rows if show_all or len(rows) <= FEW else [row for row in rows if row.state != "done"]
-    _print_table(board.HEADER, board.cells(shown))
+    print_table(board.HEADER, board.cells(shown))
     hidden = " (done ones not listed: --all)" if len(shown) < len(rows) else ""
     print(f"{board.summary(rows)} in {results}{hidden}")
 
@@ -669,167 +511,3 @@ def logs(
     path, folder = log_of(run, results)
     for text in follow_log(path, folder, results, follow):
         print(text, end="", flush=True)
-
-
-@app.command(
-    help="Check a dataset's lists and images and decode the images into the cache.\n\n\b\n"
-    "Examples:\n  ltbench data\n  ltbench data --dataset voc-lt --data-root /data"
-)
-def data(
-    dataset: Annotated[str, typer.Option(help="Registered name, or the path of a dataset folder.")] = "shapes-lt",
-    protocol: ProtocolOption = None,
-    backbone: BackboneOption = None,
-    weights: WeightsOption = None,
-    image_size: SizeOption = None,
-    data_root: DataRootOption = None,
-) -> None:
-    from benchmark.progress import Reporter
-    from benchmark.runner import plan, prepare_images
-
-    work = plan(
-        "erm",
-        dataset,
-        protocol=protocol,
-        backbone=backbone,
-        weights=weights,
-        image_size=image_size,
-        data_root=data_root,
-    )
-    cached = prepare_images(work, Reporter(_console(stderr=True)))
-    groups = list(work.dataset.groups.values())
-    print(
-        f"{work.dataset.card.title}: {len(groups)} classes, "
-        + ", ".join(f"{groups.count(group)} {group}" for group in ("head", "medium", "tail"))
-    )
-    _print_lines(
-        (name, f"{images.num_images} images, {images.size} px, pixels {images.digest[:12]}")
-        for name, images in cached.items()
-    )
-
-
-@app.command(
-    help="Make the leaderboard from the records of a results folder.\n\n\b\nExamples:\n  ltbench leaderboard\n"
-    "  ltbench leaderboard --check\n  ltbench leaderboard --results results/local --out board"
-)
-def leaderboard(
-    results: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="LTBENCH_RESULTS",
-            help="Results folder.  [default: results (published) and, where it exists, results/local (yours)]",
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write.  [default: the results folder]")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file differs.")] = False,
-) -> None:
-    from benchmark import leaderboard as board
-
-    stores = [results] if results else [PUBLISHED, *([LOCAL] if (LOCAL / "runs").exists() else [])]
-    if out is not None and results is None:
-        stores = [PUBLISHED]
-    for store in stores:
-        if not store.is_dir():
-            raise InputError(f"{store}: no such results folder; give one with --results")
-        target = out or store
-        problems: list[StoreError] = []
-        if check:
-            differences = board.check(store, target, problems)
-            for difference in differences:
-                print(difference, file=sys.stderr)
-            _show_problems(problems)
-            if problems:
-                raise StoreError(f"{store}: {len(problems)} records are not whole (above); run them again")
-            if differences:
-                raise StoreError(
-                    f"{target / 'leaderboard.md'}: not what the records of {store} give ({len(differences)} "
-                    "differences above); write it anew with ltbench leaderboard"
-                )
-            print(f"{target / 'leaderboard.md'}: up to date")
-        else:
-            board.write(store, target, problems)
-            print(f"{target / 'leaderboard.md'}")
-        _show_problems(problems)
-
-
-def _show_problems(problems: list[StoreError]) -> None:
-    for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
-
-
-def _parse_settings(
-    settings: Iterable[str] | None, parse: Callable[[str], Any] | None = None, option: str = "--set"
-) -> dict[str, Any]:
-    from benchmark.yamlio import parse_value
-
-    parse = parse or parse_value
-    parsed: dict[str, Any] = {}
-    for item in settings or ():
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise InputError(f"{option} {item!r}: write {option} key=value")
-        if key in parsed:
-            raise InputError(f"{option} {key} is given twice")
-        parsed[key] = parse(value)
-    return parsed
-
-
-def _parse_names(text: str, option: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"{option} {text!r}: give names separated by commas, each once")
-    return names
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _print_lines(rows: Iterable[tuple[str, str]]) -> None:
-    rows = list(rows)
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, text in rows:
-        print(f"{name:<{width}}  {text}")
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    from benchmark.console import table
-    from benchmark.leaderboard.tracks import plain
-
-    if len(rows) <= LONG_TABLE:
-        _console().print(table(header, rows))
-        return
-    cells = [header, *([plain(str(cell)) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 2, an interruption 130."""
-    try:
-        app()
-    except RunInterrupted as error:
-        print(f"interrupted: {error}", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # A reader that goes away (`| head`) ends the program quietly; Python must not try to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except LtbenchError as error:
-        if os.environ.get("LTBENCH_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

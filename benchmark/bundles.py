@@ -1,0 +1,347 @@
+"""Bundles: one finished run in one zip file, to carry it from one results folder to another.
+
+    manifest.json           format, the run, and sha256 and size of every other member
+    record.json             as it was stored
+    logits-<sha>.safetensors, epoch-<number>-<sha>.safetensors    the tensors that the record names
+    config.yaml             for people: the command that makes the run again, and its specification
+
+A bundle comes from somebody else: nothing of it is written before all of it has been checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from benchmark import __version__
+from benchmark.errors import InputError, StoreError
+from benchmark.records import Record
+from benchmark.reproduce import command
+from benchmark.spec import Sha256, Strict
+from benchmark.splits import registered
+from benchmark.store import RunFolder, load_records, write_atomically
+from benchmark.verify import Checked, Files, check_record, files_of
+
+FORMAT = 1
+_MANIFEST, _RECORD, _CONFIG = "manifest.json", "record.json", "config.yaml"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_AGAIN = "get the bundle again, or have it exported again"
+
+# Nothing larger is read, whatever a bundle says of itself.
+MOST_TEXT = 16 * 2**20
+MOST_TENSORS = 4 * 2**30
+# Of a tensor file, what is not numbers.
+_HEADER = 2**20
+
+# What reading a zip file that is damaged or hostile may raise, beside OSError.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError,
+    OverflowError,
+)  # fmt: skip
+
+
+class Member(Strict):
+    """A file in a bundle; size in bytes."""
+
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+
+    @classmethod
+    def of(cls, content: bytes) -> Member:
+        """What a manifest says of a content."""
+        return cls(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+class Manifest(Strict):
+    """What a bundle holds. run: the folder's name. ltbench: the version that wrote it."""
+
+    format: Literal[1]
+    run: str
+    ltbench: str
+    files: dict[str, Member]
+
+
+# --- export ------------------------------------------------------------------------------------------------------
+
+
+def export(folder: RunFolder, out: Path | None = None) -> Path:
+    """Write a finished run to a bundle; returns its path, by default `<run>.ltbench.zip` in the current folder.
+
+    Raises StoreError when the run is not done, does not hold, or the bundle cannot be written, InputError when there
+    is such a file already.
+    """
+    target = out or Path(f"{folder.path.name}.ltbench.zip")
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder; name a file with --out")
+    if target.exists() or target.is_symlink():
+        raise InputError(f"{target}: is there already; remove it, or name another file with --out")
+    record = folder.record()
+    if record is None:
+        raise StoreError(f"{folder.path}: the run has no record; only finished runs can be exported")
+    files = Files.in_folder(folder)
+    _refuse_faults(check_record(record, files))
+    members = {_RECORD: files.read(_RECORD), _CONFIG: _config(record)}
+    members |= {name: files.read(name) for name in files_of(record)}
+    write_atomically(target, _zipped(folder.path.name, members))
+    return target
+
+
+def _refuse_faults(checked: Checked) -> None:
+    if checked.faults:
+        more = f" (and {len(checked.faults) - 1} more do not hold)" if len(checked.faults) > 1 else ""
+        raise StoreError(f"{checked.faults[0]}{more}")
+
+
+def _config(record: Record) -> bytes:
+    facts = {"command": command(record), "spec": record.spec.model_dump(mode="json", exclude_unset=True)}
+    return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=10_000).encode()
+
+
+def _zipped(run: str, members: dict[str, bytes]) -> bytes:
+    sums = {name: Member.of(content) for name, content in members.items()}
+    manifest = Manifest(format=FORMAT, run=run, ltbench=__version__, files=sums)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in {_MANIFEST: manifest.model_dump_json(indent=1).encode(), **members}.items():
+            # One date for all: the same run gives the same bundle, to the byte. Nothing is compressed: logits would
+            # lose a tenth of their size for several times the wait.
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.external_attr = (stat.S_IFREG | 0o644) << 16
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+# --- a bundle that somebody sent ---------------------------------------------------------------------------------
+
+
+class _Bundle:
+    """An open bundle: exactly the members of its manifest, each read no further than the manifest says."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile):
+        self._path = path
+        self._archive = archive
+        self._infos = self._checked_members()
+        self.manifest = self._read_manifest()
+
+    def refuse(self, problem: str) -> StoreError:
+        """The error that says what is wrong with the bundle."""
+        return StoreError(f"{self._path}: {problem}; {_AGAIN}")
+
+    def _checked_members(self) -> dict[str, zipfile.ZipInfo]:
+        infos: dict[str, zipfile.ZipInfo] = {}
+        for info in self._archive.infolist():
+            # What `filename` says has been made harmless already.
+            name = info.orig_filename
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if not _NAME.fullmatch(name):
+                raise self.refuse(f"member {name[:80]!r} is not a plain file name")
+            if name in infos:
+                raise self.refuse(f"member {name!r} is there twice")
+            if kind not in (0, stat.S_IFREG):
+                raise self.refuse(f"member {name!r} is not a plain file")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise self.refuse(f"member {name!r} is compressed in a way that bundles are not")
+            infos[name] = info
+        return infos
+
+    def _read_manifest(self) -> Manifest:
+        if _MANIFEST not in self._infos:
+            raise self.refuse(f"has no {_MANIFEST}, so it is no bundle of ltbench")
+        content = self._content(_MANIFEST, MOST_TEXT)
+        try:
+            manifest = Manifest.model_validate_json(content)
+        except ValidationError as error:
+            raise self.refuse(_manifest_fault(content, error)) from None
+        named, found = {_MANIFEST, *manifest.files}, set(self._infos)
+        if named != found:
+            wrong = sorted(named ^ found)[0]
+            raise self.refuse(f"member {wrong[:80]!r} is {'missing' if wrong in named else 'not in the manifest'}")
+        return manifest
+
+    def check_files(self, record: Record) -> None:
+        """Raise StoreError unless the members are those that the record names, and no larger than it says."""
+        expected = {_RECORD, _CONFIG, *files_of(record)}
+        if set(self.manifest.files) != expected:
+            wrong = sorted(expected ^ set(self.manifest.files))[0]
+            state = "missing" if wrong in expected else "nothing that the record names"
+            raise self.refuse(f"member {wrong[:80]!r} is {state}")
+        numbers = record.num_test_images * len(record.groups) * (4 * len(record.results) + 1)
+        for name in files_of(record):
+            if self.manifest.files[name].size > numbers + _HEADER:
+                size = self.manifest.files[name].size
+                raise self.refuse(f"member {name!r} has {size} bytes, more than the {numbers} that the record tells of")
+
+    def read(self, name: str) -> bytes:
+        """A member, as the manifest says. Raises StoreError."""
+        if name not in self.manifest.files:
+            raise self.refuse(f"member {name!r} is missing")
+        content = self._content(name, MOST_TEXT if name in (_RECORD, _CONFIG) else MOST_TENSORS)
+        if Member.of(content) != self.manifest.files[name]:
+            raise self.refuse(f"member {name!r} has another sha256 or size than the manifest says")
+        return content
+
+    def _content(self, name: str, most: int) -> bytes:
+        info = self._infos[name]
+        if info.file_size > most:
+            raise self.refuse(f"member {name!r} has {info.file_size} bytes, more than the {most} that are read")
+        with _reading(self._path), self._archive.open(info) as file:
+            content = file.read(info.file_size + 1)
+        if len(content) != info.file_size:
+            raise self.refuse(f"member {name!r} has not the {info.file_size} bytes that the zip file says")
+        return content
+
+
+def _manifest_fault(content: bytes, refusal: ValidationError) -> str:
+    with contextlib.suppress(ValueError, RecursionError, AttributeError):
+        version = json.loads(content).get("format")
+        if version != FORMAT:
+            return f"{_MANIFEST}: format {version!r} is not known to this version of ltbench (known: {FORMAT})"
+    first = refusal.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "manifest"
+    return f"{_MANIFEST}: not a valid manifest: {place}: {first['msg']}"
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Any error of the zip file as a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}; give the path of a bundle") from None
+    except _DAMAGE as error:
+        raise StoreError(f"{path}: not a whole zip file ({error}); {_AGAIN}") from None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[_Bundle]:
+    with _reading(path):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        yield _Bundle(path, archive)
+
+
+# --- import ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A bundle that was accepted. new: False where the run was there already. note: what could not be checked."""
+
+    run: str
+    new: bool
+    note: str
+
+
+def import_bundle(path: Path, results: Path) -> Imported:
+    """Check a bundle and put its run into a results folder.
+
+    The record arrives last, so whatever happens on the way leaves no half of a run. Raises StoreError, after which the
+    results folder is as before: the bundle is damaged or does not hold, its split is not the one known here, another
+    record of the run is there, a process is at work on the run, or the folder cannot be written.
+    """
+    with _opened(path) as bundle:
+        content = bundle.read(_RECORD)
+        record = Record.from_bytes(content, f"{path}: {_RECORD}")
+        if bundle.manifest.run != record.folder_name:
+            raise bundle.refuse(f"the manifest is of run {bundle.manifest.run[:80]!r}, the record {record.folder_name}")
+        bundle.check_files(record)
+        bundle.read(_CONFIG)
+        _refuse_faults(check_record(record, Files(bundle.read, f"{path}: ", _AGAIN)))
+        note = _split_note(path, record, results)
+        new = _place(bundle, record, content, RunFolder(results / "runs" / record.folder_name))
+    return Imported(record.folder_name, new, note)
+
+
+def _split_note(path: Path, record: Record, results: Path) -> str:
+    """What is to be said of the split of a dataset that is not registered. Raises StoreError for another than that of
+    the records under its name."""
+    ref = record.spec.dataset
+    if registered(ref.name) is not None:  # `check_record` has compared them
+        return ""
+    records = load_records(results, problems=[]) if results.is_dir() else ()
+    known = {other.spec.dataset.fingerprint for other in records if other.spec.dataset.name == ref.name}
+    if not known:
+        return f"dataset {ref.name!r} is neither registered nor in {results}: its split could not be compared"
+    if ref.fingerprint not in known:
+        raise StoreError(
+            f"{path}: the split differs: dataset {ref.name!r} has the fingerprint {sorted(known)[0][:12]} in "
+            f"{results}, the bundle has {ref.fingerprint[:12]}; import it into a folder of its own with --results"
+        )
+    return ""
+
+
+class _Undone(InputError):
+    """Leaves a claim as if nothing had been started, which is what an import that fails comes to."""
+
+
+def _place(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -> bool:
+    """Write the run's files into its folder; False where the same record is there already."""
+    if _is_there(folder, content):
+        return False
+    try:
+        with folder.claim() as claim:
+            try:
+                # Somebody may have been faster.
+                new = not _is_there(folder, content)
+                if new:
+                    _write(bundle, record, content, folder)
+            except BaseException as error:
+                raise _Undone("not imported") from error
+            claim.withdraw()
+    except _Undone as undone:
+        raise undone.__cause__ from None
+    return new
+
+
+def _is_there(folder: RunFolder, content: bytes) -> bool:
+    """Whether the same record is in the folder. Raises StoreError for another one."""
+    found, given = folder.record_digest(), hashlib.sha256(content).hexdigest()
+    if found not in (None, given):
+        raise StoreError(
+            f"{folder.record_path}: is another record of this run (sha256 {found[:12]}) than the bundle's "
+            f"({given[:12]}); keep it, or remove the folder and import again"
+        )
+    return found is not None
+
+
+def _write(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -> None:
+    """The tensors first, by way of a folder beside the run's, then the record. Removes what it wrote when it fails."""
+    names = list(files_of(record))
+    added = [folder.path / name for name in (*names, _RECORD) if not (folder.path / name).exists()]
+    # The claim keeps others out: what is there was left by an import that was killed.
+    draft = folder.path.with_name(f".{folder.path.name}.import")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir()
+        for name in names:
+            write_atomically(draft / name, bundle.read(name))
+        for name in names:
+            (draft / name).rename(folder.path / name)
+        write_atomically(folder.record_path, content)
+        folder.checkpoint_path.unlink(missing_ok=True)
+    except BaseException as error:
+        for path in added:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if not isinstance(error, OSError):
+            raise
+        raise StoreError(
+            f"{error.filename or folder.path}: cannot be written: {error.strerror or error}; nothing was imported"
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

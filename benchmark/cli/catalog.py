@@ -1,0 +1,119 @@
+"""Commands that tell what is registered, and check a dataset: methods, datasets, protocols, data."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.cli.app import app
+from benchmark.cli.options import (
+    BackboneOption,
+    DataRootOption,
+    JsonOption,
+    ProtocolOption,
+    SizeOption,
+    WeightsOption,
+)
+from benchmark.cli.output import console, print_lines
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command(
+    help="List the methods, or tell one method's settings.\n\n\b\nExamples:\n  ltbench methods\n  ltbench methods asl"
+)
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show this method's documentation and settings.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    from benchmark.method import METHODS
+
+    chosen = METHODS.items() if name is None else [(name, METHODS.get(name))]
+    facts = {
+        key: {
+            "title": method.title,
+            "version": method.version,
+            "about": inspect.cleandoc(method.__doc__ or ""),
+            "settings": {
+                field: {"default": info.default, "about": info.description or ""}
+                for field, info in method.Config.model_fields.items()
+            },
+        }
+        for key, method in chosen
+    }
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    elif name is None:
+        print_lines((key, f"{fact['title']}: {_first_sentence(fact['about'])}") for key, fact in facts.items())
+    else:
+        print(f"{facts[name]['title']}, version {facts[name]['version']}\n\n{facts[name]['about']}\n")
+        print_lines((f"{field}={about['default']}", about["about"]) for field, about in facts[name]["settings"].items())
+
+
+@app.command(help="List the registered datasets.\n\n\b\nExample:\n  ltbench datasets --json")
+def datasets(as_json: JsonOption = False) -> None:
+    from benchmark.data.dataset import DATASETS
+
+    cards = {name: folder.card for name, folder in DATASETS.items()}
+    if as_json:
+        print(json.dumps({name: card.model_dump(mode="json") for name, card in cards.items()}, indent=1))
+    else:
+        print_lines((name, f"{card.title}: {card.notes}") for name, card in cards.items())
+
+
+@app.command(help="List the protocols.\n\n\b\nExample:\n  ltbench protocols --json")
+def protocols(as_json: JsonOption = False) -> None:
+    from benchmark.spec import PROTOCOLS
+
+    if as_json:
+        print(json.dumps({name: entry.model_dump(mode="json") for name, entry in PROTOCOLS.items()}, indent=1))
+    else:
+        print_lines(
+            (name, f"{entry.title}: {entry.recipe.backbone}, {entry.recipe.weights}, {entry.recipe.image_size} px")
+            for name, entry in PROTOCOLS.items()
+        )
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[a-z)])[.:;](?=\s)", " ".join(text.split()), maxsplit=1)[0].rstrip(".")
+
+
+@app.command(
+    help="Check a dataset's lists and images and decode the images into the cache.\n\n\b\n"
+    "Examples:\n  ltbench data\n  ltbench data --dataset voc-lt --data-root /data"
+)
+def data(
+    dataset: Annotated[str, typer.Option(help="Registered name, or the path of a dataset folder.")] = "shapes-lt",
+    protocol: ProtocolOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    data_root: DataRootOption = None,
+) -> None:
+    from benchmark.progress import Reporter
+    from benchmark.runner import plan, prepare_images
+
+    work = plan(
+        "erm",
+        dataset,
+        protocol=protocol,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        data_root=data_root,
+    )
+    cached = prepare_images(work, Reporter(console(stderr=True)))
+    groups = list(work.dataset.groups.values())
+    print(
+        f"{work.dataset.card.title}: {len(groups)} classes, "
+        + ", ".join(f"{groups.count(group)} {group}" for group in ("head", "medium", "tail"))
+    )
+    print_lines(
+        (name, f"{images.num_images} images, {images.size} px, pixels {images.digest[:12]}")
+        for name, images in cached.items()
+    )

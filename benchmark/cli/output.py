@@ -1,0 +1,56 @@
+"""What commands print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import StoreError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+# A table of more rows is plain text: to draw it would take longer than to make it.
+LONG_TABLE = 200
+
+
+def console(stderr: bool = False) -> Console:
+    """The terminal, or what stands for it."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def number(value: float | None) -> str:
+    """A score with two digits, a dash for none."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def print_lines(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and what is said of each."""
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table, escaped; a long one as plain text."""
+    from benchmark.console import table
+    from benchmark.leaderboard.tracks import plain
+
+    if len(rows) <= LONG_TABLE:
+        console().print(table(header, rows))
+        return
+    cells = [header, *([plain(str(cell)) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def show_problems(problems: list[StoreError]) -> None:
+    """The records that were left out, with the reasons."""
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)

@@ -1,0 +1,297 @@
+"""Commands on results: show, leaderboard, compare, verify, export, import."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchmark.cli.app import app
+from benchmark.cli.options import (
+    LOCAL,
+    PUBLISHED,
+    Format,
+    JsonOption,
+    ResultsOption,
+)
+from benchmark.cli.output import console, number, print_lines, print_table, show_problems
+from benchmark.errors import InputError, LtbenchError, StoreError
+
+if TYPE_CHECKING:
+    from benchmark.leaderboard.contrast import Contrast
+
+
+@app.command(
+    help="Print one run's record.\n\n\b\nExamples:\n  ltbench show erm-s0-1a2b3c4d5e6f\n  ltbench show 1a2b3c4d"
+)
+def show(
+    run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
+    results: Annotated[
+        Path | None, typer.Option(envvar="LTBENCH_RESULTS", help="Results folder; by default both.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    record = _find_record(run, [results] if results else [LOCAL, PUBLISHED])
+    if as_json:
+        print(record.to_json(), end="")
+        return
+    from benchmark.leaderboard.tracks import plain
+
+    spec, metrics = record.spec, record.metrics
+    rows = [
+        ("run", f"{spec.folder_name} ({record.run_id})"),
+        ("method", f"{record.method_title}, version {spec.method_version}, {json.dumps(spec.config)}"),
+        ("dataset", f"{record.dataset_title}, fingerprint {spec.dataset.fingerprint[:12]}"),
+        ("protocol", f"{spec.protocol} version {spec.protocol_version}, {json.dumps(spec.overrides)}"),
+        ("backbone", f"{spec.recipe.backbone}, weights {spec.weights.name}, {spec.recipe.image_size} px"),
+        ("weights scored", f"{record.declared}, epoch {record.selection.epoch} by rule {record.selection.rule}"),
+        *((name, number(getattr(metrics, name))) for name in ("overall", "head", "medium", "tail", "cf1", "of1")),
+        (
+            "training",
+            f"{record.timings.train_s:.0f} s, {record.timings.images_per_second:.0f} images/s, "
+            f"{record.environment.gpu or record.environment.device}",
+        ),
+        ("code", f"commit {record.environment.git_commit}{' with changes' if record.environment.git_dirty else ''}"),
+        ("finished", record.finished),
+    ]
+    print_lines((name, plain(text)) for name, text in rows)
+    print_table(
+        ["class", "group", "training images", "AP"],
+        [[name, record.groups[name], record.class_counts[name], number(ap)] for name, ap in metrics.per_class.items()],
+    )
+
+
+def _find_record(run: str, stores: list[Path]) -> Any:
+    from benchmark.store import RunNotFound, Store
+
+    for root in stores[:-1]:
+        with contextlib.suppress(RunNotFound):
+            return Store(root).find(run).record()
+    return Store(stores[-1]).find(run).record()
+
+
+@app.command(
+    help="Make the leaderboard from the records of a results folder.\n\n\b\nExamples:\n  ltbench leaderboard\n"
+    "  ltbench leaderboard --check\n  ltbench leaderboard --results results/local --out board\n"
+    "  ltbench leaderboard --format latex --format csv --out paper"
+)
+def leaderboard(
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LTBENCH_RESULTS",
+            help="Results folder.  [default: results (published) and, where it exists, results/local (yours)]",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write.  [default: the results folder]")] = None,
+    formats: Annotated[
+        list[Format] | None, typer.Option("--format", help="What to write; may be repeated.  [default: md, html]")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file differs.")] = False,
+) -> None:
+    from benchmark.leaderboard.board import load_board
+    from benchmark.leaderboard.files import FORMATS, PAGES, write
+    from benchmark.leaderboard.files import check as differences_of
+    from benchmark.progress import Reporter
+
+    reporter = Reporter(console(stderr=True))
+    chosen = list(dict.fromkeys(format.value for format in formats or ())) or list(PAGES)
+    stores = [results] if results else [PUBLISHED, *([LOCAL] if (LOCAL / "runs").exists() else [])]
+    if out is not None and results is None:
+        stores = [PUBLISHED]
+    for store in stores:
+        if not store.is_dir():
+            raise InputError(f"{store}: no such results folder; give one with --results")
+        target = out or store
+        problems: list[StoreError] = []
+        board = load_board(store, target, problems, reporter)
+        if check:
+            differences = differences_of(board, target, chosen)
+            for difference in differences:
+                print(difference, file=sys.stderr)
+            show_problems(problems)
+            if problems:
+                raise StoreError(f"{store}: {len(problems)} records are left out (above); see ltbench verify")
+            if differences:
+                raise StoreError(
+                    f"{target}: the leaderboard is not what the records of {store} give ({len(differences)} "
+                    "differences above); write it anew with ltbench leaderboard"
+                )
+        else:
+            write(board, target, chosen, reporter)
+        for name in chosen:
+            print(f"{target / FORMATS[name]}{': up to date' if check else ''}")
+        show_problems(problems)
+
+
+COMPARE_HELP = """Compare two methods of a dataset: the difference, its interval and p-value, and the classes that moved
+most. All from stored logits; nothing is trained.
+
+\b
+Examples:
+  ltbench compare asl erm --dataset shapes-lt
+  ltbench compare cprfl "cprfl (variant=released-code)" --dataset shapes-lt --protocol demo-clip
+"""
+
+
+@app.command(help=COMPARE_HELP)
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A method, or a row as the leaderboard names it.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Likewise; differences are A minus B.")],
+    dataset: Annotated[str, typer.Option(help="Name of the dataset, as records have it.")] = "shapes-lt",
+    protocol: Annotated[str | None, typer.Option(help="Protocol name; by default each that has both.")] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LTBENCH_RESULTS", help="Results folder; by default yours where it has both, else results."
+        ),
+    ] = None,
+    classes: Annotated[int, typer.Option(min=0, help="How many classes to show.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    from benchmark.leaderboard.board import load_board
+    from benchmark.leaderboard.contrast import contrast, contrasts_json, find_tables
+    from benchmark.progress import Reporter
+
+    reporter = Reporter(console(stderr=True))
+    stores = [results] if results else [store for store in (LOCAL, PUBLISHED) if (store / "runs").is_dir()]
+    problems: list[StoreError] = []
+    for store in stores or [PUBLISHED]:
+        tables = load_board(store, store, problems, reporter).tables
+        try:
+            chosen = find_tables(tables, dataset, protocol, first, second)
+            break
+        except InputError:
+            if store == (stores or [PUBLISHED])[-1]:
+                show_problems(problems)
+                raise
+    found = [contrast(store, table, a, b, reporter) for table, a, b in chosen]
+    if as_json:
+        print(json.dumps(contrasts_json(found), indent=1))
+    else:
+        for item in found:
+            _print_contrast(item, classes)
+    show_problems(problems)
+
+
+def _print_contrast(item: Contrast, classes: int) -> None:
+    from benchmark.console import compact_table
+    from benchmark.leaderboard.contrast import change_cells, p_text
+    from benchmark.leaderboard.statistics import CONFIDENCE
+
+    print(item.table.title)
+    for name, row in (("A", item.first), ("B", item.second)):
+        print(f"{name}: {row.label} ({row.n} seed{'s' if row.n != 1 else ''})")
+    print("AP in percent; ±: 95 % interval, of A - B over test images and seeds")
+    columns = ["A", "B", "A - B"]
+    rows = [[change.name, *change_cells(change), p_text(change.p)] for change in item.means]
+    console().print(compact_table(["mAP", *columns, "p"], rows))
+    if classes:
+        shown = item.classes[:classes]
+        told = [change.p_holm is not None and change.p_holm <= 1 - CONFIDENCE for change in shown]
+        print(f"the {len(shown)} of {len(item.classes)} classes that moved most; *: p < 0.05, corrected for all (Holm)")
+        rows = [
+            [change.name, *item.table.classes[change.name], *change_cells(change), "*" if is_told else ""]
+            for change, is_told in zip(shown, told, strict=True)
+        ]
+        console().print(compact_table(["class", "group", "train", *columns, ""], rows))
+    if item.first.n == 1 or item.second.n == 1:
+        print("no test: with one seed nothing is known of what another would give; train more with --seeds 0-2")
+
+
+VERIFY_HELP = """Check that the runs of a results folder hold: digests, scores made again from the stored logits, test
+labels, and the data that runs share.
+
+\b
+Examples:
+  ltbench verify --results results
+  ltbench verify --json
+"""
+
+
+@app.command(help=VERIFY_HELP)
+def verify(results: ResultsOption = LOCAL, as_json: JsonOption = False) -> None:
+    from benchmark.leaderboard.tracks import plain
+    from benchmark.progress import Reporter
+    from benchmark.verify import examine
+
+    found = examine(results, Reporter(console(stderr=True)))
+    if as_json:
+        facts = {"records": found.records, "scored": found.scored, "findings": [vars(one) for one in found.findings]}
+        print(json.dumps(facts, indent=1))
+    elif found.records:
+        for finding in found.findings:
+            print(plain(f"{finding.kind}: {finding.message}"))
+        print(found.summary)
+    else:
+        print(f"no records in {results}")
+    if found.faulty_runs:
+        raise StoreError(f"{results}: {found.faulty_runs} of {found.records} runs do not hold (above)")
+
+
+EXPORT_HELP = """Write a finished run into one file, which others import into their results.
+
+\b
+Examples:
+  ltbench export erm-s0-1a2b3c4d5e6f
+  ltbench export 1a2b3c4d --results results --out erm.zip
+"""
+
+
+@app.command(help=EXPORT_HELP)
+def export(
+    run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
+    results: ResultsOption = LOCAL,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.zip", help="The file.  [default: RUN.ltbench.zip in this folder]")
+    ] = None,
+) -> None:
+    from benchmark import bundles
+    from benchmark.store import Store
+
+    print(bundles.export(Store(results).find(run), out))
+
+
+IMPORT_HELP = """Put runs that others have exported into a results folder. A bundle is checked as `ltbench verify`
+checks a run: what does not hold is refused, and no run that is there is overwritten.
+
+\b
+Examples:
+  ltbench import erm-s0-1a2b3c4d5e6f.ltbench.zip
+  ltbench import theirs/*.ltbench.zip --results merged
+"""
+
+
+@app.command("import", help=IMPORT_HELP)
+def import_(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Files that `ltbench export` wrote.")],
+    results: ResultsOption = LOCAL,
+) -> None:
+    from benchmark.bundles import import_bundle
+    from benchmark.leaderboard.tracks import plain
+
+    counts: Counter[str] = Counter()
+    for bundle in bundles:
+        try:
+            done = import_bundle(bundle, results)
+        except LtbenchError as error:
+            refusal = plain(str(error))  # it quotes what somebody sent
+            if len(bundles) == 1:
+                raise StoreError(refusal) from None
+            counts["refused"] += 1
+            print(f"refused: {refusal}", file=sys.stderr)
+            continue
+        outcome = "imported" if done.new else "already there"
+        counts[outcome] += 1
+        print(plain(f"{outcome}: {done.run}{f' ({done.note})' if done.note else ''}"))
+    print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
+    if counts["imported"]:
+        print(f"  ltbench leaderboard --results {shlex.quote(str(results))}")
+    if counts["refused"]:
+        raise StoreError(f"{counts['refused']} of {len(bundles)} bundles were refused (above)")

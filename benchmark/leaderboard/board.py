@@ -1,0 +1,144 @@
+"""The leaderboard as data: from the records and logits of a results folder to tables, for pages and exports."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import StoreError
+from benchmark.leaderboard.reported import PublishedTable, published
+from benchmark.leaderboard.samples import Sample, samples
+from benchmark.leaderboard.summary import Summary, summaries
+from benchmark.leaderboard.tables import Table, build_tables, dataset_facts, place
+from benchmark.progress import Reporter
+from benchmark.records import Record
+from benchmark.splits import registered
+from benchmark.store import load_records
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that a leaderboard shows.
+
+    published: printed numbers beside measured ones. excluded: one line for each record left out, with the reason.
+    runs: the folder of the runs, relative to the page, with forward slashes.
+    """
+
+    tables: tuple[Table, ...]
+    summaries: tuple[Summary, ...] = ()
+    published: tuple[PublishedTable, ...] = ()
+    excluded: tuple[str, ...] = ()
+    runs: str = "runs"
+
+    @property
+    def num_records(self) -> int:
+        """Number of records shown."""
+        return sum(row.n for table in self.tables for row in table.rows)
+
+
+def make_board(
+    records: Iterable[Record],
+    sampled: Mapping[str, Sample] | None = None,
+    excluded: Sequence[str] = (),
+    runs: str = "runs",
+) -> Board:
+    """The board of these records; sampled: run id -> sample of the run."""
+    tables = build_tables(records, sampled)
+    return Board(tuple(tables), tuple(summaries(tables)), tuple(published(tables)), tuple(sorted(excluded)), runs)
+
+
+def load_board(
+    results: Path, out: Path, problems: list[StoreError] | None = None, reporter: Reporter | None = None
+) -> Board:
+    """The board of a results folder, for a page in the folder `out`.
+
+    A record that is not whole, whose logits are not there or do not give its numbers, or that contradicts the others
+    about its dataset, is left out, named on the board and appended to `problems`. Raises StoreError when there is no
+    such folder.
+    """
+    problems = [] if problems is None else problems
+    with _no_collections():
+        records = _on_registered_splits(load_records(results, problems), problems)
+        sampled: dict[str, Sample] = {}
+        whole = []
+        for record, sample in samples(results, records, reporter):
+            if isinstance(sample, StoreError):
+                problems.append(sample)
+            else:
+                sampled[record.run_id] = sample
+                whole.append(record)
+        whole = _agreeing(whole, dataset_facts_of, "classes, groups or numbers of images", problems)
+        whole = _agreeing(whole, lambda record: sampled[record.run_id].targets, "labels of the test images", problems)
+        # Without the way to the results folder: the page is the same wherever the folder lies.
+        excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]
+        runs = Path(os.path.relpath((results / "runs").resolve(), out.resolve())).as_posix()
+        return make_board(whole, sampled, excluded, runs)
+
+
+def dataset_facts_of(record: Record) -> Hashable:
+    """`tables.dataset_facts`, to be counted."""
+    return repr(dataset_facts(record))
+
+
+def _on_registered_splits(records: Iterable[Record], problems: list[StoreError]) -> list[Record]:
+    """The records but for those of a registered dataset's name whose lists, classes or groups are others."""
+    kept = []
+    for record in records:
+        dataset = registered(record.spec.dataset.name)
+        if dataset is None or dataset.fingerprint == record.spec.dataset.fingerprint:
+            kept.append(record)
+            continue
+        problems.append(
+            StoreError(
+                f"{place(record)}: made on another split than the registered dataset {dataset.name!r} (fingerprint "
+                f"{record.spec.dataset.fingerprint[:12]}, here {dataset.fingerprint[:12]}); run again, or rename a "
+                "dataset of your own"
+            )
+        )
+    return kept
+
+
+def _agreeing(
+    records: Sequence[Record], fact: Callable[[Record], Hashable], what: str, problems: list[StoreError]
+) -> list[Record]:
+    """The records that agree with most of those with their dataset fingerprint."""
+    by_dataset: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_dataset[record.spec.dataset.fingerprint].append(record)
+    usual = {name: _most_common(map(fact, group)) for name, group in by_dataset.items()}
+    kept = []
+    for record in records:
+        fingerprint = record.spec.dataset.fingerprint
+        if fact(record) == usual[fingerprint]:
+            kept.append(record)
+        else:
+            problems.append(
+                StoreError(
+                    f"{place(record)}: {what} are not those of most records with the same dataset fingerprint "
+                    f"{fingerprint[:12]}; run again with --rerun always"
+                )
+            )
+    return kept
+
+
+def _most_common(facts: Iterable[Hashable]) -> Hashable:
+    counts = Counter(facts)
+    return min(counts, key=lambda fact: (-counts[fact], fact))
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Pause Python's search for cycles: records hold none, and going through them again and again while thousands are
+    read takes as long as reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,66 @@
+"""The tables of a board as one tidy CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmark.leaderboard.board import Board
+from benchmark.leaderboard.exports.rounding import DIGITS, REPLICATE_DIGITS
+from benchmark.leaderboard.tables import Table
+from benchmark.leaderboard.tracks import plain
+
+RUN_IDS = "Run ids"
+_TRACK: dict[str, Callable[[Table], Any]] = {
+    "Track": lambda table: table.title,
+    "Dataset": lambda table: plain(table.track.dataset),
+    "Fingerprint": lambda table: table.track.fingerprint,
+    "Protocol": lambda table: plain(table.track.protocol),
+    "Protocol version": lambda table: table.track.protocol_version,
+    "Backbone": lambda table: plain(table.track.backbone),
+    "Pretrained weights": lambda table: plain(table.track.weights),
+    "Weights digest": lambda table: plain(table.track.weights_digest or ""),
+    "Image size": lambda table: table.track.image_size,
+    "Overrides": lambda table: table.track.overrides,
+}
+# Whole numbers, some of which may be missing.
+_WHOLE = (Table.RANK, Table.N, "Wins", "Ties", "Losses")
+
+
+def to_csv(board: Board) -> str:
+    """One line for each row of each table: its track, then the columns of `Table.to_pandas`, then its run ids.
+
+    Missing values are empty, a board without a table is the header alone. Text is kept as it is, on one line: nothing
+    is put in front of a leading `=`, which a spreadsheet takes for a formula. Names may read `NA` or `null`: give
+    `pandas.read_csv` keep_default_na=False and na_values by numeric column where that matters.
+    """
+    import pandas as pd
+
+    rows = [row for table in board.tables for row in _rows(table)]
+    frame = pd.DataFrame(rows, columns=None if rows else _header())
+    frame = frame.astype(dict.fromkeys(_WHOLE, "Int64"))
+    digits = {column: REPLICATE_DIGITS if _is_test_noise(column) else DIGITS for column in frame.select_dtypes("float")}
+    return frame.round(digits).to_csv(index=False, lineterminator="\n")
+
+
+def _rows(table: Table) -> Iterator[dict[str, Any]]:
+    track = {column: value(table) for column, value in _TRACK.items()}
+    for row, values in zip(table.rows, table.to_pandas().to_dict("records"), strict=True):
+        yield track | values | {RUN_IDS: " ".join(record.run_id for record in row.records)}
+
+
+def _is_test_noise(column: str) -> bool:
+    return column.endswith(" test noise ±")
+
+
+def _header() -> list[str]:
+    """The columns that a table would have given."""
+    scores = []
+    for column in Table.SCORES:
+        scores += [column, f"{column} ±", *([f"{column} test noise ±"] if column in Table.MAP_COLUMNS else [])]
+    return [
+        *_TRACK,
+        *(Table.RANK, Table.METHOD, "Title", *scores, Table.N, "Wins", "Ties", "Losses", "Oracle", "Oracle ±"),
+        *(Table.SEEDS, "Parameters trained", "Parameters all", Table.EPOCHS, Table.WEIGHTS, Table.SELECTION),
+        *(Table.TEST_TIME, "Train time (s)", "Device", RUN_IDS),
+    ]

@@ -1,0 +1,175 @@
+"""A board as JSON: all that a program wants to know of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from benchmark.leaderboard.board import Board
+from benchmark.leaderboard.comparison import Comparison
+from benchmark.leaderboard.exports.rounding import REPLICATE_DIGITS, number, p_value
+from benchmark.leaderboard.reported import PublishedRow, PublishedTable
+from benchmark.leaderboard.resampling import REPLICATES
+from benchmark.leaderboard.statistics import CONFIDENCE, Estimate, estimate
+from benchmark.leaderboard.summary import Summary
+from benchmark.leaderboard.tables import Row, Table
+
+FORMAT = "ltbench leaderboard"
+# Raise it when a key goes or means something else; new keys do not count.
+VERSION = 1
+
+
+def to_json(board: Board) -> str:
+    """The board as JSON: ASCII, keys sorted, one spelling for equal boards; null where there is no value.
+
+    Scores and differences are mAP (or F1) in percent and percent points, half-widths those of 95 % intervals, times in
+    seconds, means over seeds. Lists of methods, rows of a comparison's matrices and `class_scores` are in the order of
+    the table's rows and of its classes. In a matrix the value at [i][j] is of row i minus row j; `half_width`, `p` and
+    `p_holm` are null for two rows that are not compared, for want of logits or of a second seed.
+    """
+    data = {
+        "format": FORMAT,
+        "version": VERSION,
+        "confidence": CONFIDENCE,
+        "replicates": REPLICATES,
+        "num_records": board.num_records,
+        "tracks": [_track(table, board.runs) for table in board.tables],
+        "summaries": [_summary(summary) for summary in board.summaries],
+        "published": [_published(table) for table in board.published],
+        "excluded": list(board.excluded),
+    }
+    return json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _track(table: Table, runs: str) -> dict[str, Any]:
+    track = table.track
+    return {
+        "title": table.title,
+        "slug": track.slug,
+        "dataset": track.dataset,
+        "dataset_title": track.dataset_title,
+        "fingerprint": track.fingerprint,
+        "protocol": track.protocol,
+        "protocol_version": track.protocol_version,
+        "backbone": track.backbone,
+        "weights": track.weights,
+        "weights_digest": track.weights_digest,
+        "image_size": track.image_size,
+        "overrides": track.overrides,
+        "train_images": table.num_train_images,
+        "test_images": table.num_test_images,
+        "classes": [
+            {"name": name, "group": group, "train_images": count} for name, (group, count) in table.classes.items()
+        ],
+        "classes_without_test_positive": table.missing_classes,
+        "rows": [_row(table, row, runs) for row in table.rows],
+        "comparison": None if table.comparison is None else _comparison(table, table.comparison),
+    }
+
+
+def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
+    spec = row.records[0].spec
+    wins = table.wins[row.label]
+    return {
+        "label": row.label,
+        "title": row.title,
+        "method": spec.method,
+        "method_version": spec.method_version,
+        "config": spec.config,
+        "config_overrides": spec.config_overrides,
+        "n": row.n,
+        "runs": [
+            {
+                "seed": record.spec.seed,
+                "run_id": record.run_id,
+                "record": f"{runs}/{record.folder_name}/record.json",
+                "overall": number(record.metrics.overall),
+            }
+            for record in row.records
+        ],
+        "scores": {
+            key: _estimate(row.scores[column], test_noise=number(row.noise.get(column), REPLICATE_DIGITS))
+            for column, key in Table.SCORES.items()
+        },
+        "class_scores": [_estimate(row.class_scores(name)) for name in table.classes],
+        "rank_group": table.ranks[row.label],
+        "wins_ties_losses": None if wins is None else dict(zip(("wins", "ties", "losses"), wins, strict=True)),
+        "oracle": _estimate(row.oracle),
+        "oracle_gap": _estimate(row.oracle_gap),
+        "parameters": {"all": row.records[0].parameters.all, "trained": row.records[0].parameters.trained},
+        "epochs": row.epochs,
+        "times": {
+            name: _estimate(estimate([getattr(record.timings, name) for record in row.records]))
+            for name in ("prepare_s", "train_s", "evaluate_s", "total_s")
+        },
+        "device": row.device,
+        "code_versions": row.code_versions,
+        "weights": row.weights,
+        "selection": row.selection,
+        "test_time": row.test_time,
+    }
+
+
+def _estimate(score: Estimate | None, **more: float | None) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    return {"mean": number(score.mean), "half_width": number(score.half_width), "n": score.n} | more
+
+
+def _comparison(table: Table, comparison: Comparison) -> dict[str, Any]:
+    return {
+        "score": "overall",
+        "methods": [row.label for row in table.rows],
+        "difference": _matrix(comparison.difference),
+        "half_width": _matrix(comparison.half_width),
+        "p": _p_values(comparison.p),
+        "p_holm": _p_values(comparison.p_holm),
+    }
+
+
+def _matrix(values: np.ndarray) -> list[list[float | None]]:
+    return [[number(value, REPLICATE_DIGITS) for value in row] for row in values.tolist()]
+
+
+def _p_values(values: np.ndarray) -> list[list[float | None]]:
+    return [[p_value(value) for value in row] for row in values.tolist()]
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    return {
+        "title": summary.title,
+        "score": "overall",
+        "datasets": list(summary.datasets),
+        "rows": [
+            {"label": label, "scores": [_estimate(score) for score in scores]} for label, scores in summary.rows.items()
+        ],
+    }
+
+
+def _published(table: PublishedTable) -> dict[str, Any]:
+    return {
+        "dataset": table.dataset,
+        "title": table.title,
+        "rows": [_published_row(row) for row in table.rows],
+        "footnotes": list(table.footnotes),
+    }
+
+
+def _published_row(row: PublishedRow) -> dict[str, Any]:
+    measured = row.measured
+    return {
+        "reported": row.reported.model_dump(mode="json"),
+        "measured": None if measured is None else {"track": measured.track.slug, "label": measured.row.label},
+        "scores": {
+            Table.MAP_COLUMNS[column]: {
+                "printed": score.printed,
+                "measured": _estimate(score.measured),
+                "difference": number(score.difference),
+                "verdict": score.verdict and {"kind": score.verdict.kind, "reasons": list(score.verdict.reasons)},
+            }
+            for column, score in row.scores.items()
+        },
+        "footnotes": list(row.notes),
+    }

@@ -1,0 +1,167 @@
+"""The leaderboard's files in a folder: writing those that are not up to date, and telling which these are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TypeVar
+
+from benchmark.errors import StoreError
+from benchmark.leaderboard.board import Board
+from benchmark.leaderboard.exports import FORMATS as EXPORTS
+from benchmark.leaderboard.html import HTML_FILE, html_page
+from benchmark.leaderboard.markdown_page import markdown_page
+from benchmark.leaderboard.plots import DESCRIPTION, Plot, description_of, draw, plots
+from benchmark.progress import Reporter
+from benchmark.store import write_atomically
+
+MARKDOWN_FILE = "leaderboard.md"
+PLOT_FOLDER = "plots"
+FORMATS = {"md": MARKDOWN_FILE, "html": HTML_FILE} | {name: file for name, (file, _) in EXPORTS.items()}
+PAGES = ("md", "html")
+
+T = TypeVar("T")
+
+
+def write(board: Board, out: Path, formats: Sequence[str] = PAGES, reporter: Reporter | None = None) -> list[Path]:
+    """Write a board in some of FORMATS to the folder `out`, pages with their pictures; returns the files that changed.
+
+    Files that are up to date are not touched: a picture is when it shows the same data, whatever version of matplotlib
+    drew it. Pictures of tracks that no longer exist are removed. Raises StoreError when a file cannot be written.
+    """
+    changed = []
+    pictures = _pictures(board, formats)
+    try:
+        if pictures:
+            (out / PLOT_FOLDER).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        outdated = [picture for picture in pictures if any(_differs(out, name, picture) for name in picture.files)]
+        with (reporter or Reporter()).task("drawing pictures", len(outdated)) as task:
+            drawn = draw([picture.plot for picture in outdated])
+            for number, (picture, contents) in enumerate(zip(outdated, drawn, strict=True), 1):
+                for ending, content in contents.items():
+                    write_atomically(out / f"{picture.stem}.{ending}", content)
+                    changed.append(out / f"{picture.stem}.{ending}")
+                task.update(number)
+        # After their pictures, so that they never show one that is not there.
+        for name, content in _texts(board, pictures, out, formats):
+            if _read(out / name) != content:
+                write_atomically(out / name, content)
+                changed.append(out / name)
+        for path in _stray_pictures(pictures, out, formats):
+            path.unlink()
+            changed.append(path)
+    except OSError as error:
+        raise StoreError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
+    return changed
+
+
+def check(board: Board, out: Path, formats: Sequence[str] = PAGES) -> list[str]:
+    """What differs between a board and its files in `out`, one line a file; empty when all is up to date.
+
+    Text is compared byte for byte, a picture by the digest of its data. Raises StoreError when a file cannot be read.
+    """
+    pictures = _pictures(board, formats)
+    differences = []
+    try:
+        for name, content in _texts(board, pictures, out, formats):
+            differences += _text_differences(out / name, content)
+        for picture in pictures:
+            for name in picture.files:
+                if not (out / name).exists():
+                    differences.append(f"{name}: missing")
+                elif _differs(out, name, picture):
+                    differences.append(f"{name}: does not show what the records give")
+        stray = _stray_pictures(pictures, out, formats)
+        return differences + [f"{PLOT_FOLDER}/{path.name}: no records give this plot" for path in stray]
+    except OSError as error:
+        raise StoreError(f"{error.filename or out}: cannot be read: {error.strerror or error}") from None
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture of a track; stem: its files relative to the page, without ending."""
+
+    slug: str
+    kind: str
+    plot: Plot
+
+    @property
+    def stem(self) -> str:
+        return f"{PLOT_FOLDER}/{self.slug}-{self.kind}"
+
+    @property
+    def files(self) -> list[str]:
+        return [f"{self.stem}.png", f"{self.stem}.svg"]
+
+
+def _pictures(board: Board, formats: Sequence[str]) -> list[_Picture]:
+    if not set(formats) & set(PAGES):
+        return []
+    return [_Picture(table.track.slug, kind, plot) for table in board.tables for kind, plot in plots(table).items()]
+
+
+def _texts(
+    board: Board, pictures: Sequence[_Picture], out: Path, formats: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """(file name, content) of each format; the HTML page holds the pictures that are in `out`."""
+    for name in formats:
+        if name == "md":
+            text = markdown_page(board, _by_track((p, p.plot.alt, p.stem) for p in pictures))
+        elif name == "html":
+            svg = [(p, p.kind, _read(out / f"{p.stem}.svg")) for p in pictures]
+            text = html_page(board, _by_track((p, kind, content) for p, kind, content in svg if content is not None))
+        else:
+            text = EXPORTS[name][1](board)
+        yield FORMATS[name], text.encode()
+
+
+def _by_track(facts: Iterable[tuple[_Picture, str, T]]) -> Mapping[str, Mapping[str, T]]:
+    by_track: dict[str, dict[str, T]] = {}
+    for picture, key, value in facts:
+        by_track.setdefault(picture.slug, {})[key] = value
+    return by_track
+
+
+def _differs(out: Path, name: str, picture: _Picture) -> bool:
+    return description_of(out / name) != picture.plot.description
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _text_differences(path: Path, wanted: bytes) -> list[str]:
+    found = _read(path)
+    if found is None:
+        return [f"{path.name}: missing"]
+    lines = enumerate(zip_longest(found.split(b"\n"), wanted.split(b"\n")), start=1)
+    for number, (old, new) in lines:
+        if old != new:
+            return [f"{path.name}: line {number} is {_quoted(old)}; the records give {_quoted(new)}"]
+    return []
+
+
+def _quoted(line: bytes | None) -> str:
+    if line is None:
+        return "nothing"
+    text = line.decode(errors="replace")
+    return repr(text if len(text) <= 500 else f"{text[:500]}…")
+
+
+def _stray_pictures(pictures: Sequence[_Picture], out: Path, formats: Sequence[str]) -> list[Path]:
+    if not set(formats) & set(PAGES):
+        return []
+    known = {name for picture in pictures for name in picture.files}
+    found = sorted(path for path in (out / PLOT_FOLDER).glob("*") if path.suffix in (".png", ".svg"))
+    # Only our own pictures: whatever else lies in the folder is the user's.
+    return [
+        path
+        for path in found
+        if f"{PLOT_FOLDER}/{path.name}" not in known and (description_of(path) or "").startswith(DESCRIPTION)
+    ]

@@ -1,0 +1,163 @@
+"""The leaderboard as a Markdown page: the same bytes for the same records, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from benchmark.leaderboard.board import Board
+from benchmark.leaderboard.markdown import escape, pipe_table
+from benchmark.leaderboard.published_markdown import published_section
+from benchmark.leaderboard.reported import unmeasured
+from benchmark.leaderboard.summary import Summary
+from benchmark.leaderboard.tables import MISSING, Row, Table, cell_text, counts_text, noise_text, rank_text
+from benchmark.records import GROUPS
+
+_HEADER = """\
+# Leaderboard
+
+Scores are mean average precision (mAP) in percent: scikit-learn's average precision of each class, computed on
+float32 logits, averaged over classes.
+
+- **Overall** is the mean over all classes with a test positive. **Head**, **Medium** and **Tail** are means over those
+  with at least 100, with 20 to 99 and with fewer than 20 training images, unless a dataset defines its groups
+  otherwise; the line above each table gives their sizes.
+- A cell is mean **±** half of a 95 % t-interval over seeds, and their number in brackets. It covers training noise, not
+  the sampling of test images. A single run has no ±.
+- **Test noise** is half of the 95 % interval of the overall mean over other test images of the same kind: a bootstrap
+  over the test images, with the trained networks as they are.
+- **Rank** is a group: the best mean leads group 1, and whoever is not told apart from it at 95 % is in it, tied with
+  the best. The best of the others leads group 2, and so on. The test pairs the methods over the same test images and
+  takes in both noises; p-values are corrected for the number of comparisons with the leader (Holm). A method with one
+  seed has no rank: what another seed would give is not known.
+- **W / T / L** are wins, ties and losses against each other method of the table, Holm-corrected for all pairs, which is
+  stricter than the rank.
+- **CF1** and **OF1** are F1 scores in percent at a sigmoid of 0.5: of the mean class precision and recall, and over all
+  decisions together.
+- **Weights** are the ones scored: raw, or their exponential moving average (EMA). The **selection rule** chose the
+  epoch: *last* is the last one, *best-val* the best on the validation list. The test set was scored once, after
+  training, and chose nothing.
+- **Oracle**, where it was asked for, is the epoch and weight set with the highest overall mAP on the test set, which
+  papers often print. It ranks nothing.
+- **Test-time** is what a test image was scored on: the image itself (*none*), averaged over it and its mirror image
+  (*flip*), or over the corners and the centre of one that is larger by a margin in pixels (*five-crop*).
+- **–** is a missing value: a class group without a test positive, or a value missing for one of the seeds. No average
+  is taken over it.
+- The best mean of an mAP column is **bold**, with all that equal it to the digits shown; whether it is better than the
+  next is for rank and intervals to say. Tables never mix tracks: each has one dataset, protocol, backbone, pretraining,
+  image size and set of changes to the protocol.
+"""
+# A matrix of more rows is wider than any page.
+MATRIX_ROWS = 40
+_SYMBOLS = {1: "+", 0: "=", -1: "−", None: MISSING}
+
+
+def markdown_page(board: Board, pictures: Mapping[str, Mapping[str, str]]) -> str:
+    """The page of a board.
+
+    pictures: slug of a track -> (what a picture shows -> its file, relative to the page and without ending: there is a
+    PNG and an SVG of each).
+    """
+    sections = [_section(table, pictures.get(table.track.slug, {}), board.runs) for table in board.tables]
+    if not sections:
+        sections = ["There are no records yet: no run has finished.\n"]
+    sections += [_summary(summary) for summary in board.summaries]
+    if board.tables:
+        sections.append(published_section(board.published, unmeasured(board.tables)))
+    return "\n".join([_HEADER, *sections, _footer(board)])
+
+
+def _section(table: Table, pictures: Mapping[str, str], runs: str) -> str:
+    parts = [f"## {escape(table.title)}\n", _counts(table), _table(table, runs)]
+    if table.missing_classes:
+        names = ", ".join(escape(name) for name in table.missing_classes)
+        parts.append(f"Classes without a test positive, in no mean: {names}.\n")
+    if any(row.n == 1 for row in table.rows) and any(row.n > 1 for row in table.rows):
+        parts.append("Rows of one seed are not compared with the others.\n")
+    parts += [f"[![{escape(caption)}]({stem}.png)]({stem}.svg)\n" for caption, stem in pictures.items()]
+    if table.comparison is not None and 1 < len(table.rows) <= MATRIX_ROWS:
+        parts.append(_matrix(table))
+    return "\n".join(parts)
+
+
+def _counts(table: Table) -> str:
+    sizes = ", ".join(_group_size(table, group) for group in GROUPS)
+    return (
+        f"{table.num_train_images:,} training images, {table.num_test_images:,} test images, "
+        f"{len(table.classes)} classes (training images of each): {sizes}.\n"
+    )
+
+
+def _group_size(table: Table, group: str) -> str:
+    counts = sorted(count for name, count in table.classes.values() if name == group)
+    if not counts:
+        return f"0 {group}"
+    span = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
+    return f"{len(counts)} {group} ({span})"
+
+
+def _table(table: Table, runs: str) -> str:
+    texts = {table.METHOD, table.SEEDS, table.WEIGHTS, table.SELECTION, table.TEST_TIME, table.TRAIN_TIME}
+    rules = [":--" if column in texts else "--:" for column in table.columns]
+    return pipe_table(table.columns, rules, [_cells(table, row, runs) for row in table.rows])
+
+
+def _cells(table: Table, row: Row, runs: str) -> list[str]:
+    return [
+        rank_text(table.ranks[row.label]),
+        escape(row.label),
+        *(cell_text(row.scores[name], _bold if table.is_best(row, name) else str) for name in table.SCORES),
+        noise_text(row.noise["Overall"]),
+        counts_text(table.wins[row.label]),
+        *([cell_text(row.oracle)] if table.has_oracle else []),
+        *(escape(fact(row)) for fact in table.FACTS.values()),
+        _run_links(row, runs),
+    ]
+
+
+def _bold(text: str) -> str:
+    return f"**{text}**"
+
+
+def _run_links(row: Row, runs: str) -> str:
+    links = [f"[{record.spec.seed}]({quote(f'{runs}/{record.folder_name}/record.json')})" for record in row.records]
+    note = f" (made with {row.code_versions} versions of the code)" if row.code_versions > 1 else ""
+    return ", ".join(links) + note
+
+
+def _matrix(table: Table) -> str:
+    """Every method against every other, folded away: it is as wide as the table has rows."""
+    numbers = [str(number) for number in range(1, len(table.rows) + 1)]
+    rows = [
+        [number, escape(row.label), *(_SYMBOLS[v] if i != j else "" for j, v in enumerate(verdicts))]
+        for i, (number, row, verdicts) in enumerate(zip(numbers, table.rows, table.comparison.verdicts, strict=True))
+    ]
+    return (
+        "<details><summary>Wins, ties and losses of each method against each other</summary>\n\n"
+        "The row's method is better (+) or worse (−) than the column's, or not told apart from it (=), at 95 % (Holm,\n"
+        "all pairs).\n\n"
+        + pipe_table(["", table.METHOD, *numbers], ["--:", ":--", *[":-:"] * len(numbers)], rows)
+        + "\n</details>\n"
+    )
+
+
+def _summary(summary: Summary) -> str:
+    rows = [[escape(label), *map(cell_text, scores)] for label, scores in summary.rows.items()]
+    titles = [Table.METHOD, *map(escape, summary.datasets)]
+    return "\n".join(
+        [
+            f"## Over datasets: {escape(summary.title)}\n",
+            "Overall mAP on each dataset. No mean is taken over them.\n",
+            pipe_table(titles, [":--", *["--:"] * len(summary.datasets)], rows),
+        ]
+    )
+
+
+def _footer(board: Board) -> str:
+    lines = ["---\n", f"{board.num_records:,} record{'s' if board.num_records != 1 else ''}.\n"]
+    if board.excluded:
+        lines += [
+            f"{len(board.excluded):,} excluded:\n",
+            "".join(f"- {escape(line)}\n" for line in board.excluded),
+        ]
+    return "\n".join(lines)

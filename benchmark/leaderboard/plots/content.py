@@ -1,0 +1,75 @@
+"""What the pictures' data have in common. Data are JSON types, rounded far below a pixel: the last bits differ between
+versions of scipy and numpy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from benchmark.leaderboard.statistics import Estimate
+from benchmark.leaderboard.tables import Row, Table
+from benchmark.leaderboard.tracks import plain
+from benchmark.records import GROUPS
+
+MAX_ROWS = 30
+MAX_PANELS = 18
+
+
+def heading(table: Table, shown: int, of: int | None = None, *more: str) -> dict[str, Any]:
+    """Title and note of a picture that shows the first `shown` of `of` rows (all of the table, if not given)."""
+    of = len(table.rows) if of is None else of
+    notes = [f"the {shown} best of {of} rows"] if shown < of else []
+    return {"title": table.title, "note": "; ".join(notes + [text for text in more if text])}
+
+
+def label(row: Row) -> str:
+    """A row's name."""
+    return short(row.label, 120)
+
+
+def short(text: str, limit: int) -> str:
+    """The text on one line, cut in its middle where it has more characters: long names often differ at their end."""
+    text = plain(text)
+    if len(text) <= limit:
+        return text
+    start = limit * 11 // 20
+    return f"{text[:start]}…{text[start + 1 - limit :]}"
+
+
+def rounded(value: float | None) -> float | None:
+    """A number as it is drawn."""
+    return None if value is None else round(value, 6)
+
+
+def interval(score: Estimate | None) -> list[float | None] | None:
+    """[mean, half-width or None] of an estimate."""
+    return None if score is None else [rounded(score.mean), rounded(score.half_width)]
+
+
+def mean(score: Estimate | None) -> float | None:
+    """The mean of an estimate."""
+    return None if score is None else rounded(score.mean)
+
+
+def class_names(table: Table) -> list[str]:
+    """The classes, head first, most frequent first."""
+    return sorted(table.classes, key=lambda name: (GROUPS.index(table.classes[name][0]), -table.classes[name][1], name))
+
+
+def classes(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Name, group and number of training images of each class."""
+    return [
+        {"label": short(name, 28), "group": table.classes[name][0], "count": table.classes[name][1]} for name in names
+    ]
+
+
+def class_means(row: Row, names: Sequence[str]) -> list[float | None]:
+    """Average precision of each class, mean over seeds; None where a seed has no value."""
+    values = ([record.metrics.per_class[name] for record in row.records] for name in names)
+    return [None if None in some else rounded(math.fsum(some) / len(some)) for some in values]
+
+
+def plural(count: int, one: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count} {one}{'' if count == 1 else 's'}"

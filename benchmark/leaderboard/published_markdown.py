@@ -1,0 +1,103 @@
+"""Published results beside measured ones, as a section of the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from benchmark.leaderboard.markdown import escape, pipe_table
+from benchmark.leaderboard.reported import PROTOCOL, Kind, PublishedRow, PublishedTable, Verdict
+from benchmark.leaderboard.tables import MISSING, score_text
+
+_TITLE = "## Published beside measured\n"
+_INTRODUCTION = f"""\
+What was printed, and what the same method scores here with its published recipe (protocol `{PROTOCOL}`). Each cell with
+four values gives the mAP in percent: overall / head / medium / tail.
+
+- **Difference** is measured minus printed, in points.
+- **Verdict** is on the overall mAP. *Within*: the printed value lies in the measured mean's 95 % t-interval, to the two
+  digits printed. *Above* and *below*: it does not, and the measured mean is above or below it. The interval is that of
+  our seeds; how much the printed value would change with another seed is not known.
+- *Not comparable* results differ in more than the code, as stated; where a row of ours stands beside one, it is the
+  nearest there is.
+"""
+_COLUMNS = {
+    "Method": ":--",
+    "Variant": ":--",
+    "Backbone, pretraining, size": ":--",
+    "Printed": "--:",
+    "Our row": ":--",
+    "Measured": "--:",
+    "Difference": "--:",
+    "Verdict": ":--",
+    "Source": ":--",
+    "Notes": ":--",
+}
+
+
+def published_section(tables: Sequence[PublishedTable], unmeasured: Mapping[str, int] | None = None) -> str:
+    """The section on all datasets with published results; empty where there is nothing to say.
+
+    unmeasured: dataset title -> number of published results, for the datasets without a table.
+    """
+    counts = (unmeasured or {}).items()
+    parts = [_INTRODUCTION, *(_table(table) for table in tables)] if tables else []
+    missing = [
+        f"{_results(count)} of {escape(title)}: no run of protocol `{PROTOCOL}` here.\n" for title, count in counts
+    ]
+    return "\n".join([_TITLE, *parts, *missing]) if parts or missing else ""
+
+
+def _table(table: PublishedTable) -> str:
+    kinds = Counter(row.verdict.kind for row in table.rows)
+    counts = ", ".join(f"{kinds[kind]} {kind}" for kind in get_args(Kind) if kinds[kind])
+    parts = [
+        f"### {escape(table.title)}\n",
+        f"{_results(len(table.rows))}: {counts}.\n",
+        pipe_table(list(_COLUMNS), list(_COLUMNS.values()), map(_cells, table.rows)),
+    ]
+    if table.footnotes:
+        parts.append("".join(f"{number}. {escape(text)}\n" for number, text in enumerate(table.footnotes, 1)))
+    return "\n".join(parts)
+
+
+def _results(count: int) -> str:
+    return f"{count:,} published result{'s' if count != 1 else ''}"
+
+
+def _cells(row: PublishedRow) -> list[str]:
+    reported = row.reported
+    return [
+        escape(reported.method),
+        escape(reported.variant),
+        escape(f"{reported.backbone}, {reported.pretraining}, {reported.image_size} px"),
+        " / ".join(_number(score.printed) for score in row.scores.values()),
+        escape((row.measured.row.label if row.measured else reported.row_label) or MISSING),
+        _measured(row),
+        _differences(row),
+        escape(_verdict(row.verdict)),
+        escape(reported.source),
+        ", ".join(map(str, row.notes)),
+    ]
+
+
+def _measured(row: PublishedRow) -> str:
+    if row.measured is None:
+        return MISSING
+    return " / ".join(score_text(score.measured) for score in row.scores.values()) + f" (n = {row.measured.row.n})"
+
+
+def _differences(row: PublishedRow) -> str:
+    if row.measured is None:
+        return MISSING
+    # z: no minus in front of a zero.
+    return " / ".join(_number(score.difference, "+z.2f") for score in row.scores.values())
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    return MISSING if value is None else format(value, form)
+
+
+def _verdict(verdict: Verdict) -> str:
+    return f"{verdict.kind}: {'; '.join(verdict.reasons)}" if verdict.reasons else verdict.kind

@@ -1,0 +1,309 @@
+"""Published results beside measured ones: what was printed of a method, and what the same method scores here.
+
+`reported.csv` holds the published numbers, each with its source and its caveats.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from benchmark.data.dataset import DATASETS
+from benchmark.errors import InputError
+from benchmark.leaderboard.statistics import Estimate
+from benchmark.leaderboard.tables import Row, Table
+from benchmark.leaderboard.tracks import Track, settings_text
+from benchmark.records import Percent
+from benchmark.registry import did_you_mean
+from benchmark.spec import Name, Strict, parse
+from benchmark.splits import registered
+
+REPORTED_FILE = Path(__file__).with_name("reported.csv")
+PROTOCOL = "paper"
+
+# A printed value stands for all that round to its two digits.
+_ROUNDING = 0.005
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_BACKBONES = {
+    "ResNet-50": ("resnet50", "clip_rn50"),
+    "ResNet-101": ("resnet101",),
+    "ViT-B/16": ("vit_b_16", "clip_vit_b_16"),
+}
+# Of the weights' names. Other tags of open_clip and torchvision's SWAG weights saw other images than these papers'.
+_PRETRAINING = {"ImageNet": re.compile(r"IMAGENET1K_V\d+"), "CLIP": re.compile(r"[^:]+:openai")}
+# Caveats that make a published number one of something else, whatever we measure.
+_SOMETHING_ELSE = {
+    "measured on PLT-VOC / PLT-COCO, another benchmark": "another benchmark",
+    "loader without mean/std normalisation": "its images were not normalised",
+}
+
+Text = Annotated[str, Field(min_length=1)]
+Kind = Literal["within", "above", "below", "not comparable", "not measured"]
+
+
+class Reported(Strict):
+    """One published result: a line of `reported.csv`. Scores are mAP in percent, None where none was printed."""
+
+    dataset: Name
+    method: Text = Field(description="as printed")
+    variant: Text = Field(description="printed by the authors, re-run by others, of a repository or a log")
+    backbone: Text
+    pretraining: Text
+    image_size: Annotated[int, Field(ge=1)] = Field(description="pixels")
+    overall: Percent
+    head: Percent | None
+    medium: Percent | None
+    tail: Percent | None
+    source: Text
+    caveat: str = Field(description="caveats, divided by semicolons")
+    measured_by: Name | None = Field(description="the registered method that is the same, if any")
+    settings: str = Field(description="the settings with which it is, as a table's row names them")
+
+    @model_validator(mode="after")
+    def _settings_are_of_a_method(self) -> Reported:
+        if self.settings and self.measured_by is None:
+            raise ValueError(f"settings {self.settings!r} without measured_by")
+        return self
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """The caveats, one by one."""
+        return tuple(part for part in map(str.strip, self.caveat.split(";")) if part)
+
+    @property
+    def row_label(self) -> str | None:
+        """The row of ours that measures it, as tables label it; None where there is no such method."""
+        return f"{self.measured_by} ({self.settings})" if self.settings else self.measured_by
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a measured value says of a published one.
+
+    within: the published value lies in the measured mean's 95 % t-interval over seeds. above, below: it does not, and
+    the measured mean is above or below it. reasons: why it is not comparable or not measured.
+    """
+
+    kind: Kind
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """One score of one published result, in percent. verdict: None where nothing was printed."""
+
+    printed: float | None
+    measured: Estimate | None
+    verdict: Verdict | None
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus printed, in points; None where either is missing."""
+        return None if self.printed is None or self.measured is None else self.measured.mean - self.printed
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of ours and the track that it stands in."""
+
+    track: Track
+    row: Row
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One published result beside ours. scores: a table's mAP column -> comparison. notes: numbers of footnotes."""
+
+    reported: Reported
+    measured: Measured | None
+    scores: dict[str, PublishedScore]
+    notes: tuple[int, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the overall mAP."""
+        verdict = self.scores["Overall"].verdict
+        assert verdict is not None  # an overall value is always printed
+        return verdict
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """All published results of one dataset, in the file's order. footnotes: number n is `footnotes[n - 1]`."""
+
+    dataset: str
+    title: str
+    rows: tuple[PublishedRow, ...]
+    footnotes: tuple[str, ...]
+
+
+def load_reported(path: Path = REPORTED_FILE) -> list[Reported]:
+    """The published results of a file. Raises InputError, naming file and line, unless every line is whole."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(_read(path, file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a UTF-8 text file: {error}") from None
+
+
+def published(tables: Iterable[Table], reported: Sequence[Reported] | None = None) -> list[PublishedTable]:
+    """One table for each dataset that has a track of protocol `paper` without changes.
+
+    Beside each published result stands the row of ours that comes nearest to it: of the dataset's registered lists,
+    then with as much of backbone, pretraining and image size as there is, then of the newest protocol and method.
+    reported: the packaged file's results when None.
+    """
+    measured = _measured_by_dataset(tables)
+    by_dataset = _by_dataset(load_reported() if reported is None else reported)
+    return [_published_table(name, lines, measured[name]) for name, lines in by_dataset.items() if name in measured]
+
+
+def unmeasured(tables: Iterable[Table], reported: Sequence[Reported] | None = None) -> dict[str, int]:
+    """Title -> number of published results, for the datasets that `published` leaves out."""
+    measured = _measured_by_dataset(tables)
+    by_dataset = _by_dataset(load_reported() if reported is None else reported)
+    return {DATASETS.get(name).card.title: len(lines) for name, lines in by_dataset.items() if name not in measured}
+
+
+def _read(path: Path, file: Iterable[str]) -> Iterator[Reported]:
+    reader = csv.reader(file, strict=True)
+    try:
+        columns = next(reader, [])
+        _check_columns(columns, f"{path}:1")
+        for cells in reader:
+            where = f"{path}:{reader.line_num}"
+            if len(cells) != len(columns):
+                raise InputError(f"{where}: {len(cells)} values, but the first line names {len(columns)} columns")
+            values = {column: _value(column, cell) for column, cell in zip(columns, cells, strict=True)}
+            yield parse(Reported, values, where)
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _check_columns(columns: Sequence[str], where: str) -> None:
+    known = list(Reported.model_fields)
+    for column in columns:
+        if column not in known:
+            raise InputError(f"{where}: unknown column {column!r}{did_you_mean(column, known)}")
+    for column in known:
+        if columns.count(column) != 1:
+            raise InputError(f"{where}: column {column!r} is there {columns.count(column)} times; give it once")
+
+
+def _value(column: str, cell: str) -> Any:
+    """A cell as a value to validate: what is no plain number stays text, which a field of numbers refuses."""
+    if column in ("overall", "head", "medium", "tail", "measured_by") and not cell:
+        return None
+    if column in ("overall", "head", "medium", "tail", "image_size") and _NUMBER.fullmatch(cell):
+        return float(cell) if "." in cell else int(cell)
+    return cell
+
+
+def _by_dataset(reported: Iterable[Reported]) -> dict[str, list[Reported]]:
+    by_dataset = defaultdict(list)
+    for line in reported:
+        by_dataset[line.dataset].append(line)
+    return by_dataset
+
+
+def _measured_by_dataset(tables: Iterable[Table]) -> dict[str, list[Measured]]:
+    measured = defaultdict(list)
+    for table in tables:
+        if table.track.protocol == PROTOCOL and not table.track.overrides:
+            measured[table.track.dataset] += [Measured(table.track, row) for row in table.rows]
+    return measured
+
+
+def _published_table(dataset: str, lines: Sequence[Reported], measured: Sequence[Measured]) -> PublishedTable:
+    here = registered(dataset)
+    assert here is not None  # published results are of registered datasets
+    fingerprint = here.fingerprint
+    footnotes = tuple(dict.fromkeys(caveat for line in lines for caveat in line.caveats))
+    numbers = {caveat: number for number, caveat in enumerate(footnotes, 1)}
+    candidates = defaultdict(list)
+    for item in measured:
+        spec = item.row.records[0].spec
+        candidates[spec.method, settings_text(spec.config_overrides)].append(item)
+    rows = [
+        _published_row(
+            line,
+            _nearest(line, candidates.get((line.measured_by or "", line.settings), []), fingerprint),
+            fingerprint,
+            tuple(sorted({numbers[caveat] for caveat in line.caveats})),
+        )
+        for line in lines
+    ]
+    return PublishedTable(dataset, DATASETS.get(dataset).card.title, tuple(rows), footnotes)
+
+
+def _nearest(reported: Reported, candidates: Sequence[Measured], fingerprint: str) -> Measured | None:
+    """The candidate to hold against a published result. Scores have no say."""
+
+    def distance(item: Measured) -> tuple:
+        return (
+            item.track.fingerprint != fingerprint,
+            len(_differences(reported, item.track, fingerprint)),
+            -item.track.protocol_version,
+            item.track.weights,  # IMAGENET1K_V1, which these papers had, before later ones
+            -item.row.records[0].spec.method_version,
+            -item.row.n,
+        )
+
+    def newest(item: Measured) -> tuple:
+        return max(record.finished for record in item.row.records), item.track.slug, item.row.label
+
+    return min(sorted(candidates, key=newest, reverse=True), key=distance, default=None)
+
+
+def _published_row(
+    reported: Reported, measured: Measured | None, fingerprint: str, notes: tuple[int, ...]
+) -> PublishedRow:
+    obstacle = _obstacle(reported, measured, fingerprint)
+    scores = {}
+    for column, key in Table.MAP_COLUMNS.items():
+        printed = getattr(reported, key)
+        score = None if measured is None else measured.row.scores[column]
+        verdict = None if printed is None else obstacle or _verdict(printed, score)
+        scores[column] = PublishedScore(printed, score, verdict)
+    return PublishedRow(reported, measured, scores, notes)
+
+
+def _obstacle(reported: Reported, measured: Measured | None, fingerprint: str) -> Verdict | None:
+    """The verdict on all scores of a result that cannot be compared, whatever they are."""
+    reasons = [_SOMETHING_ELSE[caveat] for caveat in reported.caveats if caveat in _SOMETHING_ELSE]
+    if measured is not None:
+        reasons += _differences(reported, measured.track, fingerprint)
+    elif not reasons:
+        missing = "not implemented here" if reported.measured_by is None else f"no run of protocol {PROTOCOL}"
+        return Verdict("not measured", (missing,))
+    return Verdict("not comparable", tuple(reasons)) if reasons else None
+
+
+def _differences(reported: Reported, track: Track, fingerprint: str) -> list[str]:
+    """In what a track is not what a published result was made with."""
+    found = ["the dataset's split differs"] if track.fingerprint != fingerprint else []
+    if track.backbone not in _BACKBONES.get(reported.backbone, ()):
+        found.append(f"backbone differs: printed {reported.backbone}, measured {track.backbone}")
+    pretraining = _PRETRAINING.get(reported.pretraining)
+    if pretraining is None or not pretraining.fullmatch(track.weights):
+        found.append(f"pretraining differs: printed {reported.pretraining}, measured {track.weights}")
+    if track.image_size != reported.image_size:
+        found.append(f"image size differs: printed {reported.image_size} px, measured {track.image_size} px")
+    return found
+
+
+def _verdict(printed: float, score: Estimate | None) -> Verdict:
+    if score is None:
+        return Verdict("not comparable", ("a seed has no value",))
+    if score.half_width is None:
+        return Verdict("not comparable", ("one seed only: no interval",))
+    if abs(score.mean - printed) <= score.half_width + _ROUNDING:
+        return Verdict("within")
+    return Verdict("above" if score.mean > printed else "below")

@@ -1,0 +1,45 @@
+"""Summaries: the methods of one setting over several datasets."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from benchmark.leaderboard.statistics import Estimate
+from benchmark.leaderboard.tables import Table
+from benchmark.leaderboard.tracks import Track
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Overall mAP of methods on several datasets, all with one protocol, backbone, pretraining and image size.
+
+    datasets: titles, the columns. rows: method -> an estimate a dataset, None where it was not measured or misses a
+    seed's value. No mean is taken over the datasets: it would say more of which are there than of the method.
+    """
+
+    title: str
+    datasets: tuple[str, ...]
+    rows: dict[str, tuple[Estimate | None, ...]]
+
+
+def summaries(tables: Iterable[Table]) -> list[Summary]:
+    """One summary for each setting that was measured on two datasets or more; methods by name."""
+    settings: dict[Track, list[Table]] = defaultdict(list)
+    for table in tables:
+        settings[setting_of(table.track)].append(table)
+    return [_summary(setting.title, group) for setting, group in settings.items() if len(group) > 1]
+
+
+def setting_of(track: Track) -> Track:
+    """The track without its dataset."""
+    return replace(track, dataset="", fingerprint="", dataset_title="")
+
+
+def _summary(title: str, tables: Sequence[Table]) -> Summary:
+    scores = [{row.label: row.scores["Overall"] for row in table.rows} for table in tables]
+    labels = sorted({label for column in scores for label in column})
+    # What a table's title says beside the setting: the dataset, with a digest where two read the same.
+    datasets = tuple(table.title.replace(f" · {title}", "", 1) for table in tables)
+    return Summary(title, datasets, {label: tuple(column.get(label) for column in scores) for label in labels})

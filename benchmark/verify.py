@@ -1,0 +1,356 @@
+"""Whether stored runs hold: records against their logits, logits against their lists, runs against each other."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+
+from benchmark.data.augment import training_cache_size
+from benchmark.environment import code_digest
+from benchmark.errors import RunFailed, StoreError
+from benchmark.evaluation import score
+from benchmark.inference import scoring_cache_size
+from benchmark.method import METHODS
+from benchmark.progress import Reporter
+from benchmark.records import Metrics, Record
+from benchmark.spec import canonical_json
+from benchmark.splits import registered, registered_split
+from benchmark.store import RunFolder
+
+Kind = Literal["fault", "stale", "note"]
+
+# Percent points: the same logits give the same numbers up to the order of a sum.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a stored run. fault: it does not hold. stale: it was made by other code. note: worth knowing.
+
+    run: its folder's name. message: one line that names file, value and remedy.
+    """
+
+    run: str
+    kind: Kind
+    message: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `examine` found. records: how many there are; scored: how many were scored again from their logits."""
+
+    records: int
+    scored: int
+    findings: list[Finding]
+
+    def of_kind(self, kind: Kind) -> list[Finding]:
+        """The findings of one kind, in order."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    @property
+    def faulty_runs(self) -> int:
+        """Number of runs that do not hold."""
+        return len({finding.run for finding in self.of_kind("fault")})
+
+    @property
+    def summary(self) -> str:
+        """`75 records: 75 scored again, 0 faults, 3 stale`."""
+        faults, stale, notes = (len(self.of_kind(kind)) for kind in ("fault", "stale", "note"))
+        told = [f"{self.scored} scored again", _counted(faults, "fault"), f"{stale} stale"]
+        return f"{_counted(self.records, 'record')}: {', '.join(told + [_counted(notes, 'note')] * bool(notes))}"
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one run, wherever they are.
+
+    read: the content of a file by its name; raises StoreError. where: what stands before a file's name in a message.
+    remedy: what to do about a file that is not as it was.
+    """
+
+    read: Callable[[str], bytes]
+    where: str
+    remedy: str
+
+    @classmethod
+    def in_folder(cls, folder: RunFolder) -> Files:
+        """Those of a results folder."""
+        remedy = "restore the file, or run again with --rerun always"
+
+        def read(name: str) -> bytes:
+            try:
+                return (folder.path / name).read_bytes()
+            except OSError as error:
+                problem = f"cannot be read: {error.strerror or error}"
+                raise StoreError(f"{folder.path / name}: {problem}; {remedy}") from None
+
+        return cls(read, f"{folder.path}/", remedy)
+
+    def fault(self, name: str, problem: str) -> str:
+        """The message of a fault in a file."""
+        return f"{self.where}{name}: {problem}; {self.remedy}"
+
+
+@dataclass
+class Checked:
+    """What comes out of comparing a record with its files.
+
+    faults: messages. scored: whether its logits could be scored. targets: sha256 of its test labels, None where they
+    could not be read.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    scored: bool = False
+    targets: str | None = None
+
+
+def verify(results: Path, reporter: Reporter) -> list[Finding]:
+    """Everything that is to be said of the runs of a results folder; see `examine`."""
+    return examine(results, reporter).findings
+
+
+def examine(results: Path, reporter: Reporter) -> Verification:
+    """Check every run of a results folder that has a record; one run's logits are held at a time.
+
+    Raises StoreError when there is no such folder, InputError when a method or dataset here cannot be loaded.
+    """
+    if not results.is_dir():
+        raise StoreError(f"{results}: no such results folder; name one with --results")
+    folders = [RunFolder(path.parent) for path in sorted(results.glob("runs/*/record.json"))]
+    findings: list[Finding] = []
+    shared = _SharedFacts()
+    scored = 0
+    with reporter.task("verifying", len(folders)) as task:
+        for done, folder in enumerate(folders):
+            task.update(done, folder.path.name)
+            try:
+                record = folder.record()
+            except StoreError as error:
+                findings.append(Finding(folder.path.name, "fault", str(error)))
+                continue
+            if record is None:  # removed meanwhile
+                continue
+            checked = check_record(record, Files.in_folder(folder))
+            scored += checked.scored
+            findings += [Finding(folder.path.name, "fault", message) for message in checked.faults]
+            findings += _notes(folder, record)
+            shared.add(folder, record, checked.targets)
+    findings += shared.differences()
+    return Verification(len(folders), scored, sorted(findings, key=lambda finding: finding.run))
+
+
+def check_record(record: Record, files: Files) -> Checked:
+    """Compare a record with its files and with the registered dataset of its name."""
+    checked = _score_again(record, files)
+    checked.faults[:0] = split_faults(record, files)
+    checked.faults += _epoch_faults(record, files)
+    return checked
+
+
+def _score_again(record: Record, files: Files) -> Checked:
+    try:
+        tensors = _tensors(files, record.logits.file, record.logits.sha256)
+        _check_tensors(tensors, record, files, record.logits.file, with_targets=True)
+    except StoreError as error:
+        return Checked([str(error)])
+    targets = tensors.pop("targets")
+    checked = Checked(_target_faults(targets, record, files), targets=hashlib.sha256(targets.tobytes()).hexdigest())
+    try:
+        for name, metrics in record.results.items():
+            checked.faults += _score_faults(name, metrics, score(tensors[name], targets, record.groups), files)
+    except RunFailed as error:
+        checked.faults.append(files.fault(record.logits.file, str(error)))
+    else:
+        checked.scored = True
+    return checked
+
+
+def _tensors(files: Files, name: str, sha256: str) -> dict[str, np.ndarray]:
+    content = files.read(name)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise StoreError(files.fault(name, f"its sha256 is {digest[:12]}, and the record names {sha256[:12]}"))
+    try:
+        return load_safetensors(content)
+    except (SafetensorError, ValueError, LookupError, TypeError) as error:  # the last three: a type numpy has not
+        raise StoreError(files.fault(name, f"not a safetensors file of numbers ({error})")) from None
+
+
+def _check_tensors(
+    tensors: Mapping[str, np.ndarray], record: Record, files: Files, name: str, with_targets: bool
+) -> None:
+    """Raise StoreError unless a file holds the record's weight sets, of its shape, finite."""
+    expected = {"targets", *record.results} if with_targets else {*record.results}
+    if set(tensors) != expected:
+        found = ", ".join(sorted(tensors)) or "nothing"
+        raise StoreError(files.fault(name, f"it holds {found} instead of {', '.join(sorted(expected))}"))
+    shape = (record.num_test_images, len(record.groups))
+    for key, values in tensors.items():
+        dtype = np.dtype(np.uint8 if key == "targets" else np.float32)
+        if values.dtype != dtype or values.shape != shape or not values.size:
+            found = f"{values.dtype} {list(values.shape)}"
+            raise StoreError(files.fault(name, f"{key} is {found}; {dtype} {list(shape)} is what the record tells of"))
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            problem = f"{key} is {values[row, column]} at image {row}, class {column}, which is not finite"
+            raise StoreError(files.fault(name, problem))
+
+
+def _score_faults(weights: str, recorded: Metrics, again: Metrics, files: Files) -> list[str]:
+    """At most one message: the first number that is not what the logits give, and how many are not."""
+    given, found = (_numbers(metrics) for metrics in (recorded, again))
+    wrong = [key for key in found if not _agree(given[key], found[key])]
+    if not wrong:
+        return []
+    first, more = wrong[0], f" (and {len(wrong) - 1} more numbers differ)" if len(wrong) > 1 else ""
+    problem = f"results.{weights}.{first} is {given[first]}, and the logits score {found[first]}{more}"
+    return [files.fault("record.json", problem)]
+
+
+def _numbers(metrics: Metrics) -> dict[str, float | None]:
+    named = metrics.model_dump(exclude={"per_class"})
+    return named | {f"per_class.{name}": value for name, value in metrics.per_class.items()}
+
+
+def _agree(first: float | None, second: float | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return abs(first - second) <= TOLERANCE
+
+
+def _epoch_faults(record: Record, files: Files) -> Iterator[str]:
+    for epoch in record.oracle:
+        try:
+            tensors = _tensors(files, epoch.file, epoch.sha256)
+            _check_tensors(tensors, record, files, epoch.file, with_targets=False)
+        except StoreError as error:
+            yield str(error)
+
+
+# --- lists -------------------------------------------------------------------------------------------------------
+
+
+def split_faults(record: Record, files: Files) -> list[str]:
+    """What a record says of its dataset and the registered one of that name does not. Raises InputError."""
+    ref = record.spec.dataset
+    dataset = registered(ref.name)
+    if dataset is None:
+        return []
+    if dataset.fingerprint != ref.fingerprint:
+        return [
+            f"{files.where}record.json: the split differs: dataset {ref.name!r} has the fingerprint "
+            f"{dataset.fingerprint[:12]} here, the record has {ref.fingerprint[:12]}; keep results of other lists "
+            "under another dataset name, or run again"
+        ]
+    recorded = (record.groups, record.class_counts, record.num_train_images, record.num_test_images)
+    counts = dict(zip(dataset.classes, dataset.class_counts.tolist(), strict=True))
+    if recorded != (dataset.groups, counts, len(dataset.splits["train"]), len(dataset.splits["test"])):
+        problem = f"groups, class_counts or numbers of images are not those of dataset {ref.name!r}"
+        return [files.fault("record.json", problem)]
+    return []
+
+
+def _target_faults(targets: np.ndarray, record: Record, files: Files) -> list[str]:
+    dataset = registered_split(record)
+    if dataset is None or np.array_equal(targets, dataset.splits["test"].targets):
+        return []
+    problem = f"targets are not those of the test list of dataset {record.spec.dataset.name!r}"
+    return [files.fault(record.logits.file, problem)]
+
+
+# --- notes -------------------------------------------------------------------------------------------------------
+
+
+def _notes(folder: RunFolder, record: Record) -> Iterator[Finding]:
+    """Staleness, and files that nothing names."""
+    run, method = folder.path.name, record.spec.method
+    if method not in METHODS:
+        told = f"unknown method: cannot tell whether stale ({method!r} is not registered here)"
+        yield Finding(run, "note", f"{folder.record_path}: {told}")
+    elif (now := code_digest(METHODS.get(method))) != (then := record.environment.code_digest):
+        told = f"made by code {then[:12]}, and the present code is {now[:12]}; --rerun stale runs it again"
+        yield Finding(run, "stale", f"{folder.record_path}: {told}")
+    for name in _strays(folder, record):
+        yield Finding(run, "note", f"{folder.path / name}: no record names this file; remove it if it is not yours")
+
+
+def _strays(folder: RunFolder, record: Record) -> list[str]:
+    # A lease that cannot be read is no fault of the record's; `ltbench status` names it.
+    with contextlib.suppress(StoreError):
+        if folder.holder() is not None:
+            return []  # the files of an attempt that goes on have no record yet
+    known = {"record.json", "lease.json", "lock", "attempts", folder.log_path.name, folder.checkpoint_path.name}
+    known |= set(files_of(record))
+    try:
+        return sorted(path.name for path in folder.path.iterdir() if path.name not in known)
+    except OSError as error:
+        raise StoreError(f"{folder.path}: cannot be read: {error.strerror or error}") from None
+
+
+def files_of(record: Record) -> dict[str, str]:
+    """The files of tensors that a record names: name -> sha256."""
+    return {part.file: part.sha256 for part in (record.logits, *record.oracle)}
+
+
+# --- runs against each other -------------------------------------------------------------------------------------
+
+
+class _SharedFacts:
+    """What the runs of one dataset must have in common, whether or not the dataset is registered here."""
+
+    def __init__(self) -> None:
+        self._facts: dict[Hashable, list[tuple[RunFolder, str, str]]] = defaultdict(list)
+
+    def add(self, folder: RunFolder, record: Record, targets: str | None) -> None:
+        """Note what a record says. targets: sha256 of its test labels, None where they are not known."""
+        lists = record.spec.dataset.fingerprint
+        if registered_split(record) is None:  # otherwise both were compared with the lists themselves
+            counts = canonical_json([record.groups, record.class_counts])
+            digest = hashlib.sha256(counts.encode()).hexdigest()
+            self._note((lists, "groups"), folder, "groups and class counts", digest)
+            if targets is not None:
+                self._note((lists, "targets"), folder, "test labels", targets)
+        for split, size in _image_sizes(record).items():
+            what = f"{split} images at {size} px, {record.spec.weights.interpolation},"
+            self._note((lists, what), folder, what, record.data_digests[split])
+
+    def _note(self, key: Hashable, folder: RunFolder, what: str, digest: str) -> None:
+        self._facts[key].append((folder, what, digest))
+
+    def differences(self) -> Iterator[Finding]:
+        """A fault for each run that differs from most of those that should be as it is."""
+        for facts in self._facts.values():
+            usual = Counter(digest for _, _, digest in facts).most_common(1)[0][0]
+            other = next(folder for folder, _, digest in facts if digest == usual)
+            for folder, what, digest in facts:
+                if digest != usual:
+                    told = (
+                        f"{folder.record_path}: its {what} have the digest {digest[:12]}, those of {other.path.name} "
+                        f"on the same lists {usual[:12]}; run the one again that has the wrong data"
+                    )
+                    yield Finding(folder.path.name, "fault", told)
+
+
+def _image_sizes(record: Record) -> dict[str, int]:
+    """Split -> side of its decoded images, in pixels, as far as that is known; with the interpolation it decides the
+    pixels."""
+    recipe, method = record.spec.recipe, record.spec.method
+    scoring = scoring_cache_size(recipe.image_size, recipe.test_time)
+    sizes = {"val": scoring, "test": scoring}
+    if method in METHODS:
+        on_images = METHODS.get(method).trains_on == "images"
+        sizes["train"] = training_cache_size(recipe.image_size, recipe.augment) if on_images else recipe.image_size
+    return {split: size for split, size in sizes.items() if split in record.data_digests}

@@ -1,0 +1,74 @@
+"""A store of real tiny runs for tests, and what somebody may do to a run of it afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conftest import TINY, write_tiny_dataset
+from factories import _means
+from safetensors.numpy import load_file, save
+
+from benchmark import splits
+from benchmark.data.dataset import DATASETS, DatasetFolder
+from benchmark.records import Record
+from benchmark.runner import execute, plan
+from benchmark.spec import deep_merge
+from benchmark.store import RunFolder
+
+
+def make_store(folder: Path) -> Path:
+    """`<folder>/results`: erm with the logits of every epoch, erm with another seed, asl; on `<folder>/tiny`."""
+    tiny = str(write_tiny_dataset(folder / "tiny"))
+    for method, changes in (("erm", {"oracle": True}), ("erm", {"seed": 1}), ("asl", {})):
+        execute(plan(method, tiny, **TINY, **changes), folder / "results")
+    return folder / "results"
+
+
+def run_of(store: Path, prefix: str = "erm-s0") -> RunFolder:
+    [path] = (store / "runs").glob(f"{prefix}-*")
+    return RunFolder(path)
+
+
+def register_tiny(monkeypatch, folder: Path) -> None:
+    """Make a dataset folder the registered dataset `tiny` for a test."""
+    assert "voc-lt" in DATASETS
+    monkeypatch.setitem(DATASETS._entries, "tiny", DatasetFolder("tiny", folder))
+    # Read anew at every call: the folder is another one in the next test.
+    uncached = splits.registered.__wrapped__
+    for module in ("splits", "verify", "bundles"):
+        monkeypatch.setattr(f"benchmark.{module}.registered", uncached)
+
+
+def edit_record(folder: RunFolder, **changes: Any) -> None:
+    """Merge changes into a record; the means and the run id follow, so that the record is valid."""
+    data = deep_merge(json.loads(folder.record_path.read_text()), changes)
+    for metrics in (*data["results"].values(), data["validation"]):
+        metrics |= _means(metrics["per_class"], data["groups"])
+    folder.record_path.write_text(json.dumps(data))
+    Record.from_file(folder.record_path)
+
+
+def edit_tensors(folder: RunFolder, change: Callable[[dict[str, np.ndarray]], object], epoch: int = 0) -> Path:
+    """Change the stored tensors (those of an epoch where one is given) and have the record name the new file."""
+    data = json.loads(folder.record_path.read_text())
+    part = data["oracle"][epoch - 1] if epoch else data["logits"]
+    path = folder.path / part["file"]
+    tensors = {name: values.copy() for name, values in load_file(path).items()}
+    change(tensors)
+    content = save(tensors)
+    path.unlink()
+    part["sha256"] = hashlib.sha256(content).hexdigest()
+    part["file"] = part["file"].replace(path.stem.rpartition("-")[2], part["sha256"][:16])
+    (folder.path / part["file"]).write_bytes(content)
+    folder.record_path.write_text(json.dumps(data))
+    return folder.path / part["file"]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, and its content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

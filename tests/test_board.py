@@ -1,0 +1,280 @@
+"""From records and logits to a board: what is recomputed, what is cached, and what is left out and named."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from factories import CLASSES, Scored, edited, make_scored, write_scored
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from benchmark.data.dataset import DATASETS
+from benchmark.errors import StoreError
+from benchmark.evaluation import score
+from benchmark.leaderboard import samples as samples_module
+from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.markdown_page import markdown_page
+from benchmark.leaderboard.resampling import run_scores
+from benchmark.leaderboard.samples import samples
+from benchmark.records import Record
+from benchmark.store import load_records
+
+RUNS = [make_scored(method, seed, skill) for method, skill in (("erm", 1.0), ("asl", 2.5)) for seed in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return write_scored(tmp_path / "results", RUNS)
+
+
+def folder_of(store, scored: Scored):
+    return store / "runs" / scored.record.folder_name
+
+
+def board_of(store):
+    problems: list[StoreError] = []
+    return load_board(store, store, problems), problems
+
+
+def test_every_row_has_ranks_noise_and_counts(store):
+    board, problems = board_of(store)
+    assert problems == [] and board.num_records == 6 and board.excluded == ()
+    (table,) = board.tables
+    assert [row.label for row in table.rows] == ["asl", "erm"]
+    assert table.ranks == {"asl": 1, "erm": 2} and table.wins == {"asl": (1, 0, 0), "erm": (0, 0, 1)}
+    for row in table.rows:
+        assert row.replicates[:, 0, 0] == pytest.approx([r.metrics.overall for r in row.records], abs=1e-3)
+        assert all(half_width > 0 for half_width in row.noise.values())
+    text = markdown_page(board, {})
+    assert "| 1 | asl |" in text and "| 1 / 0 / 0 |" in text and "6 records." in text
+
+
+def test_replicates_come_from_the_cache_the_second_time(store, monkeypatch):
+    first = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    with monkeypatch.context() as patch:
+        patch.setattr(samples_module, "run_scores", lambda *args: pytest.fail("computed again"))
+        second = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_cache_that_was_cut_short_is_made_again(store, tmp_path):
+    first = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    files = list((tmp_path / "cache" / "replicates").iterdir())
+    assert len(files) == 6
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-100])
+    second = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_without_a_cache_it_only_takes_longer(store, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    board, problems = board_of(store)
+    assert board.num_records == 6 and problems == []
+
+
+def test_several_processes_give_the_same(store, monkeypatch, tmp_path):
+    alone = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(samples_module, "_MUCH", 0)
+    together = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+# What is left out
+
+
+def rewrite(store, scored: Scored, change, **fields) -> None:
+    """Put other tensors in a run's logits file, and a record that names them."""
+    tensors = change(load_safetensors(scored.content))
+    content = save_safetensors(tensors)
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"logits-{digest[:16]}.safetensors"
+    folder = folder_of(store, scored)
+    (folder / name).write_bytes(content)
+    text = edited(scored.record, logits={"file": name, "sha256": digest}, **fields)
+    (folder / "record.json").write_text(text)
+
+
+def with_raw(values):
+    return lambda tensors: tensors | {"raw": values(tensors["raw"])}
+
+
+def nan_at_one_place(values):
+    values = values.copy()
+    values[3, 2] = np.nan
+    return values
+
+
+BROKEN = {
+    "missing logits": (lambda s, r: next(folder_of(s, r).glob("logits-*")).unlink(), "cannot be read"),
+    "cut logits": (
+        lambda s, r: next(folder_of(s, r).glob("logits-*")).write_bytes(r.content[:-5]),
+        "not those of the record",
+    ),
+    "a flipped bit": (
+        lambda s, r: next(folder_of(s, r).glob("logits-*")).write_bytes(r.content[:-5] + b"\x7f" + r.content[-4:]),
+        "not those of the record",
+    ),
+    "no tensors": (
+        lambda s, r: rewrite(s, r, lambda tensors: {"targets": tensors["targets"]}),
+        "no logits 'raw'",
+    ),
+    "no labels": (lambda s, r: rewrite(s, r, lambda tensors: {"raw": tensors["raw"]}), "holds no labels"),
+    "fewer images": (
+        lambda s, r: rewrite(s, r, lambda tensors: {name: values[:-1] for name, values in tensors.items()}),
+        "of 60 images x 6 classes",
+    ),
+    "float64": (lambda s, r: rewrite(s, r, with_raw(lambda v: v.astype(np.float64))), "not float32 logits"),
+    "not finite": (lambda s, r: rewrite(s, r, with_raw(nan_at_one_place)), "not all finite"),
+    "other logits": (lambda s, r: rewrite(s, r, with_raw(lambda v: v[::-1].copy())), "the record says"),
+    "unknown schema": (
+        lambda s, r: (folder_of(s, r) / "record.json").write_text(edited(r.record, schema_version=7)),
+        "schema version 7",
+    ),
+    "metrics that are not finite": (
+        lambda s, r: (folder_of(s, r) / "record.json").write_text(
+            edited(r.record).replace(f'"overall": {r.record.metrics.overall}', '"overall": NaN', 1)
+        ),
+        "record.json",
+    ),
+    "a copy under another name": (
+        lambda s, r: folder_of(s, r).rename(folder_of(s, r).with_name("copy-s0-000000000000")),
+        "remove the copy",
+    ),
+}
+
+
+@pytest.mark.parametrize("breaking,words", BROKEN.values(), ids=BROKEN)
+def test_a_record_that_does_not_hold_is_left_out_and_named(store, breaking, words):
+    broken = RUNS[4]
+    breaking(store, broken)
+    board, problems = board_of(store)
+    assert board.num_records == 5 and len(problems) == 1
+    (line,) = board.excluded
+    assert words in line and line.startswith("runs/") and str(store) not in line
+    assert board.tables[0].rows[0].n == 2 and board.tables[0].ranks["asl"] == 1, "the others count"
+    page = markdown_page(board, {})
+    assert "5 records." in page and "1 excluded:" in page
+
+
+def test_a_record_of_other_labels_than_most_is_left_out(store):
+    odd = RUNS[0]
+
+    def swapped(tensors):
+        labels = tensors["targets"].copy()
+        labels[[5, 6]] = labels[[6, 5]]
+        labels[5] = 1 - labels[5]
+        return {"targets": labels, "raw": tensors["raw"]}
+
+    tensors = swapped(load_safetensors(odd.content))
+    metrics = score(tensors["raw"], tensors["targets"], odd.record.groups).model_dump()
+    rewrite(store, odd, swapped, results={"raw": metrics})
+    board, problems = board_of(store)
+    assert board.num_records == 5 and "labels of the test images" in str(problems[0])
+
+
+def test_a_record_of_other_classes_under_the_same_fingerprint_is_left_out(store):
+    # One training image more: the same labels and scores, another fact about the dataset.
+    odd = make_scored("rw", classes={**CLASSES, "person": 401})
+    write_scored(store, [odd])
+    board, problems = board_of(store)
+    assert board.num_records == 6 and "classes, groups or numbers of images" in str(problems[0])
+
+
+def test_a_record_of_another_split_than_the_registered_one_is_left_out(store):
+    write_scored(store, [make_scored("rw", spec={"dataset": {"name": "voc-lt"}})])
+    board, problems = board_of(store)
+    assert board.num_records == 6 and "another split than the registered dataset 'voc-lt'" in str(problems[0])
+    fingerprint = DATASETS.get("voc-lt").open().fingerprint
+    right = make_scored("rw", spec={"dataset": {"name": "voc-lt", "fingerprint": fingerprint}})
+    write_scored(store, [right])
+    assert board_of(store)[0].num_records == 7
+
+
+def test_one_seed_only_has_no_rank_and_says_so(store):
+    write_scored(store, [make_scored("rw")])
+    board, problems = board_of(store)
+    (table,) = board.tables
+    assert problems == [] and table.ranks["rw"] is None and table.wins["rw"] is None
+    assert {table.ranks["asl"], table.ranks["erm"]} == {1, 2}, "the others are compared as without it"
+    page = markdown_page(board, {})
+    assert "| – | rw |" in page and "Rows of one seed are not compared" in page
+
+
+def test_a_class_without_a_test_positive_is_in_no_mean(tmp_path):
+    runs = []
+    for seed in range(2):
+        record, content = make_scored("erm", seed)
+        tensors = load_safetensors(content)
+        tensors["targets"][:, 5] = 0
+        metrics = score(tensors["raw"], tensors["targets"], record.groups)
+        content = save_safetensors(tensors)
+        digest = hashlib.sha256(content).hexdigest()
+        changes = {
+            "results": {"raw": metrics.model_dump()},
+            "logits": {"file": f"logits-{digest[:16]}.safetensors", "sha256": digest},
+        }
+        runs.append(Scored(Record.model_validate_json(edited(record, **changes)), content))
+    board, problems = board_of(write_scored(tmp_path / "results", runs))
+    assert problems == [] and board.num_records == 2
+    (row,) = board.tables[0].rows
+    groups = tuple(runs[0].record.groups.values())
+    assert row.replicates.shape[1:] == run_scores(tensors["raw"], tensors["targets"], groups).shape
+    assert "Classes without a test positive, in no mean: sheep." in markdown_page(board, {})
+
+
+def test_an_empty_store_has_an_empty_board(tmp_path):
+    board, problems = board_of(tmp_path)
+    assert (board.tables, board.num_records, problems) == ((), 0, [])
+    with pytest.raises(StoreError, match="no such results folder"):
+        load_board(tmp_path / "none", tmp_path)
+
+
+# The oracle
+
+
+def with_epochs(scored: Scored, store, skills) -> list[float]:
+    """Give a run's record logits of epochs; returns the overall mAP of each."""
+    tensors = load_safetensors(scored.content)
+    folder, epochs, overall = folder_of(store, scored), [], []
+    for number, skill in enumerate(skills, 1):
+        values = (tensors["raw"] * 0.5 + skill * tensors["targets"]).astype(np.float32)
+        content = save_safetensors({"raw": values})
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"epoch-{number:03d}-{digest[:16]}.safetensors"
+        (folder / name).write_bytes(content)
+        epochs.append({"epoch": number, "file": name, "sha256": digest})
+        overall.append(score(values, tensors["targets"], scored.record.groups).overall)
+    (folder / "record.json").write_text(edited(scored.record, oracle=epochs))
+    return overall
+
+
+def test_the_oracle_is_the_best_epoch_on_the_test_set_and_ranks_nothing(store):
+    before = board_of(store)[0].tables[0]
+    best = [max(with_epochs(scored, store, (0.1, 0.9 + 0.1 * i, 0.4))) for i, scored in enumerate(RUNS[:3])]
+    (table,) = board_of(store)[0].tables
+    erm = next(row for row in table.rows if row.label == "erm")
+    assert erm.oracle.mean == pytest.approx(np.mean(best), abs=1e-3) and erm.oracle.n == 3
+    assert erm.oracle_gap.mean == pytest.approx(np.mean(best) - erm.scores["Overall"].mean, abs=1e-3)
+    assert [sample.oracle.epoch for sample in erm.samples] == [2, 2, 2]
+    assert table.has_oracle and not before.has_oracle
+    assert (table.ranks, table.wins) == (before.ranks, before.wins)
+    assert next(row for row in table.rows if row.label == "asl").oracle is None
+    page = markdown_page(board_of(store)[0], {})
+    assert "Oracle (not ranked)" in page and f"{erm.oracle.mean:.2f} ± " in page
+
+
+def test_an_epoch_that_is_not_whole_is_named(store):
+    with_epochs(RUNS[0], store, (0.1, 0.2))
+    next(folder_of(store, RUNS[0]).glob("epoch-002-*")).write_bytes(b"x")
+    board, problems = board_of(store)
+    assert board.num_records == 5 and "epoch-002-" in str(problems[0])

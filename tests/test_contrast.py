@@ -1,0 +1,108 @@
+"""Two methods against each other, and `ltbench compare`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import refused
+from factories import make_scored, write_scored
+from typer.testing import CliRunner
+
+from benchmark.cli import app
+from benchmark.evaluation import average_precision
+from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.contrast import contrast, find_tables
+from benchmark.store import load_logits
+
+RUNS = [make_scored(method, seed, skill) for method, skill in (("erm", 1.0), ("asl", 2.5)) for seed in range(3)]
+RUNS += [
+    make_scored("asl", seed, 2.0, spec={"config": {"gamma_neg": 2}, "config_overrides": {"gamma_neg": 2}})
+    for seed in range(2)
+]
+RUNS += [make_scored("erm", 0, 1.0, spec={"protocol": "paper"}), make_scored("asl", 0, 2.0, spec={"protocol": "paper"})]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_scored(tmp_path_factory.mktemp("store"), RUNS)
+
+
+@pytest.fixture(scope="module")
+def tables(store):
+    return load_board(store, store).tables
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["compare", *arguments])
+
+
+def class_ap(store, row) -> np.ndarray:
+    """[seeds, classes], in percent."""
+    pairs = [load_logits(store, record) for record in row.records]
+    return np.stack([100 * average_precision(logits["raw"], targets) for logits, targets in pairs])
+
+
+def test_differences_are_those_of_the_stored_logits(store, tables):
+    [(table, a, b)] = find_tables(tables, "made-up", "controlled", "asl", "erm")
+    found = contrast(store, table, a, b)
+    wanted = class_ap(store, a).mean(axis=0) - class_ap(store, b).mean(axis=0)
+    by_name = {change.name: change for change in found.classes}
+    assert [by_name[name].difference for name in table.classes] == pytest.approx(wanted, abs=1e-3)
+    sizes = [abs(change.difference) for change in found.classes]
+    assert sizes == sorted(sizes, reverse=True), "those that moved most come first"
+    overall = found.means[0]
+    assert [change.name for change in found.means] == ["overall", "head", "medium", "tail"]
+    assert overall.difference == pytest.approx(a.scores["Overall"].mean - b.scores["Overall"].mean, abs=1e-3)
+    i, j = table.rows.index(a), table.rows.index(b)
+    assert overall.p == pytest.approx(table.comparison.p[i, j], rel=1e-2), "the leaderboard's own test"
+    assert overall.half_width == pytest.approx(table.comparison.half_width[i, j], rel=1e-2)
+    assert all(change.p_holm >= change.p for change in (*found.means, *found.classes))
+
+
+def test_the_other_way_round_the_signs_change_and_nothing_else(store, tables):
+    [(table, a, b)] = find_tables(tables, "made-up", "controlled", "asl", "erm")
+    there, back = contrast(store, table, a, b), contrast(store, table, b, a)
+    for one, other in zip(there.means + there.classes, back.means + back.classes, strict=True):
+        assert (one.difference, one.first) == (-other.difference, other.second)
+        assert one.p == pytest.approx(other.p) and one.half_width == pytest.approx(other.half_width)
+
+
+def test_rows_are_found_by_label_and_by_method(tables):
+    found = find_tables(tables, "made-up", "controlled", "asl (gamma_neg=2)", "erm")
+    assert [(a.label, b.label) for _, a, b in found] == [("asl (gamma_neg=2)", "erm")]
+    assert len(find_tables(tables, "made-up", None, "asl", "erm")) == 2, "each protocol that has both"
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (("made-op", None, "asl", "erm"), "did you mean 'made-up'"),
+        (("made-up", "papers", "asl", "erm"), "did you mean 'paper'"),
+        (("made-up", "paper", "asl", "emr"), "did you mean 'erm'"),
+    ],
+)
+def test_what_is_not_there_is_named(tables, arguments, words):
+    assert words in refused(find_tables, tables, *arguments)
+
+
+def test_a_method_with_itself_is_refused(store, tables):
+    [(table, a, _)] = find_tables(tables, "made-up", "paper", "asl", "erm")
+    assert "given twice" in refused(contrast, store, table, a, a)
+
+
+def test_the_command_prints_difference_interval_and_classes(store):
+    said = run("asl", "erm", "--dataset", "made-up", "--protocol", "controlled", "--results", str(store))
+    assert said.exit_code == 0, said.output
+    assert "A: asl (3 seeds)\nB: erm (3 seeds)" in said.output and "sheep" in said.output
+    assert max(map(len, said.output.splitlines())) <= 80
+    overall = next(line for line in said.output.splitlines() if line.strip().startswith("overall"))
+    assert overall.count("±") == 3
+    data = json.loads(
+        run("asl", "erm", "--dataset", "made-up", "--protocol", "paper", "--results", str(store), "--json").stdout
+    )
+    overall = data[0]["means"][0]
+    assert overall["difference"] > 0 and overall["p"] is None, "one seed each: no test"
+    said = run("asl", "erm", "--dataset", "made-up", "--protocol", "paper", "--results", str(store), "--classes", "0")
+    assert "with one seed nothing is known" in said.output and "sheep" not in said.output

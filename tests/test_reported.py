@@ -1,0 +1,443 @@
+"""Published results beside measured ones: the file, the verdicts, the section of the page."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import refused
+from factories import make_record
+from test_leaderboard import TABLE_TAGS, rendered
+
+from benchmark.data.dataset import DATASETS
+from benchmark.leaderboard import reported as module
+from benchmark.leaderboard.published_markdown import published_section
+from benchmark.leaderboard.reported import REPORTED_FILE, Verdict, load_reported, published, unmeasured
+from benchmark.leaderboard.tables import build_tables
+from benchmark.leaderboard.tracks import settings_text
+from benchmark.method import METHODS
+from benchmark.models.backbones import BACKBONES
+from benchmark.runner import plan
+
+LINE = {
+    "dataset": "voc-lt",
+    "method": "DB Focal",
+    "variant": "printed",
+    "backbone": "ResNet-50",
+    "pretraining": "ImageNet",
+    "image_size": "224",
+    "overall": "80.00",
+    "head": "85.00",
+    "medium": "80.00",
+    "tail": "75.00",
+    "source": "A paper",
+    "caveat": "",
+    "measured_by": "db-focal",
+    "settings": "",
+}
+CLIP = {"name": "ViT-B-16:openai", "digest": "open_clip/ViT-B-16:openai"}
+
+
+@pytest.fixture(scope="session")
+def fingerprint():
+    return DATASETS.get("voc-lt").open().fingerprint
+
+
+@pytest.fixture
+def measure(fingerprint):
+    """Records of protocol paper on VOC-LT, one for each value of the overall mAP."""
+
+    def make(*values, method="db-focal", recipe=None, config=None, gap=None, **spec):
+        spec = {"protocol": "paper", "protocol_version": 2, "dataset": {"fingerprint": fingerprint}} | spec
+        spec |= {"recipe": recipe or {}, "config": config or {}, "config_overrides": config or {}}
+        results = {"raw": {"per_class": dict.fromkeys(gap or [])}}
+        return [make_record(method, seed, value, spec=spec, results=results) for seed, value in enumerate(values)]
+
+    return make
+
+
+def write(folder: Path, *lines: dict[str, str], columns=tuple(LINE)) -> Path:
+    path = folder / "published.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([(LINE | line)[column] for column in columns] for line in lines)
+    return path
+
+
+@pytest.fixture
+def compare(tmp_path):
+    """The one line that a published result and these records give."""
+
+    def run(records, **line):
+        [table] = published(build_tables(records), load_reported(write(tmp_path, line)))
+        [row] = table.rows
+        return row
+
+    return run
+
+
+# The packaged file
+
+
+def test_the_packaged_numbers_are_the_collected_ones():
+    given = os.environ.get("PHOTOS_LT")
+    source = Path(given).parent / "reported" / "reported.csv" if given else None
+    if source is None or not source.is_file():
+        pytest.skip("no collection of published results beside the folder that PHOTOS_LT names")
+    with source.open(newline="") as file, REPORTED_FILE.open(newline="") as packaged:
+        theirs = list(csv.DictReader(file))
+        ours = [{key: line[key] for key in theirs[0]} for line in csv.DictReader(packaged)]
+    assert ours == theirs
+
+
+def test_what_is_published_of_our_methods_is_mapped():
+    lines = load_reported()
+    assert len(lines) == 75
+    mapped = {(line.method, line.row_label) for line in lines if line.measured_by}
+    assert mapped == {
+        ("ERM", "erm"),
+        ("RW", "rw"),
+        ("Focal", "focal"),
+        ("CB Focal", "cb-focal"),
+        ("DB", "db"),
+        ("DB Focal", "db-focal"),
+        ("ASL", "asl"),
+        ("LTML", "ltml"),
+        ("CPRFL-CLIP", "cprfl"),
+        ("CPRFL-GloVe", "cprfl (semantics=glove.npz)"),
+        ("CAPNET", "capnet"),
+        ("HP-DVAL", "hp-dval"),
+        ("HP-DVAL", "hp-dval (variant=released-code)"),
+        ("CLIP zero-shot", "clip-zero-shot"),
+    }
+    methods = {name for name, _ in mapped}
+    assert all(line.measured_by for line in lines if line.method in methods)
+    assert {line.measured_by for line in lines} - {None} == set(METHODS) - {"linear-probe"}
+    keys = [(line.dataset, line.method, line.variant, line.backbone, line.source) for line in lines]
+    assert len(set(keys)) == len(keys)
+
+
+MEASURED = sorted({(line.dataset, line.measured_by, line.settings) for line in load_reported() if line.measured_by})
+
+
+@pytest.mark.parametrize(("dataset", "method", "settings"), MEASURED)
+def test_a_run_with_these_settings_has_the_label_and_the_printed_network(
+    dataset, method, settings, tmp_path, monkeypatch
+):
+    """A run as somebody would start it to measure a published result: it can be planned, its row is found by its
+    label, and the protocol's own backbone, pretraining and size are those that were printed."""
+    monkeypatch.chdir(tmp_path)
+    names = np.array(DATASETS.get(dataset).open().classes)
+    np.savez("glove.npz", glove=np.ones((len(names), 300), np.float32), glove_names=names)
+    given = dict(item.split("=") for item in settings.split(", ") if item)
+    spec = plan(method, dataset, protocol="paper", settings=given).spec
+    assert settings_text(spec.config_overrides) == settings and spec.overrides == {}
+    [table] = build_tables([make_record(method, spec=spec.model_dump(mode="json"), history=[], selection={"epoch": 0})])
+    [row] = [
+        row
+        for table in published([table])
+        for row in table.rows
+        if (row.reported.measured_by, row.reported.settings) == (method, settings)
+        and row.verdict.reasons != ("its images were not normalised",)
+    ][:1]
+    assert row.measured.row.records[0].spec.method == method
+    assert row.verdict == Verdict("not comparable", ("one seed only: no interval",))
+
+
+def test_backbones_are_registered_ones():
+    assert {name for names in module._BACKBONES.values() for name in names} <= set(BACKBONES)
+    printed = {line.backbone for line in load_reported()}
+    assert printed - set(module._BACKBONES) == {"not stated"}
+    assert {line.pretraining for line in load_reported()} == set(module._PRETRAINING)
+
+
+def test_caveats_that_decide_are_those_of_the_file():
+    assert set(module._SOMETHING_ELSE) <= {caveat for line in load_reported() for caveat in line.caveats}
+
+
+def test_every_result_of_a_dataset_with_a_paper_track_has_a_line(measure):
+    records = [*measure(78.0, 79.0, 80.0), make_record("erm", spec={"dataset": {"name": "coco-lt"}})]
+    tables = build_tables(records)
+    [table] = published(tables)
+    assert (table.dataset, table.title) == ("voc-lt", "VOC-LT")
+    assert [row.reported for row in table.rows] == [line for line in load_reported() if line.dataset == "voc-lt"]
+    assert unmeasured(tables) == {"COCO-LT": 37}
+    verdicts = {(row.reported.method, row.reported.variant): row.verdict for row in table.rows}
+    assert verdicts["DB Focal", "printed"].kind == "within"
+    assert verdicts["ERM", "printed"] == Verdict("not measured", ("no run of protocol paper",))
+    assert verdicts["OLTR", "printed"] == Verdict("not measured", ("not implemented here",))
+    assert verdicts["LTML baseline-uniform", "printed"] == Verdict("not measured", ("not implemented here",))
+
+
+def test_the_contradiction_in_what_was_printed_is_a_footnote(measure):
+    [table] = published(build_tables(measure(93.0, 94.0, method="hp-dval")))
+    notes = {
+        row.reported.variant: [table.footnotes[note - 1] for note in row.notes]
+        for row in table.rows
+        if row.reported.method == "HP-DVAL"
+    }
+    contradiction = "printed medium and tail do not average to the total"
+    assert contradiction in notes["printed"] and contradiction not in notes["released log"]
+    assert "best epoch picked on the test set" in notes["released log"]
+
+
+def test_without_a_paper_track_nothing_is_beside(measure):
+    records = [make_record("db-focal"), *measure(79.0, overrides={"epochs": 9}, recipe={"epochs": 9})]
+    tables = build_tables(records)
+    assert len(tables) == 2 and published(tables) == []
+    assert unmeasured(tables) == {"VOC-LT": 38, "COCO-LT": 37}
+
+
+# Verdicts
+
+
+@pytest.mark.parametrize(
+    ("printed", "kind"),
+    [("77.51", "above"), ("77.52", "within"), ("80.00", "within"), ("82.48", "within"), ("82.49", "below")],
+)
+def test_the_interval_decides(printed, kind, measure, compare):
+    # 79, 80, 81: 80 ± 2.484.
+    row = compare(measure(79.0, 80.0, 81.0), overall=printed)
+    assert row.verdict == Verdict(kind)
+    assert row.scores["Overall"].difference == pytest.approx(80.0 - float(printed))
+    assert row.scores["Overall"].measured.n == 3
+    assert row.scores["Tail"].verdict == Verdict("within") and row.scores["Tail"].measured.mean == 75.0
+
+
+def test_a_printed_value_is_no_more_exact_than_its_digits(measure, compare):
+    records = measure(80.004, 80.004, 80.004)
+    assert compare(records, overall="80.00").verdict.kind == "within"
+    assert compare(records, overall="80.01").verdict.kind == "below"
+    assert compare(records, overall="79.99").verdict.kind == "above"
+
+
+def test_every_column_has_a_verdict_of_its_own(measure, compare):
+    row = compare(measure(79.0, 80.0, 81.0), head="95.00", medium="80.10", tail="60.00")
+    kinds = {column: score.verdict.kind for column, score in row.scores.items()}
+    assert kinds == {"Overall": "within", "Head": "below", "Medium": "within", "Tail": "above"}
+
+
+def test_groups_that_were_not_printed_have_no_verdict(measure, compare):
+    row = compare(measure(79.0, 80.0, 81.0), head="", medium="", tail="")
+    assert row.verdict == Verdict("within")
+    for column in ("Head", "Medium", "Tail"):
+        score = row.scores[column]
+        assert score.printed is score.difference is score.verdict is None and score.measured is not None
+
+
+def test_one_seed_has_no_interval(measure, compare):
+    row = compare(measure(80.0))
+    assert row.verdict == Verdict("not comparable", ("one seed only: no interval",))
+    assert row.scores["Overall"].difference == 0.0
+
+
+def test_a_group_without_a_value_is_not_compared(measure, compare):
+    row = compare(measure(80.0, 80.0, gap=["sofa", "sheep"]))
+    assert row.scores["Tail"].verdict == Verdict("not comparable", ("a seed has no value",))
+    assert row.scores["Tail"].measured is row.scores["Tail"].difference is None
+    assert row.scores["Head"].verdict == Verdict("within")
+
+
+@pytest.mark.parametrize(
+    ("line", "spec", "reason"),
+    [
+        ({"backbone": "ResNet-101"}, {}, "backbone differs: printed ResNet-101, measured resnet50"),
+        ({"backbone": "not stated"}, {}, "backbone differs: printed not stated, measured resnet50"),
+        ({"pretraining": "CLIP"}, {}, "pretraining differs: printed CLIP, measured IMAGENET1K_V1"),
+        ({}, {"weights": {"name": "own"}}, "pretraining differs: printed ImageNet, measured own"),
+        ({}, {"weights": {"name": "IMAGENET1K_SWAG_E2E_V1"}}, "measured IMAGENET1K_SWAG_E2E_V1"),
+        ({"image_size": "448"}, {}, "image size differs: printed 448 px, measured 224 px"),
+        ({}, {"dataset": {"fingerprint": "b" * 64}}, "the dataset's split differs"),
+        (
+            {"caveat": "measured on PLT-VOC / PLT-COCO, another benchmark; not comparable"},
+            {},
+            "another benchmark",
+        ),
+        ({"caveat": "loader without mean/std normalisation"}, {}, "its images were not normalised"),
+    ],
+)
+def test_what_differs_is_not_comparable_and_says_why(line, spec, reason, measure, compare):
+    row = compare(measure(79.0, 80.0, 81.0, **spec), **line)
+    assert row.verdict.kind == "not comparable"
+    [found] = row.verdict.reasons
+    assert found.endswith(reason)
+    assert {score.verdict for score in row.scores.values()} == {row.verdict}
+    assert row.measured is not None and row.scores["Overall"].difference == 0.0
+
+
+def test_all_that_differs_is_said(measure, compare):
+    records = measure(79.0, 80.0, recipe={"backbone": "clip_vit_b_16", "image_size": 336}, weights=CLIP)
+    assert len(compare(records).verdict.reasons) == 3
+
+
+def test_another_benchmark_needs_no_method_of_ours(measure, compare):
+    caveat = "measured on PLT-VOC / PLT-COCO, another benchmark; not comparable"
+    row = compare(measure(80.0), method="COMIC", measured_by="", caveat=caveat)
+    assert row.verdict == Verdict("not comparable", ("another benchmark",)) and row.measured is None
+
+
+@pytest.mark.parametrize(
+    ("printed", "backbone", "weights"),
+    [
+        ("ResNet-50, ImageNet", "resnet50", "IMAGENET1K_V2"),
+        ("ResNet-101, ImageNet", "resnet101", "IMAGENET1K_V1"),
+        ("ViT-B/16, ImageNet", "vit_b_16", "IMAGENET1K_V1"),
+        ("ResNet-50, CLIP", "clip_rn50", "RN50:openai"),
+        ("ViT-B/16, CLIP", "clip_vit_b_16", "ViT-B-16:openai"),
+    ],
+)
+def test_names_of_networks(printed, backbone, weights, measure, compare):
+    records = measure(79.0, 80.0, 81.0, recipe={"backbone": backbone}, weights={"name": weights})
+    network, pretraining = printed.split(", ")
+    assert compare(records, backbone=network, pretraining=pretraining).verdict.kind == "within"
+    other = "CLIP" if pretraining == "ImageNet" else "ImageNet"
+    assert compare(records, backbone=network, pretraining=other).verdict.kind == "not comparable"
+
+
+def test_other_weights_than_openais_are_no_clip(measure, compare):
+    laion = {"name": "ViT-B-16:laion2b_s34b_b88k"}
+    records = measure(79.0, 80.0, 81.0, recipe={"backbone": "clip_vit_b_16"}, weights=laion)
+    [reason] = compare(records, backbone="ViT-B/16", pretraining="CLIP").verdict.reasons
+    assert reason == "pretraining differs: printed CLIP, measured ViT-B-16:laion2b_s34b_b88k"
+
+
+def test_settings_tell_rows_apart(measure, compare):
+    records = measure(79.0, 80.0, config={"sampler": "uniform"})
+    assert compare(records).verdict == Verdict("not measured", ("no run of protocol paper",))
+    assert compare(records, settings="sampler=uniform").verdict.kind == "within"
+    assert compare(records, settings="sampler=uniform").reported.row_label == "db-focal (sampler=uniform)"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dataset": {"fingerprint": "b" * 64}},
+        {"recipe": {"backbone": "resnet101"}},
+        {"recipe": {"image_size": 448}},
+        {"protocol_version": 1},
+        {"weights": {"name": "IMAGENET1K_V2"}},
+        {"recipe": {"backbone": "clip_rn50"}, "weights": {"name": "RN50:openai"}},
+    ],
+    ids=["split", "backbone", "size", "old protocol", "later weights", "CLIP"],
+)
+@pytest.mark.parametrize("score", [70.0, 90.0])
+def test_the_nearest_row_is_chosen_whatever_its_score(other, score, measure, compare):
+    right, wrong = measure(79.0, 80.0), measure(*[score + seed for seed in range(4)], **other)
+    for records in (right + wrong, wrong + right):
+        row = compare(records)
+        assert row.measured.row.scores["Overall"].mean == 79.5
+        assert row.verdict.kind == "within"
+
+
+def test_the_newest_version_of_a_method_counts(measure, compare):
+    records = measure(10.0, 11.0, 12.0) + measure(79.0, 80.0, method_version=2)
+    assert compare(records).measured.row.label == "db-focal v2"
+
+
+# The section
+
+
+def test_the_section_shows_printed_measured_difference_and_verdict(measure, tmp_path):
+    lines = [
+        {"caveat": "resolution presumed; best epoch"},
+        {"method": "CAPNET", "measured_by": "", "head": "", "medium": "", "tail": "", "caveat": "best epoch"},
+        {"dataset": "coco-lt"},
+    ]
+    reported = load_reported(write(tmp_path, *lines))
+    tables = build_tables(measure(79.0, 80.0, 81.0))
+    text = published_section(published(tables, reported), unmeasured(tables, reported))
+    page = rendered(text)
+    [[header, first, second]] = page.tables
+    assert dict(zip(header, first, strict=True)) == {
+        "Method": "DB Focal",
+        "Variant": "printed",
+        "Backbone, pretraining, size": "ResNet-50, ImageNet, 224 px",
+        "Printed": "80.00 / 85.00 / 80.00 / 75.00",
+        "Our row": "db-focal",
+        "Measured": "80.00 ± 2.48 / 85.00 ± 2.48 / 80.00 ± 2.48 / 75.00 ± 2.48 (n = 3)",
+        "Difference": "+0.00 / +0.00 / +0.00 / +0.00",
+        "Verdict": "within",
+        "Source": "A paper",
+        "Notes": "1, 2",
+    }
+    assert second[3:8] == ["80.00 / – / – / –", "–", "–", "–", "not measured: not implemented here"]
+    assert second[-1] == "2"
+    assert "### VOC-LT\n\n2 published results: 1 within, 1 not measured.\n" in text
+    assert "\n1. resolution presumed\n2. best epoch\n" in text
+    assert "1 published result of COCO-LT: no run of protocol `paper` here.\n" in text
+
+
+def test_no_tables_no_section():
+    assert published_section([]) == ""
+    assert "38 published results of VOC-LT: no run of protocol `paper` here.\n" in published_section([], {"VOC-LT": 38})
+
+
+def test_a_difference_of_nothing_has_no_minus(measure, tmp_path):
+    reported = load_reported(write(tmp_path, {}))
+    text = published_section(published(build_tables(measure(79.999, 79.999)), reported))
+    assert "+0.00" in text and "-0.00" not in text
+
+
+def test_what_a_file_or_a_record_says_cannot_break_the_section(measure, tmp_path):
+    hostile = "<script>alert(1)</script>|[x](y)\n| *z*"
+    line = dict.fromkeys(("method", "variant", "backbone", "pretraining", "source"), hostile)
+    weights = {"name": hostile}
+    reported = load_reported(write(tmp_path, line | {"caveat": f"{hostile}; <b>"}))
+    page = rendered(published_section(published(build_tables(measure(80.0, weights=weights)), reported), {hostile: 2}))
+    assert page.tags <= {"h2", "h3", "p", "ul", "ol", "li", "strong", "em", "code", *TABLE_TAGS}
+    [[header, row]] = page.tables
+    assert len(row) == len(header)
+    assert row[header.index("Source")] == hostile.replace("\n", " ")
+    assert f"measured {row[0]}" in row[header.index("Verdict")]
+
+
+# A file that is not whole
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"overall": "8O.0"}, "overall: Input should be a valid number"),
+        ({"overall": "nan"}, "(found 'nan')"),
+        ({"overall": ""}, "overall: Input should be a valid number (found None)"),
+        ({"tail": "178.0"}, "tail: Input should be less than or equal to 100 (found 178.0)"),
+        ({"head": "-1"}, "(found '-1')"),
+        ({"image_size": "224.5"}, "image_size: Input should be a valid integer"),
+        ({"image_size": ""}, "image_size"),
+        ({"source": ""}, "source"),
+        ({"dataset": "voc lt"}, "(found 'voc lt')"),
+        ({"measured_by": "db focal"}, "(found 'db focal')"),
+        ({"measured_by": "", "settings": "a=b"}, "settings 'a=b' without measured_by"),
+    ],
+)
+def test_a_bad_value_is_named_with_file_and_line(change, said, tmp_path):
+    path = write(tmp_path, {}, change)
+    message = refused(load_reported, path)
+    assert message.startswith(f"{path}:3: ") and said in message
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("", ":1", "column 'dataset' is there 0 times"),
+        ("dataset,metod\n", ":1", "unknown column 'metod'; did you mean 'method'"),
+        (",".join([*LINE, "dataset"]) + "\n", ":1", "column 'dataset' is there 2 times"),
+        (",".join(LINE) + "\nvoc-lt,ERM\n", ":2", "2 values, but the first line names 14 columns"),
+        (",".join(LINE) + '\n"voc-lt"x,ERM\n', ":2", "not CSV"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(text, place, said, tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_text(text)
+    message = refused(load_reported, path)
+    assert message.startswith(f"{path}{place}: ") and said in message
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    assert "published.csv" in refused(load_reported, tmp_path / "published.csv")
+    (tmp_path / "published.csv").write_bytes(b"\xff\xfe\x00")
+    assert "UTF-8" in refused(load_reported, tmp_path / "published.csv")
