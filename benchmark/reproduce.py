@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -40,7 +41,7 @@ def command(record: Record) -> str:
 def _network(spec: RunSpec, known: bool) -> tuple[list[str], list[str]]:
     """Options for backbone, weights and image size where they are not the protocol's, and what has no name."""
     words, notes = [], []
-    usual = _usual_recipe(spec, known)
+    usual = _usual_recipe(spec.protocol, spec.method, spec.dataset.name if known else "")
     if usual is None or spec.recipe.backbone != usual.backbone:
         words += ["--backbone", spec.recipe.backbone]
     if _is_file(spec.weights):
@@ -53,10 +54,11 @@ def _network(spec: RunSpec, known: bool) -> tuple[list[str], list[str]]:
     return words, notes
 
 
-def _usual_recipe(spec: RunSpec, known: bool) -> Recipe | None:
-    """The protocol's recipe for the run's method, None where there is none here."""
+@functools.cache
+def _usual_recipe(protocol: str, method: str, dataset: str) -> Recipe | None:
+    """A protocol's recipe for a method, None where there is none here."""
     try:
-        return PROTOCOLS.get(spec.protocol).recipe_for(spec.method, spec.dataset.name if known else "")
+        return PROTOCOLS.get(protocol).recipe_for(method, dataset)
     except InputError:
         return None
 

@@ -628,9 +628,18 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
         content = path.read_bytes()
     except OSError as error:
         raise StoreError(f"{path}: the stored logits cannot be read: {error.strerror or error}") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise StoreError(f"{path}: the stored logits are not those of the record; run again with --rerun always")
+    try:
+        return tensors_of(content, sha256)
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}; run again with --rerun always") from None
+
+
+def tensors_of(content: bytes, sha256: str) -> dict[str, np.ndarray]:
+    """The tensors in the content of a file whose digest a record names. Raises ValueError, saying what is wrong."""
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise ValueError(f"its sha256 is {digest[:12]}, and the record names {sha256[:12]}")
     try:
         return load_safetensors(content)
-    except SafetensorError as error:
-        raise StoreError(f"{path}: not a safetensors file: {error}") from None
+    except (SafetensorError, ValueError, LookupError, TypeError) as error:  # the last three: a type numpy has not
+        raise ValueError(f"not a safetensors file of numbers ({error})") from None

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
 
 from benchmark.data.augment import training_cache_size
 from benchmark.environment import code_digest
@@ -24,7 +22,7 @@ from benchmark.progress import Reporter
 from benchmark.records import Metrics, Record
 from benchmark.spec import canonical_json
 from benchmark.splits import registered, registered_split
-from benchmark.store import RunFolder
+from benchmark.store import RunFolder, tensors_of
 
 Kind = Literal["fault", "stale", "note"]
 
@@ -179,14 +177,10 @@ def _score_again(record: Record, files: Files) -> Checked:
 
 
 def _tensors(files: Files, name: str, sha256: str) -> dict[str, np.ndarray]:
-    content = files.read(name)
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != sha256:
-        raise StoreError(files.fault(name, f"its sha256 is {digest[:12]}, and the record names {sha256[:12]}"))
     try:
-        return load_safetensors(content)
-    except (SafetensorError, ValueError, LookupError, TypeError) as error:  # the last three: a type numpy has not
-        raise StoreError(files.fault(name, f"not a safetensors file of numbers ({error})")) from None
+        return tensors_of(files.read(name), sha256)
+    except ValueError as error:
+        raise StoreError(files.fault(name, str(error))) from None
 
 
 def _check_tensors(

@@ -118,11 +118,11 @@ BROKEN = {
     "missing logits": (lambda s, r: next(folder_of(s, r).glob("logits-*")).unlink(), "cannot be read"),
     "cut logits": (
         lambda s, r: next(folder_of(s, r).glob("logits-*")).write_bytes(r.content[:-5]),
-        "not those of the record",
+        "and the record names",
     ),
     "a flipped bit": (
         lambda s, r: next(folder_of(s, r).glob("logits-*")).write_bytes(r.content[:-5] + b"\x7f" + r.content[-4:]),
-        "not those of the record",
+        "and the record names",
     ),
     "no tensors": (
         lambda s, r: rewrite(s, r, lambda tensors: {"targets": tensors["targets"]}),

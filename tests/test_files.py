@@ -36,7 +36,7 @@ def of_kind(changed, kind, ending):
 def test_write_then_check_finds_nothing_and_writes_nothing_again(store, board):
     changed = write(board, store)
     assert [path.name for path in changed][-2:] == ["leaderboard.md", "leaderboard.html"]
-    pictures = [path for path in changed[:-2]]
+    pictures = list(changed[:-2])
     assert {path.suffix for path in pictures} == {".png", ".svg"} and len(pictures) >= 12
     assert check(board, store) == [] and write(board, store) == []
     assert not list(store.rglob("*.tmp"))
@@ -89,7 +89,7 @@ def test_check_finds_missing_changed_and_cut_pictures(store, board):
     assert check(board, store) == [f"plots/{groups.name}: does not show what the records give"]
     classes.write_bytes(classes.read_bytes()[:-200])
     assert len(check(board, store)) == 2
-    repaired = {path for path in write(board, store)}
+    repaired = set(write(board, store))
     assert {groups, classes} <= repaired and check(board, store) == []
     svg = of_kind(changed, "heatmap", "svg")
     svg.write_bytes(svg.read_bytes()[:-50])

@@ -17,14 +17,15 @@ from benchmark.launch.slurm import site_options
 from benchmark.sweep import load_sweep
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LEADERBOARD = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.M | re.S)
 
 
-def commands() -> list[str]:
-    lines = [line for block in blocks("sh") for line in re.sub(r"\\\n\s*", "", block).splitlines()]
+def commands(page: str = README) -> list[str]:
+    lines = [line for block in blocks("sh", page) for line in re.sub(r"\\\n\s*", "", block).splitlines()]
     return [line.split("  #")[0].strip() for line in lines if line.strip() and not line.startswith("source ")]
 
 
@@ -80,6 +81,18 @@ def test_every_other_command_of_the_readme_works(clone, command):
         words = [word if words[i - 1] != "--seeds" else "0" for i, word in enumerate(words)]
     done = call(clone, words)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in commands(LEADERBOARD) if c not in commands()])
+def test_every_other_command_of_the_leaderboard_page_works(clone, command):
+    """As printed, but with a run that there is."""
+    [run] = [path.name for path in (clone / "results" / "runs").glob("erm-s0-*")][:1]
+    words = [word.replace("erm-s0-1a2b3c4d5e6f", run) for word in shlex.split(command)]
+    words += ["--results", "results"] if "export" in words else []
+    done = call(clone, words)
+    assert done.returncode == 0, done.stderr
+    if "import" in words:
+        assert f"imported: {run}" in done.stdout and (clone / "results" / "local" / "runs" / run).exists()
 
 
 def test_the_sweep_file_is_one(clone):

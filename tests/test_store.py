@@ -683,7 +683,7 @@ def test_logits_that_are_not_the_records_are_refused(folder, tmp_path):
     content = path.read_bytes()
     for wrong in (content[:-1], content + b"\0", content[:-1] + bytes([content[-1] ^ 1]), b""):
         path.write_bytes(wrong)
-        with refused(str(path), "not those of the record"):
+        with refused(str(path), "and the record names"):
             load_logits(tmp_path, record)
     path.unlink()
     with refused(str(path), "cannot be read"):

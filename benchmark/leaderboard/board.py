@@ -62,7 +62,7 @@ def load_board(
     such folder.
     """
     problems = [] if problems is None else problems
-    with _no_collections():
+    with paused_collections():
         records = _on_registered_splits(load_records(results, problems), problems)
         sampled: dict[str, Sample] = {}
         whole = []
@@ -132,7 +132,7 @@ def _most_common(facts: Iterable[Hashable]) -> Hashable:
 
 
 @contextlib.contextmanager
-def _no_collections() -> Iterator[None]:
+def paused_collections() -> Iterator[None]:
     """Pause Python's search for cycles: records hold none, and going through them again and again while thousands are
     read takes as long as reading them."""
     enabled = gc.isenabled()

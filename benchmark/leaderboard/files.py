@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmark.errors import StoreError
-from benchmark.leaderboard.board import Board
+from benchmark.leaderboard.board import Board, paused_collections
 from benchmark.leaderboard.exports import FORMATS as EXPORTS
 from benchmark.leaderboard.html import HTML_FILE, html_page
 from benchmark.leaderboard.markdown_page import markdown_page
@@ -111,8 +111,9 @@ def _texts(
         if name == "md":
             text = markdown_page(board, _by_track((p, p.plot.alt, p.stem) for p in pictures))
         elif name == "html":
-            svg = [(p, p.kind, _read(out / f"{p.stem}.svg")) for p in pictures]
-            text = html_page(board, _by_track((p, kind, content) for p, kind, content in svg if content is not None))
+            svg = [(p, p.plot.alt, _read(out / f"{p.stem}.svg")) for p in pictures]
+            with paused_collections():
+                text = html_page(board, _by_track((p, alt, content) for p, alt, content in svg if content is not None))
         else:
             text = EXPORTS[name][1](board)
         yield FORMATS[name], text.encode()

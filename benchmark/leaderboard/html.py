@@ -30,18 +30,6 @@ from benchmark.records import GROUPS, EpochLog, Metrics, Record
 from benchmark.reproduce import command
 
 HTML_FILE = "leaderboard.html"
-# Kind of picture -> what it shows, in the order on the page.
-PICTURES = {
-    "groups": "Mean average precision of each method: overall, head, medium, tail",
-    "difference": "Critical-difference diagram: bars join methods that are not told apart",
-    "classes": "Average precision of each class against its number of training images",
-    "heatmap": "Average precision of each method on each class, most frequent class first",
-    "seeds": "Overall, head, medium and tail mAP of each seed",
-    "cost": "Overall mean average precision against training time and against trained parameters",
-    "training": "Training loss of each epoch, and validation mAP where it was measured",
-    "oracle": "Overall mAP of the epoch that is best on the test set, and how far it is from the honest number",
-}
-
 _ASSETS = Path(__file__).with_name("assets")
 # A matrix has the square of this many cells.
 _MATRIX_ROWS = 120
@@ -82,7 +70,7 @@ class Link:
 
 
 def html_page(board: Board, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
-    """The page of a board; pictures: track's slug -> kind (see PICTURES) -> SVG. Same board, same bytes."""
+    """The page of a board; pictures: slug of a track -> what a picture shows -> SVG. Same board, same bytes."""
     css, script = _asset("page.css"), _asset("page.js")
     return _template().render(
         policy=_policy(css, script),
@@ -250,9 +238,8 @@ class _TableView:
         self.one_seed_beside_several = len({row.n == 1 for row in table.rows}) > 1
         self.matrix_left_out = table.comparison is not None and len(table.rows) > _MATRIX_ROWS
         self.pictures = [
-            (f"{caption}: {table.title}", caption, base64.b64encode(pictures[kind]).decode("ascii"))
-            for kind, caption in PICTURES.items()
-            if kind in pictures
+            (f"{caption}: {table.title}", caption, base64.b64encode(content).decode("ascii"))
+            for caption, content in pictures.items()
         ]
 
 
@@ -261,7 +248,7 @@ class _RowView:
 
     def __init__(self, table: Table, row: Row, runs: str):
         rank = table.ranks[row.label]
-        self.label, self.title, self.n = row.label, row.title, row.n
+        self.label, self.title = row.label, row.title
         self.rank = Cell(rank_text(rank), value=rank)
         cells = _cells(table, row)
         self.cells = [cells[name] for name in table.columns[2:-1]]

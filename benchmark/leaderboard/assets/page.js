@@ -86,7 +86,7 @@
       const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
       for (const [row, text] of rows) {
-        const chosen = selects.every((s) => !s.value || row.cells[Number(s.dataset.column)].textContent.trim() === s.value);
+        const chosen = selects.every(({ value, dataset }) => !value || row.cells[dataset.column].textContent === value);
         row.hidden = !(chosen && words.every((word) => text.includes(word)));
         if (!row.hidden) shown += 1;
       }
@@ -151,7 +151,11 @@
     element("details", { open: "" }, element("summary", {}, element("h3", {}, title)), ...children);
 
   const scroll = (label, table) =>
-    element("div", { class: table.rows.length > 20 ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": label }, table);
+    element(
+      "div",
+      { class: table.rows.length > 20 ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": label },
+      table,
+    );
 
   const grid = (columns, rows, attributes) =>
     element(
@@ -164,7 +168,12 @@
   const header = (name, numeric, high) =>
     element(
       "th",
-      { scope: "col", class: numeric ? "number" : null, "data-sort": numeric ? "number" : "text", "data-high": high ? "" : null },
+      {
+        scope: "col",
+        class: numeric ? "number" : null,
+        "data-sort": numeric ? "number" : "text",
+        "data-high": high ? "" : null,
+      },
       name,
     );
 
@@ -181,7 +190,8 @@
     if (run.validation) rows.push(line("Validation", `${WEIGHT_SETS[run.declared]} weights`, run.validation));
     if (run.oracle) {
       const [scores, epoch, set] = run.oracle;
-      rows.push(line("Oracle", `best on the test set, not ranked: epoch ${epoch}, ${WEIGHT_SETS[set]} weights`, scores));
+      const note = `best on the test set, not ranked: epoch ${epoch}, ${WEIGHT_SETS[set]} weights`;
+      rows.push(line("Oracle", note, scores));
     }
     return rows;
   };
@@ -189,8 +199,9 @@
   const scoresPart = (run) => {
     const columns = [header("Scores, %", false), ...SCORES.map((name) => header(name, true))];
     const [rule, epoch] = run.selection;
-    const chosen = epoch ? `Scored: epoch ${epoch} of ${run.recipe.epochs}, chosen by the rule ${rule}.` : "Nothing was trained.";
-    return part("Scores", scroll("Scores", grid(columns, scoreRows(run), { class: "names" })), element("p", {}, chosen));
+    const scored = `Scored: epoch ${epoch} of ${run.recipe.epochs}, chosen by the rule ${rule}.`;
+    const table = grid(columns, scoreRows(run), { class: "names" });
+    return part("Scores", scroll("Scores", table), element("p", {}, epoch ? scored : "Nothing was trained."));
   };
 
   const classesPart = (run) => {
@@ -216,7 +227,8 @@
 
   const short = (value) => {
     if (value === 0) return "0";
-    return Math.abs(value) < 1e-3 || Math.abs(value) >= 1e4 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
+    const size = Math.abs(value);
+    return size < 1e-3 || size >= 1e4 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
   };
 
   const ticks = (low, high) => {
@@ -238,20 +250,22 @@
     const x = (epoch) => left + ((width - left - right) * (last > first ? (epoch - first) / (last - first) : 0.5));
     const y = (value) => height - bottom - ((height - top - bottom) * (value - low)) / (ceiling - low);
     const at = (value) => value.toFixed(1);
-    const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} of each epoch` });
+    const name = `${title} of each epoch`;
+    const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name });
     for (const tick of ticks(low, ceiling)) {
       svg.append(drawn("line", { class: "grid", x1: left, x2: width - right, y1: at(y(tick)), y2: at(y(tick)) }));
       svg.append(drawn("text", { x: left - 6, y: at(y(tick) + 4), "text-anchor": "end" }, short(tick)));
     }
     for (const epoch of new Set([first, last])) {
-      svg.append(drawn("text", { x: at(x(epoch)), y: height - 10, "text-anchor": epoch === first ? "start" : "end" }, epoch));
+      const anchor = epoch === first ? "start" : "end";
+      svg.append(drawn("text", { x: at(x(epoch)), y: height - 10, "text-anchor": anchor }, epoch));
     }
     svg.append(drawn("text", { x: (left + width - right) / 2, y: height - 10, "text-anchor": "middle" }, "epoch"));
     const path = points.map(([epoch, value]) => `${at(x(epoch))},${at(y(value))}`).join(" ");
     svg.append(drawn("polyline", { points: path }));
     for (const [epoch, value] of points) {
-      const name = drawn("title", {}, `epoch ${epoch}: ${short(value)}`);
-      svg.append(drawn("circle", { cx: at(x(epoch)), cy: at(y(value)), r: points.length > 60 ? 2 : 3 }, name));
+      const tip = drawn("title", {}, `epoch ${epoch}: ${short(value)}`);
+      svg.append(drawn("circle", { cx: at(x(epoch)), cy: at(y(value)), r: points.length > 60 ? 2 : 3 }, tip));
     }
     return element("figure", {}, element("figcaption", {}, title), svg);
   };
@@ -373,7 +387,9 @@
       {},
       "Seeds of this row: ",
       run.seeds.flatMap(([other, seed]) => [
-        other === id ? element("strong", { "aria-current": "page" }, seed) : element("a", { href: `#run/${other}` }, seed),
+        other === id
+          ? element("strong", { "aria-current": "page" }, seed)
+          : element("a", { href: `#run/${other}` }, seed),
         " ",
       ]),
     );
