@@ -21,7 +21,7 @@ help: ## list the targets
 	@echo "  METHOD=$(METHOD) DATASET=$(DATASET) PROTOCOL=$(PROTOCOL) SEEDS=$(SEEDS) BACKBONE=$(BACKBONE) CLUSTER=$(CLUSTER) ARGS=$(ARGS)"
 	@echo "  for example: make bench METHOD=db-focal SEEDS=0-2 ARGS='--epochs 5'"
 
-bench: .venv/installed ## train METHOD on DATASET, print the table, write results/local/leaderboard.md
+bench: .venv/installed ## train METHOD on DATASET, print the table, write results/local/leaderboard.md and .html
 	$(LTBENCH) run --method $(METHOD) --dataset '$(DATASET)' --seeds $(SEEDS) $(OPTIONS)
 
 sweep: .venv/installed ## train METHOD (names with commas, or all) on DATASET (names with commas)

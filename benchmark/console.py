@@ -22,10 +22,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     return drawn
 
 
-def compact_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+def compact_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Numbers for a terminal of 80 columns: the first column is broken over lines where it must be, no other."""
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column(header[0], overflow="fold", min_width=6)
+    words = [word for row in rows for word in plain(str(row[0])).split()]
+    drawn.add_column(header[0], overflow="fold", min_width=min(max(map(len, words), default=6), 16))
     for name in header[1:]:
         drawn.add_column(name, justify="right", no_wrap=True)
     for row in rows:

@@ -216,4 +216,7 @@ def _fault(content: bytes, refusal: ValidationError) -> str:
         )
     first = refusal.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "record"
-    return f"not a valid record: {' '.join(place.split())}: {first['msg']}"
+    problem = first["msg"].removeprefix("Value error, ")
+    return (
+        f"not a valid record: {' '.join(place.split())}: {problem}; restore the file, or run again with --rerun always"
+    )

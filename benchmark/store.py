@@ -585,7 +585,7 @@ def load_records(
     such folder.
     """
     if not Path(root).is_dir():
-        raise StoreError(f"{root}: no such results folder")
+        raise StoreError(f"{root}: no such results folder; give another with --results")
     for path in sorted(Path(root).glob("runs/*/record.json")):
         if path.parent.name in leave_out:
             continue
@@ -627,7 +627,8 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise StoreError(f"{path}: the stored logits cannot be read: {error.strerror or error}") from None
+        problem = f"the stored logits cannot be read: {error.strerror or error}"
+        raise StoreError(f"{path}: {problem}; restore the file, or run again with --rerun always") from None
     try:
         return tensors_of(content, sha256)
     except ValueError as error:

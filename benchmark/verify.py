@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from benchmark.method import METHODS
 from benchmark.progress import Reporter
 from benchmark.records import Metrics, Record
 from benchmark.spec import canonical_json
-from benchmark.splits import registered, registered_split
+from benchmark.splits import registered, registered_split, usual
 from benchmark.store import RunFolder, tensors_of
 
 Kind = Literal["fault", "stale", "note"]
@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `examine` found. records: how many there are; scored: how many were scored again from their logits."""
+    """What `verify` found. records: how many there are; scored: how many were scored again from their logits."""
 
     records: int
     scored: int
@@ -115,12 +115,7 @@ class Checked:
     targets: str | None = None
 
 
-def verify(results: Path, reporter: Reporter) -> list[Finding]:
-    """Everything that is to be said of the runs of a results folder; see `examine`."""
-    return examine(results, reporter).findings
-
-
-def examine(results: Path, reporter: Reporter) -> Verification:
+def verify(results: Path, reporter: Reporter) -> Verification:
     """Check every run of a results folder that has a record; one run's logits are held at a time.
 
     Raises StoreError when there is no such folder, InputError when a method or dataset here cannot be loaded.
@@ -325,17 +320,20 @@ class _SharedFacts:
         self._facts[key].append((folder, what, digest))
 
     def differences(self) -> Iterator[Finding]:
-        """A fault for each run that differs from most of those that should be as it is."""
+        """A fault for each run that differs from most of those that should be as it is; for all where there is no
+        majority."""
         for facts in self._facts.values():
-            usual = Counter(digest for _, _, digest in facts).most_common(1)[0][0]
-            other = next(folder for folder, _, digest in facts if digest == usual)
+            told = usual(digest for _, _, digest in facts)
             for folder, what, digest in facts:
-                if digest != usual:
-                    told = (
-                        f"{folder.record_path}: its {what} have the digest {digest[:12]}, those of {other.path.name} "
-                        f"on the same lists {usual[:12]}; run the one again that has the wrong data"
+                if digest != told:
+                    other, theirs = next(
+                        (other, other_digest) for other, _, other_digest in facts if other_digest != digest
                     )
-                    yield Finding(folder.path.name, "fault", told)
+                    message = (
+                        f"{folder.record_path}: its {what} have the digest {digest[:12]}, those of {other.path.name} "
+                        f"on the same lists {theirs[:12]}; run the one again that has the wrong data"
+                    )
+                    yield Finding(folder.path.name, "fault", message)
 
 
 def _image_sizes(record: Record) -> dict[str, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 
 import numpy as np
 import pytest
@@ -74,6 +76,40 @@ def test_a_cache_that_was_cut_short_is_made_again(store, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_cache_whose_content_was_lost_is_made_again(store, tmp_path):
+    first = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    for path in (tmp_path / "cache" / "replicates").iterdir():
+        path.write_bytes(bytes(path.stat().st_size))
+    second = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_an_edited_record_is_not_answered_for_by_the_cache(store):
+    board_of(store)
+    (folder_of(store, RUNS[4]) / "record.json").write_text(edited(RUNS[4].record, num_test_images=9999))
+    board, problems = board_of(store)
+    assert board.num_records == 5 and "of 9999 images" in str(problems[0])
+
+
+def test_two_records_that_contradict_each_other_are_both_left_out(tmp_path):
+    pair = [make_scored("erm"), make_scored("asl", classes={**CLASSES, "person": 401})]
+    board, problems = board_of(write_scored(tmp_path / "results", pair))
+    assert board.num_records == 0 and len(problems) == 2
+    assert all("nothing says which is right" in str(problem) for problem in problems)
+
+
+def _killed(source):
+    os.abort()
+
+
+def test_a_worker_that_is_killed_is_one_line(store, monkeypatch, tmp_path):
+    monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(samples_module, "_MUCH", 0)
+    monkeypatch.setattr(samples_module, "_sample", _killed)
+    with pytest.raises(StoreError, match="a worker process ended before its work was done"):
+        samples(store, list(load_records(store)))
+
+
 def test_without_a_cache_it_only_takes_longer(store, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "file" / "cache"))
@@ -114,6 +150,12 @@ def nan_at_one_place(values):
     return values
 
 
+def exchanged(scored: Scored) -> dict[str, float]:
+    """The class scores with those of the two medium classes exchanged: every mean stays."""
+    scores = scored.record.metrics.per_class
+    return {**scores, "dog": scores["cat"], "cat": scores["dog"]}
+
+
 BROKEN = {
     "missing logits": (lambda s, r: next(folder_of(s, r).glob("logits-*")).unlink(), "cannot be read"),
     "cut logits": (
@@ -126,7 +168,7 @@ BROKEN = {
     ),
     "no tensors": (
         lambda s, r: rewrite(s, r, lambda tensors: {"targets": tensors["targets"]}),
-        "no logits 'raw'",
+        "holds no logits 'raw'",
     ),
     "no labels": (lambda s, r: rewrite(s, r, lambda tensors: {"raw": tensors["raw"]}), "holds no labels"),
     "fewer images": (
@@ -134,8 +176,20 @@ BROKEN = {
         "of 60 images x 6 classes",
     ),
     "float64": (lambda s, r: rewrite(s, r, with_raw(lambda v: v.astype(np.float64))), "not float32 logits"),
-    "not finite": (lambda s, r: rewrite(s, r, with_raw(nan_at_one_place)), "not all finite"),
+    "not finite": (lambda s, r: rewrite(s, r, with_raw(nan_at_one_place)), "not all finite: nan"),
     "other logits": (lambda s, r: rewrite(s, r, with_raw(lambda v: v[::-1].copy())), "the record says"),
+    "another F1 than that of the logits": (
+        lambda s, r: rewrite(s, r, lambda tensors: tensors, results={"raw": {"cf1": 99.0}}),
+        "give cf1",
+    ),
+    "two classes exchanged within a group": (
+        lambda s, r: rewrite(s, r, lambda tensors: tensors, results={"raw": {"per_class": exchanged(r)}}),
+        "give per_class",
+    ),
+    "labels that are no labels": (
+        lambda s, r: rewrite(s, r, lambda tensors: tensors | {"targets": tensors["targets"] * 7}),
+        "targets must be 0 or 1",
+    ),
     "unknown schema": (
         lambda s, r: (folder_of(s, r) / "record.json").write_text(edited(r.record, schema_version=7)),
         "schema version 7",
@@ -256,6 +310,37 @@ def with_epochs(scored: Scored, store, skills) -> list[float]:
         overall.append(score(values, tensors["targets"], scored.record.groups).overall)
     (folder / "record.json").write_text(edited(scored.record, oracle=epochs))
     return overall
+
+
+def test_the_oracle_of_the_epoch_that_counts_is_the_honest_number(store):
+    for scored in RUNS[:3]:
+        content = save_safetensors({"raw": load_safetensors(scored.content)["raw"]})
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"epoch-008-{digest[:16]}.safetensors"
+        (folder_of(store, scored) / name).write_bytes(content)
+        epochs = [{"epoch": 8, "file": name, "sha256": digest}]
+        (folder_of(store, scored) / "record.json").write_text(edited(scored.record, oracle=epochs))
+    [erm] = [row for row in board_of(store)[0].tables[0].rows if row.label == "erm"]
+    assert (erm.oracle_gap.mean, erm.oracle_gap.half_width) == (0.0, 0.0)
+
+
+def test_the_same_epoch_logits_with_other_labels_are_another_oracle(store, tmp_path):
+    """Labels that were corrected: the cache must not answer for the old ones."""
+    with_epochs(RUNS[0], store, (0.1, 0.5))
+    [first] = [s for r, s in samples(store, list(load_records(store))) if r.run_id == RUNS[0].record.run_id]
+    record, tensors = RUNS[0].record, load_safetensors(RUNS[0].content)
+    tensors["targets"] = np.roll(tensors["targets"], 1, axis=1)
+    other = tmp_path / "other"
+    kept = json.loads((folder_of(store, RUNS[0]) / "record.json").read_text())["oracle"]
+    metrics = score(tensors["raw"], tensors["targets"], record.groups).model_dump()
+    write_scored(other, [RUNS[0]])
+    for epoch in kept:
+        (folder_of(other, RUNS[0]) / epoch["file"]).write_bytes(
+            (folder_of(store, RUNS[0]) / epoch["file"]).read_bytes()
+        )
+    rewrite(other, RUNS[0], lambda _: tensors, oracle=kept, results={"raw": metrics})
+    [(_, second)] = samples(other, list(load_records(other)))
+    assert first.oracle.scores != second.oracle.scores
 
 
 def test_the_oracle_is_the_best_epoch_on_the_test_set_and_ranks_nothing(store):

@@ -121,7 +121,7 @@ def test_a_run_arrives_to_the_byte(made, store, target, tmp_path):
     arrived = snapshot(run_of(target).path)
     assert {name: arrived[name] for name in named} == {name: snapshot(sent.path)[name] for name in named}
     assert set(arrived) == {*named, "lock"} and [path.name for path in (target / "runs").iterdir()] == [sent.path.name]
-    assert verify(target, Reporter()) == []
+    assert verify(target, Reporter()).findings == []
     assert ltbench("leaderboard", "--results", target).returncode == 0
     assert [row["state"] for row in json.loads(ltbench("status", "--results", target, "--json").stdout)] == ["done"]
 
@@ -381,7 +381,7 @@ def test_the_split_of_the_records_there_is_accepted_without_a_word(bundle, store
     shutil.rmtree(run_of(store).path)
     done = ltbench("import", bundle, "--results", store)
     assert done.returncode == 0 and "could not be compared" not in done.stdout
-    assert verify(store, Reporter()) == []
+    assert verify(store, Reporter()).findings == []
 
 
 # --- what is in the results folder already -----------------------------------------------------------------------
@@ -432,7 +432,7 @@ def test_several_bundles_each_on_its_own(store, target, tmp_path):
     ]  # fmt: skip
     assert done.stderr.splitlines()[0].startswith(f"refused: {bad}: not a whole zip file")
     assert done.stderr.splitlines()[1:] == ["error: 1 of 4 bundles were refused (above)"]
-    assert verify(target, Reporter()) == []
+    assert verify(target, Reporter()).findings == []
 
 
 # --- when it cannot be written -----------------------------------------------------------------------------------
@@ -482,7 +482,7 @@ def test_a_killed_import_leaves_no_record_and_can_be_done_again(bundle, target, 
     assert (row["run"], row["state"]) == (run_of(made).path.name, "preempted")
     assert import_bundle(bundle, target).new
     assert not list(target.glob("runs/.*"))
-    assert verify(target, Reporter()) == []
+    assert verify(target, Reporter()).findings == []
 
 
 def test_a_results_folder_that_can_only_be_read(bundle, store, tmp_path):
@@ -509,4 +509,4 @@ def test_a_full_disk(bundle, tmp_path, leave):
         assert not list(path.rglob("*.safetensors")) and not list(path.rglob(".*")), list(path.rglob("*"))
         disk.free()
         assert import_bundle(bundle, path / "results").new
-        assert verify(path / "results", Reporter()) == []
+        assert verify(path / "results", Reporter()).findings == []

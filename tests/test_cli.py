@@ -265,7 +265,8 @@ def test_leaderboard_check_fails_on_a_changed_file(tmp_path):
     page = store / "leaderboard.md"
     page.write_text(page.read_text().replace("3 records.", "4 records.", 1))
     done = ltbench("leaderboard", "--results", store, "--check")
-    assert done.returncode == 2 and "not what the records" in done.stderr and "4 records." in page.read_text()
+    assert done.returncode == 2 and "1 difference from what the records" in done.stderr
+    assert "4 records." in page.read_text()
     done = ltbench("leaderboard", "--results", store, "--format", "csv", "--format", "latex", "--out", tmp_path / "out")
     assert done.returncode == 0 and done.stdout.split() == [
         str(tmp_path / "out" / name) for name in ("leaderboard.csv", "leaderboard.tex")
@@ -305,6 +306,8 @@ def test_the_python_api_is_small_and_lazy(tiny, tmp_path):
     assert done.stdout.startswith("rw ")
 
 
-def test_committed_leaderboard_is_what_the_records_give():
+def test_committed_leaderboard_is_what_the_records_give_and_they_hold():
     done = ltbench("leaderboard", "--results", "results", "--check")
     assert done.returncode == 0, done.stderr
+    done = ltbench("verify", "--results", "results")
+    assert done.returncode == 0 and " 0 faults, " in done.stdout, done.stdout

@@ -132,9 +132,36 @@ def simulate(seeds: int, seed_noise: float, image_noise: float, runs: int = 1500
     return told / runs, drawn / runs
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("seed_noise,image_noise", [(2.0, 0.0), (2.0, 1.0), (0.3, 1.0)])
-def test_equal_methods_are_told_apart_in_one_case_of_twenty_at_most(seed_noise, image_noise):
-    told, drawn = simulate(3, seed_noise, image_noise)
-    assert told <= 0.065
-    if seed_noise > image_noise:
+def test_equal_methods_are_told_apart_in_one_case_of_twenty_at_most(seeds, seed_noise, image_noise):
+    told, drawn = simulate(seeds, seed_noise, image_noise, runs=1000)
+    assert told <= 0.07
+    if image_noise == 0:
         assert drawn > 0.1, "why seeds are not drawn with replacement"
+
+
+def simulate_table(methods: int, seeds: int, image_noise: float, best: float, runs: int = 600) -> tuple[float, float]:
+    """(how often the truly best method is not in group 1, how often any pair of equal methods is told apart)."""
+    rng = np.random.default_rng(methods)
+    missed = wrong = 0
+    for _ in range(runs):
+        rows = []
+        for method in range(methods):
+            level = 50 + (best if method == 0 else 0) + rng.normal(0, image_noise)
+            rows.append(row(level + rng.normal(0, 1, seeds), rng.normal(0, image_noise, REPLICATES)))
+        order = sorted(range(methods), key=lambda i: -rows[i][:, 0].mean())
+        found = compare([rows[i] for i in order])
+        missed += found.rank_groups[order.index(0)] != 1
+        equal = [i for i, method in enumerate(order) if method != 0 or best == 0]
+        wrong += any(found.verdicts[i][j] == 1 for i in equal for j in equal if i != j)
+    return missed / runs, wrong / runs
+
+
+@pytest.mark.parametrize("best", [0.0, 1.0])
+@pytest.mark.parametrize(("methods", "seeds"), [(10, 3), (4, 5)])
+def test_the_truly_best_method_is_tied_with_the_best_and_wins_are_rarely_false(methods, seeds, best):
+    missed, wrong = simulate_table(methods, seeds, image_noise=0.5, best=best)
+    assert missed <= 0.05
+    # 600 tables know a rate of 7 %, which 1,500 give for ten methods, to 2 points.
+    assert wrong <= 0.095

@@ -246,10 +246,10 @@ def test_json_of_an_empty_board():
 # LaTeX
 
 
-def compiled(folder: Path, latex: str, options: str = "") -> str:
+def compiled(folder: Path, latex: str, options: str = "", preamble: str = "") -> str:
     """Compile a paper of nothing else, twice; returns the last log. No warning about what is undefined is let pass."""
     (folder / "leaderboard.tex").write_text(latex, encoding="utf-8")
-    paper = rf"\documentclass[{options}]{{article}}\usepackage{{booktabs}}\begin{{document}}\listoftables"
+    paper = rf"\documentclass[{options}]{{article}}\usepackage{{booktabs}}{preamble}\begin{{document}}\listoftables"
     (folder / "paper.tex").write_text(paper + "\n\\input{leaderboard}\n\\end{document}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     for _ in range(2):
@@ -327,6 +327,15 @@ def test_latex_compiles(tmp_path, options):
     shown = pdf_text(tmp_path)
     assert "65.30" in shown and "±0.75 (3)" in shown and "db-focal" in shown
     assert "Published beside measured: VOC-LT" in shown and "Summary: controlled v1" in shown
+
+
+@needs_latex
+def test_latex_can_be_shrunk_as_its_header_says(tmp_path):
+    header, text = to_latex(board_of(*published_records())).split("\n\n", 1)
+    assert header.count("\n% ") == header.count("\n")
+    box, shrunk = r"\makebox[\linewidth][c]{%", r"\resizebox{\linewidth}{!}{%"
+    assert all(said in header for said in (box, shrunk, r"\usepackage{graphicx}"))
+    compiled(tmp_path, text.replace(box, shrunk), preamble=r"\usepackage{graphicx}")
 
 
 @needs_latex

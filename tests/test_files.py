@@ -14,6 +14,7 @@ from benchmark.errors import StoreError
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.files import FORMATS, PAGES, check, write
 from benchmark.leaderboard.plots import description_of
+from benchmark.leaderboard.plots.seal import pixels_digest
 
 RUNS = [make_scored(method, seed, skill) for method, skill in (("erm", 1.0), ("asl", 2.5)) for seed in range(3)]
 
@@ -101,8 +102,25 @@ def test_a_picture_of_another_matplotlib_is_up_to_date(store, board):
     groups = of_kind(write(board, store), "groups", "png")
     fields = PngImagePlugin.PngInfo()
     fields.add_text("Description", description_of(groups))
-    Image.new("RGB", (3, 3)).save(groups, pnginfo=fields)
+    image = Image.new("RGB", (3, 3))
+    fields.add_text("Content", pixels_digest(image))
+    image.save(groups, pnginfo=fields)
     assert check(board, store) == [] and write(board, store) == []
+
+
+def test_check_finds_a_drawing_changed_by_hand(store, board):
+    changed = write(board, store)
+    svg, png = of_kind(changed, "groups", "svg"), of_kind(changed, "groups", "png")
+    svg.write_text(svg.read_text().replace("#3b87c0", "#c03b87"))
+    with Image.open(png) as image:
+        fields = PngImagePlugin.PngInfo()
+        for name in ("Description", "Content"):
+            fields.add_text(name, image.info[name])
+        turned = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turned.save(png, pnginfo=fields)
+    found = check(board, store)
+    assert {f"plots/{path.name}: does not show what the records give" for path in (svg, png)} <= set(found)
+    assert {svg, png} <= set(write(board, store)) and check(board, store) == []
 
 
 def test_stray_pictures_go_and_other_files_stay(store, board):

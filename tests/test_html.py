@@ -18,6 +18,7 @@ from factories import CLASSES, make_record, make_sample
 from benchmark.data.dataset import DATASETS
 from benchmark.leaderboard.board import make_board
 from benchmark.leaderboard.html import html_page, run_data
+from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.resampling import REPLICATES
 from benchmark.leaderboard.samples import Oracle, Sample
 from benchmark.leaderboard.tables import Table
@@ -209,11 +210,34 @@ def test_tracks_summaries_and_published_results_are_there(board, parsed):
     assert len(rows) == 2 + len(published.rows)
     for footnote in published.footnotes:
         assert footnote in parsed.text
-    assert "of COCO-LT: none measured here." in parsed.text
+    assert "37 published results of COCO-LT: no run of protocol\npaper here." in parsed.text
+    assert "how much the printed value would\nchange with another seed is not known" in parsed.text
+
+
+def test_without_a_table_of_published_results_none_is_explained():
+    text = _Page(page_of(board_of([make_record("asl")]))).text
+    assert "38 published results of VOC-LT: no run of protocol\npaper here." in text
+    assert "Published beside measured" in text and "Not comparable" not in text
+
+
+def test_the_explanations_say_what_the_markdown_page_says(parsed):
+    def words(text):
+        return " ".join(re.sub(r"[*`]", "", text).replace("’", "'").lower().split())
+
+    items = markdown_page(make_board([]), {}).split("\n- **")
+    here, checked = words(parsed.text), 0
+    for item in items:
+        for name, start in (("Rank**", "the best mean leads"), ("W / T / L**", "wins,"), ("Oracle**", "the epoch and")):
+            if item.startswith(name):
+                assert words(item[item.index(start) :]) in here
+                checked += 1
+    assert checked == 3
 
 
 def test_the_matrix_says_who_is_better(board, parsed):
-    matrix = next(table for table in parsed.tables if table[0][:2] == ["Method", "1"])
+    names = [f"{number} {row.label}" for number, row in enumerate(board.tables[0].rows, 1)]
+    matrix = next(table for table in parsed.tables if table[0] == ["Method", *names])
+    assert [row[0] for row in matrix[1:]] == names
     symbols = {"+": 1, "=": 0, "−": -1, "": None}
     assert [tuple(symbols[cell] for cell in row[1:]) for row in matrix[1:]] == list(board.tables[0].comparison.verdicts)
     titles = [a["title"] for tag, a in parsed.attributes if tag == "td" and a.get("class") in ("win", "tie", "loss")]
@@ -428,9 +452,12 @@ def test_every_kind_of_column_sorts(visit, file):
         assert (one[0], one[known - 1]) == (other[known - 1], other[0])
 
 
-def test_filters_by_all_words_and_by_values(visit, file):
+def test_filters_by_all_words_and_by_values(visit, file, board):
     page = visit(file)
-    box, shown = page.get_by_label("Filter methods").first, page.locator(".shown").first
+    title = board.tables[0].title
+    box = page.get_by_role("searchbox", name=f"Filter methods of {title}", exact=True)
+    assert page.get_by_role("search", name=f"Filter methods of {title}", exact=True).count() == box.count() == 1
+    shown = page.locator(".shown").first
     assert shown.inner_text() == "4 of 4 rows shown" and shown.get_attribute("role") == "status"
     box.fill("GAMMA=2 title")
     assert column(page, "Method") == ["focal (gamma=2) Title of focal"]
@@ -482,7 +509,7 @@ def test_a_run_opens_by_click_and_back_returns_to_its_link(visit, file):
 
 def test_a_run_opens_and_closes_by_keyboard(visit, file):
     page = visit(file)
-    page.get_by_label("Filter methods").first.focus()
+    page.get_by_role("searchbox").first.focus()
     for _ in range(60):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.dataset?.run"):
@@ -524,6 +551,17 @@ def test_the_skip_link_leads_to_the_tables(visit, file):
     assert page.evaluate("document.activeElement.id") == "tables"
 
 
+@pytest.mark.parametrize(("count", "scrolls"), [(20, False), (40, False), (41, True)])
+def test_only_long_tables_of_classes_scroll_by_themselves(visit, tmp_path, count, scrolls):
+    record = make_record(classes={f"class {i}": 100 - i for i in range(count)})
+    path = tmp_path / "page.html"
+    path.write_text(html_page(make_board([record]), {}), encoding="utf-8")
+    page = visit(path, f"#run/{record.run_id[:12]}")
+    box = page.locator(".scroll", has=page.locator("table.classes"))
+    assert box.locator("tbody tr").count() == count
+    assert box.evaluate("node => node.scrollHeight > node.clientHeight") == scrolls
+
+
 def test_the_command_is_copied(visit, file, board):
     record = next(r for table in board.tables for row in table.rows for r in row.records if r.spec.method == "focal")
     page = visit(file, f"#run/{record.run_id[:12]}", permissions=["clipboard-read", "clipboard-write"])
@@ -540,6 +578,7 @@ def test_a_deep_link_opens_a_run_with_its_seeds_and_classes(visit, file, board):
     classes = page.locator("table.classes")
     names = classes.locator("tbody th")
     assert names.all_inner_texts() == list(CLASSES)
+    assert page.locator("#run .tall").count() == 0
     classes.get_by_role("button", name="Training images").click()
     assert names.all_inner_texts() == sorted(CLASSES, key=CLASSES.get)
     page.get_by_role("link", name="2", exact=True).click()
@@ -551,12 +590,45 @@ def test_a_deep_link_opens_a_run_with_its_seeds_and_classes(visit, file, board):
     assert page.evaluate("document.activeElement.dataset.run") == record.run_id[:12]
 
 
+@pytest.mark.parametrize("digits", [6, 9, 13, 64])
+def test_a_run_is_found_by_any_part_of_its_id_that_is_long_enough(visit, file, board, digits):
+    record = board.tables[0].rows[0].records[1]
+    page = visit(file, f"#run/{record.run_id[:digits]}")
+    assert page.locator("h1:visible").inner_text() == "asl, seed 1"
+    assert page.locator('#run [aria-current="page"]').inner_text() == "1"
+    page.keyboard.press("Escape")
+    page.locator("#board").wait_for()
+    assert page.evaluate("document.activeElement.dataset.run") == record.run_id[:12]
+
+
+def test_a_part_of_several_ids_opens_none_of_them(visit, tmp_path):
+    records = [
+        make_record("asl", seed).model_copy(update={"run_id": f"123456{letter * 58}"})
+        for seed, letter in enumerate("ab")
+    ]
+    path = tmp_path / "page.html"
+    path.write_text(html_page(make_board(records), {}), encoding="utf-8")
+    page = visit(path, "#run/123456")
+    assert "2 runs on this page have an id that begins with “123456”" in page.locator("#run").inner_text()
+    page.evaluate("location.hash = '#run/123456b'")
+    page.get_by_role("heading", name="asl, seed 1").wait_for()
+
+
 @pytest.mark.parametrize(
-    "fragment", ["#run/0123456789ab", "#run/", "#run/<img src=x onerror=alert(1)>", "#run/%", "#run/toString"]
+    ("fragment", "said"),
+    [
+        ("#run/0123456789ab", "No run on this page has an id that begins with “0123456789ab”."),
+        ("#run/" + "0" * 64, "No run on this page has an id"),
+        ("#run/<img src=x onerror=alert(1)>", "begins with “<img src=x onerror=alert(1)>”"),
+        ("#run/toString", "No run on this page has an id that begins with “toString”."),
+        ("#run/", "by the first 6 digits of its id or more"),
+        ("#run/%", "by the first 6 digits of its id or more"),
+    ],
 )
-def test_an_unknown_run_is_said_to_be_unknown(visit, file, fragment):
+def test_an_unknown_run_is_said_to_be_unknown(visit, file, fragment, said):
     page = visit(file, fragment)
     assert page.locator("h1:visible").inner_text() == "Run not found"
+    assert said in page.locator("#run").inner_text()
     page.keyboard.press("Escape")
     page.locator("#board").wait_for()
 

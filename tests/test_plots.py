@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -15,12 +16,26 @@ from factories import CLASSES, make_record, make_sample
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from benchmark.leaderboard import plots as plots_package
-from benchmark.leaderboard.plots import DESCRIPTION, FORMATS, Plot, classes, cost, description_of, draw, plots, training
+from benchmark.leaderboard.plots import (
+    DESCRIPTION,
+    FORMATS,
+    Plot,
+    classes,
+    cost,
+    description_of,
+    draw,
+    heatmap,
+    plots,
+    seal,
+    style,
+    training,
+)
 from benchmark.leaderboard.plots.content import MAX_PANELS, MAX_ROWS, short
 from benchmark.leaderboard.plots.difference import cliques
-from benchmark.leaderboard.plots.scales import linear, logarithmic, number, spanning, spread
+from benchmark.leaderboard.plots.scales import Box, linear, logarithmic, number, spanning, spread, whisker
 from benchmark.leaderboard.samples import Oracle
 from benchmark.leaderboard.tables import Table, build_tables
 
@@ -343,6 +358,39 @@ def test_points_that_cover_each_other_share_a_text():
     assert cost._ranges([1, 2, 4, 5, 6]) == "1, 2, 4–6"
 
 
+@given(st.lists(st.tuples(st.integers(60, 80), st.integers(40, 110)), min_size=1, max_size=9))
+def test_numbers_stand_nearest_to_their_own_points(places):
+    numbers, points = [], [cost._around(x, y, 5, 5) for x, y in places]
+    leaders = []
+    for place, members in cost._together(places):
+        others = [other for number, other in enumerate(places, 1) if number not in members]
+        at, leader = cost._free(place, others, 8.0, Box(0, 0, 240, 200), points, numbers, leaders)
+        own = cost._around(*at, 8.0, 7.5)
+        near = min((cost._distance(other, own) for other in others), default=99.0)
+        assert leader or cost._distance(place, own) < near
+        assert near > 3.0, "not beside another point, even with a line to its own"
+        assert not any(cost._meet(own, number) for number in numbers)
+        numbers.append(own)
+        leaders += [leader] if leader else []
+
+
+def test_intervals_end_in_a_cap_where_they_are_not_cut():
+    assert whisker(50.0, 10.0) == (40.0, 60.0, [40.0, 60.0])
+    assert whisker(5.0, 10.0) == (0.0, 15.0, [15.0])
+    assert whisker(95.0, 10.0) == (85.0, 100.0, [85.0])
+    assert whisker(50.0, 60.0) == (0.0, 100.0, [])
+
+
+def test_letters_stand_out_from_every_colour_of_the_map():
+    def linear_light(part):
+        return part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+
+    for share in (step / 1000 for step in range(1001)):
+        light = sum(w * linear_light(c) for w, c in zip((0.2126, 0.7152, 0.0722), heatmap._color(share), strict=True))
+        ratio = 1.05 / (light + 0.05) if share < heatmap._DARK else (light + 0.05) / 0.05
+        assert ratio >= 4.5, share
+
+
 # The drawing
 
 
@@ -382,6 +430,46 @@ def test_no_text_is_cut_or_lies_on_another(rows, num_classes, monkeypatch):
         assert_readable(plot, monkeypatch)
 
 
+def drawn_lines(plot: Plot, monkeypatch) -> dict[str, list]:
+    """All lines of a picture, by colour."""
+    from benchmark.leaderboard.plots.sheet import Sheet
+
+    found: dict[str, list] = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(Sheet, "files", lambda *_: {})
+        patch.setattr(Sheet, "lines", lambda _, lines, *, color, **look: found.setdefault(color, []).extend(lines))
+        plot.files()
+    return found
+
+
+def test_what_is_not_shown_is_not_explained(monkeypatch):
+    def words(kind, *records):
+        return " ".join(text for text, _ in texts_of(plots(table_of(*records))[kind], monkeypatch)[0])
+
+    gap = {"results": {"raw": {"per_class": {"sofa": None}}}}
+    assert "hatched" not in words("heatmap", make_record()) and "hatched" in words("heatmap", make_record(**gap))
+    single = [make_record("a"), make_record("b")]
+    assert "interval" not in words("cost", *single)
+    twice = [make_record("a", 0, 74.0), make_record("a", 1, 86.0), make_record("b")]
+    assert "intervals: left panel" in words("cost", *twice)
+    close = [make_record("a", 0, 60.0), make_record("a", 1, 60.1)]
+    assert "cap" in words("groups", *twice) and "cap" not in words("groups", *close)
+
+
+def test_intervals_of_the_cost_stand_in_the_left_panel_alone(monkeypatch):
+    records = [make_record("a", 0, 59.0), make_record("a", 1, 61.0), make_record("b", 0, 50.0)]
+    lines = drawn_lines(plots(table_of(*records))["cost"], monkeypatch)[style.FAINT]
+    assert len(lines) == 3, "one interval and its caps"
+    assert all(x < style.WIDTH / 2 for line in lines for x, _ in line)
+
+
+def test_ranges_of_classes_are_not_joined(monkeypatch):
+    records = [make_record(f"m{row}", overall=50.0 + row) for row in range(7)]
+    lines = drawn_lines(plots(table_of(*records))["classes"], monkeypatch)[style.BAND]
+    assert len(lines) == 8 * len(CLASSES), "a panel each, and one that fills the last line"
+    assert all(len(line) == 2 and line[0][0] == line[1][0] for line in lines)
+
+
 def test_methods_that_agree_in_all_are_still_told_apart(monkeypatch):
     names = [f"m{row}" for row in range(MAX_ROWS)]
     for plot in plots(table_of(*map(make_record, names), verdicts=ties(MAX_ROWS, MAX_ROWS))).values():
@@ -411,7 +499,7 @@ def test_any_text_and_missing_values_can_be_drawn(rows, monkeypatch):
         assert files["png"].startswith(b"\x89PNG") and b"<script" not in files["svg"].lower()
         tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(files["svg"]).iter()}
         drawn = {"svg", "defs", "style", "g", "path", "use", "pattern", "rect", "clipPath"}
-        assert tags <= drawn | {"metadata", "RDF", "Work", "type", "description", "format"}
+        assert tags <= drawn | {"metadata", "RDF", "Work", "type", "description", "format", "identifier"}
 
 
 def test_a_text_with_dollars_is_no_formula():
@@ -466,6 +554,8 @@ def test_files_name_their_data_and_nothing_else(plot, files):
         assert image.info["Description"] == plot.description and "Software" not in image.info
     metadata = files["svg"].partition(b"</metadata>")[0].decode()
     assert f"<dc:description>{plot.description}</dc:description>" in metadata
+    [content] = re.findall("<dc:identifier>sha256:([0-9a-f]{64})</dc:identifier>", metadata)
+    assert hashlib.sha256(files["svg"].replace(content.encode(), b"0" * 64)).hexdigest() == content
     assert "date" not in metadata and "Matplotlib" not in metadata
 
 
@@ -488,6 +578,45 @@ def test_description_is_read_from_whole_files_alone(plot, files, tmp_path, endin
     path.unlink()
     path.mkdir()
     assert description_of(path) is None
+
+
+def test_a_picture_changed_by_hand_has_no_description(plot, files, tmp_path):
+    path = tmp_path / "x.svg"
+    for old, new in (
+        (b"stroke: #dddddd", b"stroke: #ddddde"),
+        (b"sha256:", b"sha256:0"),
+        (b"</svg>\n", b"</svg>"),
+        (b"dc:identifier", b"dc:relation"),
+    ):
+        assert old in files["svg"]
+        path.write_bytes(files["svg"].replace(old, new))
+        assert description_of(path) is None
+    path.write_bytes(files["svg"] + b" ")
+    assert description_of(path) is None
+
+
+def test_a_png_is_known_by_its_pixels(plot, files, tmp_path):
+    path = tmp_path / "x.png"
+
+    def description(image, content, **options):
+        fields = PngInfo()
+        fields.add_text("Description", plot.description)
+        if content:
+            fields.add_text("Content", content)
+        image.save(path, pnginfo=fields, **options)
+        return description_of(path)
+
+    with Image.open(BytesIO(files["png"])) as image:
+        content = image.info["Content"]
+        image.load()
+    assert description(image, content, optimize=True) == plot.description, "stored in another way"
+    assert description(image, None) is None
+    assert description(image.crop((0, 0, 9, 9)), content) is None
+    grey = image.convert("L")
+    assert description(grey, seal.pixels_digest(grey)) is None, "not as we write them"
+    image.putpixel((image.width // 2, image.height // 2), (255, 0, 0))
+    assert description(image, content) is None
+    assert description(image, seal.pixels_digest(image)) == plot.description
 
 
 def test_a_foreign_svg_has_no_description(files, tmp_path, plot):

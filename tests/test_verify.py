@@ -14,7 +14,7 @@ from test_cli import ltbench, refused
 import benchmark.verify
 from benchmark.errors import StoreError
 from benchmark.progress import Reporter
-from benchmark.verify import examine, verify
+from benchmark.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def store(made, tmp_path):
 def faults(store) -> dict[str, list[str]]:
     """Run -> messages of its faults."""
     found: dict[str, list[str]] = {}
-    for finding in verify(store, Reporter()):
+    for finding in verify(store, Reporter()).findings:
         assert "\n" not in finding.message
         if finding.kind == "fault":
             found.setdefault(finding.run, []).append(finding.message)
@@ -38,7 +38,7 @@ def faults(store) -> dict[str, list[str]]:
 
 
 def others(store, kind) -> list[str]:
-    return [finding.message for finding in verify(store, Reporter()) if finding.kind == kind]
+    return [finding.message for finding in verify(store, Reporter()).findings if finding.kind == kind]
 
 
 def flip_a_byte(folder, file):
@@ -67,7 +67,7 @@ def set_tensor(name, make):
 
 
 def test_a_sound_store_is_scored_again_and_has_no_finding(store):
-    assert verify(store, Reporter()) == []
+    assert verify(store, Reporter()).findings == []
     done = ltbench("verify", "--results", store)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["3 records: 3 scored again, 0 faults, 0 stale"]
@@ -158,7 +158,7 @@ def test_tensors_that_are_not_what_the_record_tells_of(store, change, words):
     path = edit_tensors(folder, change)
     message = faults(store)[folder.path.name][0]
     assert message.startswith(f"{path}: ") and words in message
-    assert examine(store, Reporter()).scored == 2
+    assert verify(store, Reporter()).scored == 2
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_split_that_is_not_the_registered_one(store, made, tmp_path, monkeypat
     assert len(found) == 3
     for run, [message] in found.items():
         assert message.startswith(f"{store / 'runs' / run / 'record.json'}: the split differs: dataset 'tiny' has")
-    assert examine(store, Reporter()).scored == 3
+    assert verify(store, Reporter()).scored == 3
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,9 +19,6 @@ from benchmark.cli.options import (
     WeightsOption,
 )
 from benchmark.cli.output import console, print_lines
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command(

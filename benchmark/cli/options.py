@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from benchmark.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
 
 PUBLISHED = Path("results")
 LOCAL = PUBLISHED / "local"

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,11 +20,18 @@ from benchmark.cli.options import (
     JsonOption,
     ResultsOption,
 )
-from benchmark.cli.output import console, number, print_lines, print_table, show_problems
+from benchmark.cli.output import console, number, plural, print_lines, print_table, show_problems
 from benchmark.errors import InputError, LtbenchError, StoreError
 
 if TYPE_CHECKING:
     from benchmark.leaderboard.contrast import Contrast
+    from benchmark.store import RunFolder
+
+
+StoresOption = Annotated[
+    Path | None,
+    typer.Option(envvar="LTBENCH_RESULTS", help="Results folder.  [default: yours where it has it, else results]"),
+]
 
 
 @app.command(
@@ -32,12 +39,11 @@ if TYPE_CHECKING:
 )
 def show(
     run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
-    results: Annotated[
-        Path | None, typer.Option(envvar="LTBENCH_RESULTS", help="Results folder; by default both.")
-    ] = None,
+    results: StoresOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    record = _find_record(run, [results] if results else [LOCAL, PUBLISHED])
+    record = _find_run(run, results).record()
+    assert record is not None  # only finished runs are found
     if as_json:
         print(record.to_json(), end="")
         return
@@ -67,20 +73,31 @@ def show(
     )
 
 
-def _find_record(run: str, stores: list[Path]) -> Any:
+def _find_run(run: str, results: Path | None) -> RunFolder:
+    """A finished run, of one's own or published where no folder is given. Raises InputError or StoreError."""
     from benchmark.store import RunNotFound, Store
 
-    for root in stores[:-1]:
+    if results is not None and not (results / "runs").is_dir():
+        raise InputError(f"{results}: {_not_a_store(results)}; give a results folder with --results")
+    stores = [results] if results else [*_local(), PUBLISHED]
+    for store in stores[:-1]:
         with contextlib.suppress(RunNotFound):
-            return Store(root).find(run).record()
-    return Store(stores[-1]).find(run).record()
+            return Store(store).find(run)
+    return Store(stores[-1]).find(run)
 
 
-@app.command(
-    help="Make the leaderboard from the records of a results folder.\n\n\b\nExamples:\n  ltbench leaderboard\n"
-    "  ltbench leaderboard --check\n  ltbench leaderboard --results results/local --out board\n"
-    "  ltbench leaderboard --format latex --format csv --out paper"
-)
+LEADERBOARD_HELP = """Make the leaderboard from the records of a results folder.
+
+\b
+Examples:
+  ltbench leaderboard
+  ltbench leaderboard --check
+  ltbench leaderboard --results results/local --out board
+  ltbench leaderboard --results results --format latex --format csv --out paper
+"""
+
+
+@app.command(help=LEADERBOARD_HELP)
 def leaderboard(
     results: Annotated[
         Path | None,
@@ -91,7 +108,10 @@ def leaderboard(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.  [default: the results folder]")] = None,
     formats: Annotated[
-        list[Format] | None, typer.Option("--format", help="What to write; may be repeated.  [default: md, html]")
+        list[Format] | None,
+        typer.Option(
+            "--format", metavar="md|html|csv|json|latex", help="What to write; may be repeated.  [default: md, html]"
+        ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file differs.")] = False,
 ) -> None:
@@ -102,32 +122,48 @@ def leaderboard(
 
     reporter = Reporter(console(stderr=True))
     chosen = list(dict.fromkeys(format.value for format in formats or ())) or list(PAGES)
-    stores = [results] if results else [PUBLISHED, *([LOCAL] if (LOCAL / "runs").exists() else [])]
-    if out is not None and results is None:
-        stores = [PUBLISHED]
+    stores = [results] if results else [PUBLISHED, *_local()]
+    if out is not None and len(stores) > 1:
+        raise InputError(f"--out takes one results folder: add --results {PUBLISHED} or --results {LOCAL}")
+    failures = []
     for store in stores:
-        if not store.is_dir():
-            raise InputError(f"{store}: no such results folder; give one with --results")
+        if not (store / "runs").is_dir():
+            raise InputError(f"{store}: {_not_a_store(store)}; give a results folder with --results")
         target = out or store
         problems: list[StoreError] = []
         board = load_board(store, target, problems, reporter)
-        if check:
-            differences = differences_of(board, target, chosen)
-            for difference in differences:
-                print(difference, file=sys.stderr)
-            show_problems(problems)
-            if problems:
-                raise StoreError(f"{store}: {len(problems)} records are left out (above); see ltbench verify")
-            if differences:
-                raise StoreError(
-                    f"{target}: the leaderboard is not what the records of {store} give ({len(differences)} "
-                    "differences above); write it anew with ltbench leaderboard"
-                )
-        else:
+        show_problems(problems)
+        if not check:
             write(board, target, chosen, reporter)
+        elif differences := differences_of(board, target, chosen):
+            for difference in differences:
+                print(f"{target}: {difference}", file=sys.stderr)
+            options = ["--results", str(store), *(["--out", str(out)] if out else [])]
+            failures.append(
+                f"{target}: {plural(len(differences), 'difference')} from what the records of {store} give (above); "
+                f"write it anew with ltbench leaderboard {shlex.join(options)}"
+            )
+            continue
+        elif problems:
+            failures.append(f"{store}: {plural(len(problems), 'record')} left out (above); see ltbench verify")
+            continue
         for name in chosen:
             print(f"{target / FORMATS[name]}{': up to date' if check else ''}")
-        show_problems(problems)
+    if failures:
+        raise StoreError("; ".join(failures))
+
+
+def _local() -> list[Path]:
+    """One's own results folder, where there is one."""
+    return [LOCAL] if (LOCAL / "runs").is_dir() else []
+
+
+def _not_a_store(path: Path) -> str:
+    """Why a path is no results folder."""
+    if not path.is_dir():
+        return "is a file" if path.exists() else "no such results folder"
+    inner = " (it seems to be the runs folder of one)" if any(path.glob("*/record.json")) else ""
+    return f"has no folder runs{inner}"
 
 
 COMPARE_HELP = """Compare two methods of a dataset: the difference, its interval and p-value, and the classes that moved
@@ -152,7 +188,7 @@ def compare(
             envvar="LTBENCH_RESULTS", help="Results folder; by default yours where it has both, else results."
         ),
     ] = None,
-    classes: Annotated[int, typer.Option(min=0, help="How many classes to show.")] = 10,
+    classes: Annotated[int, typer.Option(metavar="N", min=0, help="How many classes to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
     from benchmark.leaderboard.board import load_board
@@ -160,15 +196,17 @@ def compare(
     from benchmark.progress import Reporter
 
     reporter = Reporter(console(stderr=True))
-    stores = [results] if results else [store for store in (LOCAL, PUBLISHED) if (store / "runs").is_dir()]
-    problems: list[StoreError] = []
-    for store in stores or [PUBLISHED]:
+    stores = [results] if results else [*_local(), PUBLISHED]
+    for store in stores:
+        if not (store / "runs").is_dir():
+            raise InputError(f"{store}: {_not_a_store(store)}; give a results folder with --results")
+        problems: list[StoreError] = []
         tables = load_board(store, store, problems, reporter).tables
         try:
             chosen = find_tables(tables, dataset, protocol, first, second)
             break
         except InputError:
-            if store == (stores or [PUBLISHED])[-1]:
+            if store == stores[-1]:
                 show_problems(problems)
                 raise
     found = [contrast(store, table, a, b, reporter) for table, a, b in chosen]
@@ -188,20 +226,25 @@ def _print_contrast(item: Contrast, classes: int) -> None:
     print(item.table.title)
     for name, row in (("A", item.first), ("B", item.second)):
         print(f"{name}: {row.label} ({row.n} seed{'s' if row.n != 1 else ''})")
-    print("AP in percent; ±: 95 % interval, of A - B over test images and seeds")
+    one_seed = item.first.n == 1 or item.second.n == 1
+    print("AP in percent; ± of A and B: 95 % t-interval over seeds")
+    if not one_seed:
+        print("± of A - B: 95 % interval over test images and seeds; p: for this pair alone,")
+        print("the leaderboard's wins and losses are corrected for all pairs of its table")
     columns = ["A", "B", "A - B"]
     rows = [[change.name, *change_cells(change), p_text(change.p)] for change in item.means]
     console().print(compact_table(["mAP", *columns, "p"], rows))
     if classes:
         shown = item.classes[:classes]
         told = [change.p_holm is not None and change.p_holm <= 1 - CONFIDENCE for change in shown]
-        print(f"the {len(shown)} of {len(item.classes)} classes that moved most; *: p < 0.05, corrected for all (Holm)")
+        note = "" if one_seed else "; *: p < 0.05, corrected for all (Holm)"
+        print(f"the {len(shown)} of {len(item.classes)} classes that moved most{note}")
         rows = [
             [change.name, *item.table.classes[change.name], *change_cells(change), "*" if is_told else ""]
             for change, is_told in zip(shown, told, strict=True)
         ]
         console().print(compact_table(["class", "group", "train", *columns, ""], rows))
-    if item.first.n == 1 or item.second.n == 1:
+    if one_seed:
         print("no test: with one seed nothing is known of what another would give; train more with --seeds 0-2")
 
 
@@ -211,7 +254,7 @@ labels, and the data that runs share.
 \b
 Examples:
   ltbench verify --results results
-  ltbench verify --json
+  ltbench verify --results results/local --json
 """
 
 
@@ -219,9 +262,9 @@ Examples:
 def verify(results: ResultsOption = LOCAL, as_json: JsonOption = False) -> None:
     from benchmark.leaderboard.tracks import plain
     from benchmark.progress import Reporter
-    from benchmark.verify import examine
+    from benchmark.verify import verify as check_all
 
-    found = examine(results, Reporter(console(stderr=True)))
+    found = check_all(results, Reporter(console(stderr=True)))
     if as_json:
         facts = {"records": found.records, "scored": found.scored, "findings": [vars(one) for one in found.findings]}
         print(json.dumps(facts, indent=1))
@@ -247,15 +290,14 @@ Examples:
 @app.command(help=EXPORT_HELP)
 def export(
     run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
-    results: ResultsOption = LOCAL,
+    results: StoresOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.zip", help="The file.  [default: RUN.ltbench.zip in this folder]")
     ] = None,
 ) -> None:
     from benchmark import bundles
-    from benchmark.store import Store
 
-    print(bundles.export(Store(results).find(run), out))
+    print(bundles.export(_find_run(run, results), out))
 
 
 IMPORT_HELP = """Put runs that others have exported into a results folder. A bundle is checked as `ltbench verify`
@@ -270,7 +312,7 @@ Examples:
 
 @app.command("import", help=IMPORT_HELP)
 def import_(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Files that `ltbench export` wrote.")],
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Files that `ltbench export` wrote.")],
     results: ResultsOption = LOCAL,
 ) -> None:
     from benchmark.bundles import import_bundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from benchmark.leaderboard.summary import Summary, summaries
 from benchmark.leaderboard.tables import Table, build_tables, dataset_facts, place
 from benchmark.progress import Reporter
 from benchmark.records import Record
-from benchmark.splits import registered
+from benchmark.splits import registered, usual
 from benchmark.store import load_records
 
 
@@ -110,25 +110,25 @@ def _agreeing(
     by_dataset: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_dataset[record.spec.dataset.fingerprint].append(record)
-    usual = {name: _most_common(map(fact, group)) for name, group in by_dataset.items()}
+    told = {name: usual(map(fact, group)) for name, group in by_dataset.items()}
     kept = []
     for record in records:
         fingerprint = record.spec.dataset.fingerprint
-        if fact(record) == usual[fingerprint]:
+        if fact(record) == told[fingerprint]:
             kept.append(record)
-        else:
-            problems.append(
-                StoreError(
-                    f"{place(record)}: {what} are not those of most records with the same dataset fingerprint "
-                    f"{fingerprint[:12]}; run again with --rerun always"
-                )
+            continue
+        others = (
+            "most other records"
+            if told[fingerprint] is not None
+            else "another record, and nothing says which is right,"
+        )
+        problems.append(
+            StoreError(
+                f"{place(record)}: {what} are not those of {others} with the same dataset fingerprint "
+                f"{fingerprint[:12]}; run again with --rerun always"
             )
+        )
     return kept
-
-
-def _most_common(facts: Iterable[Hashable]) -> Hashable:
-    counts = Counter(facts)
-    return min(counts, key=lambda fact: (-counts[fact], fact))
 
 
 @contextlib.contextmanager

@@ -54,7 +54,9 @@ class Comparison:
         """The rank group of each row, from 1, None for rows that cannot be compared; rows come best mean first.
 
         The best mean leads group 1, which those join that are not told apart from it at 95 % (Holm's correction for
-        the comparisons with the leader). The best of the others leads group 2, and so on.
+        the comparisons with the leader). The best of the others leads group 2, and so on. The truly best method is in
+        group 1 with 95 % confidence, as in Hsu's comparisons with the best; of equal methods some may fall out of it,
+        since the leader was chosen by the same data.
         """
         groups: list[int | None] = [None] * len(self.p)
         left = [i for i, row in enumerate(self.p) if not np.isnan(row).all()]

@@ -63,29 +63,27 @@ def find_tables(
     protocols = {table.track.protocol for table in of_dataset}
     if protocol is not None and protocol not in protocols:
         raise InputError(f"no records of protocol {protocol!r} on {dataset}{did_you_mean(protocol, protocols)}")
-    found, refusals = [], []
-    for table in of_dataset:
-        if protocol in (None, table.track.protocol):
-            try:
-                found.append((table, find_row(table, first), find_row(table, second)))
-            except InputError as error:
-                refusals.append(error)
-    if not found:
-        raise refusals[0]
-    return found
+    chosen = [table for table in of_dataset if protocol in (None, table.track.protocol)]
+    found = [(table, find_row(table, first), find_row(table, second)) for table in chosen]
+    both = [(table, a, b) for table, a, b in found if a is not None and b is not None]
+    if not both:
+        labels = list(dict.fromkeys(row.label for table in chosen for row in table.rows))
+        for name in (first, second):
+            if all(find_row(table, name) is None for table in chosen):
+                raise InputError(f"no row {name!r} on {dataset}{did_you_mean(name, labels)}")
+        raise InputError(f"no track of {dataset} has both {first!r} and {second!r}; see ltbench leaderboard")
+    return both
 
 
-def find_row(table: Table, name: str) -> Row:
-    """The row of a label, or the one row of a method. Raises InputError, with the near names."""
+def find_row(table: Table, name: str) -> Row | None:
+    """The row of a label, or the one row of a method; None where there is none. Raises InputError for several."""
     hits = [row for row in table.rows if row.label == name]
     if not hits:
         hits = [row for row in table.rows if row.records[0].spec.method == name]
-    if len(hits) == 1:
-        return hits[0]
-    labels = [row.label for row in table.rows]
-    if hits:
-        raise InputError(f"{name!r} has {len(hits)} rows in {table.title}; give one in quotes: {', '.join(labels)}")
-    raise InputError(f"no row {name!r} in {table.title}{did_you_mean(name, labels)}")
+    if len(hits) > 1:
+        labels = ", ".join(repr(row.label) for row in hits)
+        raise InputError(f"{name!r} has {len(hits)} rows in {table.title}; give one of {labels}, and --protocol")
+    return hits[0] if hits else None
 
 
 def contrast(results: Path, table: Table, first: Row, second: Row, reporter: Reporter | None = None) -> Contrast:

@@ -25,6 +25,7 @@ PAGES = ("md", "html")
 T = TypeVar("T")
 
 
+@paused_collections()
 def write(board: Board, out: Path, formats: Sequence[str] = PAGES, reporter: Reporter | None = None) -> list[Path]:
     """Write a board in some of FORMATS to the folder `out`, pages with their pictures; returns the files that changed.
 
@@ -51,13 +52,15 @@ def write(board: Board, out: Path, formats: Sequence[str] = PAGES, reporter: Rep
                 write_atomically(out / name, content)
                 changed.append(out / name)
         for path in _stray_pictures(pictures, out, formats):
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may be writing the same leaderboard
             changed.append(path)
     except OSError as error:
-        raise StoreError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
+        problem = f"{error.filename or out}: cannot be written: {error.strerror or error}"
+        raise StoreError(f"{problem}; choose another folder with --out") from None
     return changed
 
 
+@paused_collections()
 def check(board: Board, out: Path, formats: Sequence[str] = PAGES) -> list[str]:
     """What differs between a board and its files in `out`, one line a file; empty when all is up to date.
 
@@ -112,8 +115,7 @@ def _texts(
             text = markdown_page(board, _by_track((p, p.plot.alt, p.stem) for p in pictures))
         elif name == "html":
             svg = [(p, p.plot.alt, _read(out / f"{p.stem}.svg")) for p in pictures]
-            with paused_collections():
-                text = html_page(board, _by_track((p, alt, content) for p, alt, content in svg if content is not None))
+            text = html_page(board, _by_track((p, alt, content) for p, alt, content in svg if content is not None))
         else:
             text = EXPORTS[name][1](board)
         yield FORMATS[name], text.encode()

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from benchmark.leaderboard.board import Board
-from benchmark.leaderboard.reported import PublishedRow, PublishedTable, unmeasured
+from benchmark.leaderboard.reported import PROTOCOL, PublishedRow, PublishedTable, unmeasured
 from benchmark.leaderboard.samples import Sample
 from benchmark.leaderboard.statistics import Estimate
 from benchmark.leaderboard.summary import Summary
@@ -82,6 +82,7 @@ def html_page(board: Board, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
         overview_columns=_OVERVIEW,
         summaries=[_SummaryView(summary) for summary in board.summaries],
         published=[_PublishedView(table) for table in board.published],
+        published_protocol=PROTOCOL,
         unmeasured=unmeasured(board.tables) if board.tables else {},
         data=Markup(_script_json(run_data(board))),
     )
@@ -268,7 +269,7 @@ def _columns(table: Table) -> list[Column]:
     notes = {
         table.RANK: "rank group: not told apart from the best of its group",
         table.NOISE: "of the overall mAP: what other test images would change",
-        table.WINS: "against the others: better / not told apart / worse",
+        table.WINS: "against the others: better / not told apart / worse; sorted by wins minus losses",
         table.ORACLE: "overall mAP of the epoch that is best on the test set",
     }
     return [Column(name, name not in texts, name in high, notes.get(name, "")) for name in table.columns]
@@ -407,21 +408,16 @@ def _published_row(row: PublishedRow) -> dict[str, Any]:
     return {
         "method": reported.method,
         "variant": reported.variant,
-        "setting": f"{reported.backbone}, {reported.pretraining}, {reported.image_size} px",
-        "ours": (row.measured.row.label if row.measured else reported.row_label) or MISSING,
-        "printed": [_number(score.printed) for score in scores],
+        "setting": reported.setting,
+        "ours": row.our_label,
+        "printed": [score.printed_text for score in scores],
         "measured": [_score_cell(score.measured) for score in scores],
-        # z: no minus in front of a zero.
-        "difference": [_number(score.difference, "+z.2f") for score in scores],
+        "difference": [score.difference_text for score in scores],
         "verdict": verdict.kind,
         "reasons": "; ".join(verdict.reasons),
         "source": reported.source,
         "notes": row.notes,
     }
-
-
-def _number(value: float | None, form: str = ".2f") -> str:
-    return MISSING if value is None else format(value, form)
 
 
 def _asset(name: str) -> str:

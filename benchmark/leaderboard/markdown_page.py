@@ -28,17 +28,18 @@ float32 logits, averaged over classes.
   over the test images, with the trained networks as they are.
 - **Rank** is a group: the best mean leads group 1, and whoever is not told apart from it at 95 % is in it, tied with
   the best. The best of the others leads group 2, and so on. The test pairs the methods over the same test images and
-  takes in both noises; p-values are corrected for the number of comparisons with the leader (Holm). A method with one
-  seed has no rank: what another seed would give is not known.
-- **W / T / L** are wins, ties and losses against each other method of the table, Holm-corrected for all pairs, which is
-  stricter than the rank.
+  takes in both noises; p-values are corrected for the number of comparisons with the leader (Holm). So the truly best
+  method is in group 1 in at least 95 of 100 tables, while of many equal methods some may fall out of it by chance.
+  A method with one seed has no rank, for what another seed would give is not known; nor has one with none to compare.
+- **W / T / L** are wins, ties and losses against each other method of the table, Holm-corrected for all pairs: a win
+  where there is no difference stands in about 5 of 100 tables.
 - **CF1** and **OF1** are F1 scores in percent at a sigmoid of 0.5: of the mean class precision and recall, and over all
   decisions together.
 - **Weights** are the ones scored: raw, or their exponential moving average (EMA). The **selection rule** chose the
   epoch: *last* is the last one, *best-val* the best on the validation list. The test set was scored once, after
   training, and chose nothing.
 - **Oracle**, where it was asked for, is the epoch and weight set with the highest overall mAP on the test set, which
-  papers often print. It ranks nothing.
+  papers often print. For this column alone the test set was scored after every epoch too. It ranks nothing.
 - **Test-time** is what a test image was scored on: the image itself (*none*), averaged over it and its mirror image
   (*flip*), or over the corners and the centre of one that is larger by a margin in pixels (*five-crop*).
 - **–** is a missing value: a class group without a test positive, or a value missing for one of the seeds. No average

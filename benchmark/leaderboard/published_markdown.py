@@ -71,9 +71,9 @@ def _cells(row: PublishedRow) -> list[str]:
     return [
         escape(reported.method),
         escape(reported.variant),
-        escape(f"{reported.backbone}, {reported.pretraining}, {reported.image_size} px"),
-        " / ".join(_number(score.printed) for score in row.scores.values()),
-        escape((row.measured.row.label if row.measured else reported.row_label) or MISSING),
+        escape(reported.setting),
+        " / ".join(score.printed_text for score in row.scores.values()),
+        escape(row.our_label),
         _measured(row),
         _differences(row),
         escape(_verdict(row.verdict)),
@@ -91,12 +91,7 @@ def _measured(row: PublishedRow) -> str:
 def _differences(row: PublishedRow) -> str:
     if row.measured is None:
         return MISSING
-    # z: no minus in front of a zero.
-    return " / ".join(_number(score.difference, "+z.2f") for score in row.scores.values())
-
-
-def _number(value: float | None, form: str = ".2f") -> str:
-    return MISSING if value is None else format(value, form)
+    return " / ".join(score.difference_text for score in row.scores.values())
 
 
 def _verdict(verdict: Verdict) -> str:

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from benchmark.data.dataset import DATASETS
 from benchmark.errors import InputError
 from benchmark.leaderboard.statistics import Estimate
-from benchmark.leaderboard.tables import Row, Table
+from benchmark.leaderboard.tables import MISSING, Row, Table
 from benchmark.leaderboard.tracks import Track, settings_text
 from benchmark.records import Percent
 from benchmark.registry import did_you_mean
@@ -78,6 +78,11 @@ class Reported(Strict):
         return tuple(part for part in map(str.strip, self.caveat.split(";")) if part)
 
     @property
+    def setting(self) -> str:
+        """Backbone, pretraining and image size, as text."""
+        return f"{self.backbone}, {self.pretraining}, {self.image_size} px"
+
+    @property
     def row_label(self) -> str | None:
         """The row of ours that measures it, as tables label it; None where there is no such method."""
         return f"{self.measured_by} ({self.settings})" if self.settings else self.measured_by
@@ -108,6 +113,16 @@ class PublishedScore:
         """Measured minus printed, in points; None where either is missing."""
         return None if self.printed is None or self.measured is None else self.measured.mean - self.printed
 
+    @property
+    def printed_text(self) -> str:
+        """`80.12`, a dash where nothing was printed."""
+        return MISSING if self.printed is None else f"{self.printed:.2f}"
+
+    @property
+    def difference_text(self) -> str:
+        """`+1.23`, a dash for none; there is no minus in front of a zero."""
+        return MISSING if self.difference is None else f"{self.difference:+z.2f}"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -125,6 +140,11 @@ class PublishedRow:
     measured: Measured | None
     scores: dict[str, PublishedScore]
     notes: tuple[int, ...]
+
+    @property
+    def our_label(self) -> str:
+        """The row of ours beside it, or else the one that would be; a dash where the method is not here."""
+        return (self.measured.row.label if self.measured else self.reported.row_label) or MISSING
 
     @property
     def verdict(self) -> Verdict:

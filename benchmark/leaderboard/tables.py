@@ -228,47 +228,23 @@ class Table:
         return [name for name in self.classes if name in missing]
 
     @cached_property
-    def _best(self) -> dict[str, str]:
-        best = {}
-        for column in self.MAP_COLUMNS:
-            means = [score.mean for row in self.rows if (score := row.scores[column]) is not None]
-            best[column] = _number(max(means)) if means else MISSING
-        return best
+    def _best(self) -> dict[str, set[str]]:
+        best = {column: are_best([row.scores[column] for row in self.rows]) for column in self.MAP_COLUMNS}
+        return {
+            column: {row.label for row, is_best in zip(self.rows, flags, strict=True) if is_best}
+            for column, flags in best.items()
+        }
 
     def is_best(self, row: Row, column: str) -> bool:
         """Whether the row's mean is the column's best, at the precision shown; mAP columns only."""
-        score = row.scores[column]
-        return score is not None and self._best.get(column) == _number(score.mean)
+        return row.label in self._best.get(column, ())
 
     def to_pandas(self) -> pd.DataFrame:
         """The table as numbers: means and half-widths in percent (missing: NaN), times in seconds."""
         import pandas as pd
 
-        return pd.DataFrame([self._values(row) for row in self.rows])
-
-    def _values(self, row: Row) -> dict[str, Any]:
-        values: dict[str, Any] = {self.RANK: _or_nan(self.ranks[row.label]), self.METHOD: row.label, "Title": row.title}
-        for column, score in row.scores.items():
-            values[column] = _or_nan(score and score.mean)
-            values[f"{column} ±"] = _or_nan(score and score.half_width)
-            if column in self.MAP_COLUMNS:
-                values[f"{column} test noise ±"] = _or_nan(row.noise[column])
-        first, counts = row.records[0].parameters, self.wins[row.label] or (None, None, None)
-        return values | {
-            self.N: row.n,
-            **{name: _or_nan(count) for name, count in zip(("Wins", "Ties", "Losses"), counts, strict=True)},
-            "Oracle": _or_nan(row.oracle and row.oracle.mean),
-            "Oracle ±": _or_nan(row.oracle and row.oracle.half_width),
-            self.SEEDS: row.seeds,
-            "Parameters trained": first.trained,
-            "Parameters all": first.all,
-            self.EPOCHS: row.epochs,
-            self.WEIGHTS: row.weights,
-            self.SELECTION: row.selection,
-            self.TEST_TIME: row.test_time,
-            "Train time (s)": row.train_s,
-            "Device": row.device,
-        }
+        values = value_columns()
+        return pd.DataFrame([{name: _or_nan(value(self, row)) for name, value in values.items()} for row in self.rows])
 
     def to_rich(self) -> rich.table.Table:
         """The essential columns for a terminal of 80 columns: a score is never broken over two lines."""
@@ -297,6 +273,51 @@ class Table:
             rank = self.ranks[row.label]
             table.add_row(Text(rank_text(rank)), Text(row.label), Text(str(row.n)), *scores)
         return table
+
+
+def value_columns() -> dict[str, Callable[[Table, Row], Any]]:
+    """Column of `Table.to_pandas` -> a row's value in it, None where it is missing."""
+    columns: dict[str, Callable[[Table, Row], Any]] = {
+        Table.RANK: lambda table, row: table.ranks[row.label],
+        Table.METHOD: lambda table, row: row.label,
+        "Title": lambda table, row: row.title,
+    }
+    for column in Table.SCORES:
+        columns |= _score_columns(column)
+    return columns | {
+        Table.N: lambda table, row: row.n,
+        "Wins": lambda table, row: (counts := table.wins[row.label]) and counts[0],
+        "Ties": lambda table, row: (counts := table.wins[row.label]) and counts[1],
+        "Losses": lambda table, row: (counts := table.wins[row.label]) and counts[2],
+        "Oracle": lambda table, row: row.oracle and row.oracle.mean,
+        "Oracle ±": lambda table, row: row.oracle and row.oracle.half_width,
+        Table.SEEDS: lambda table, row: row.seeds,
+        "Parameters trained": lambda table, row: row.records[0].parameters.trained,
+        "Parameters all": lambda table, row: row.records[0].parameters.all,
+        Table.EPOCHS: lambda table, row: row.epochs,
+        Table.WEIGHTS: lambda table, row: row.weights,
+        Table.SELECTION: lambda table, row: row.selection,
+        Table.TEST_TIME: lambda table, row: row.test_time,
+        "Train time (s)": lambda table, row: row.train_s,
+        "Device": lambda table, row: row.device,
+    }
+
+
+def _score_columns(column: str) -> dict[str, Callable[[Table, Row], Any]]:
+    columns: dict[str, Callable[[Table, Row], Any]] = {
+        column: lambda table, row: (score := row.scores[column]) and score.mean,
+        f"{column} ±": lambda table, row: (score := row.scores[column]) and score.half_width,
+    }
+    if column in Table.MAP_COLUMNS:
+        columns[f"{column} test noise ±"] = lambda table, row: row.noise[column]
+    return columns
+
+
+def are_best(scores: Sequence[Estimate | None]) -> list[bool]:
+    """Of each, whether its mean is the best of them, at the precision shown."""
+    means = [None if score is None else score.mean for score in scores]
+    best = max((mean for mean in means if mean is not None), default=None)
+    return [mean is not None and _number(mean) == _number(best) for mean in means]
 
 
 def score_text(score: Estimate | None, bold: Callable[[str], str] = str) -> str:
@@ -424,7 +445,7 @@ def _device(record: Record) -> str:
     return f"CPU, {environment.cpu_threads} thread{'s' if environment.cpu_threads != 1 else ''}"
 
 
-def _or_nan(value: float | None) -> float:
+def _or_nan(value: Any) -> Any:
     return float("nan") if value is None else value
 
 

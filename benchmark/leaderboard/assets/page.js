@@ -3,6 +3,9 @@
   const SVG = "http://www.w3.org/2000/svg";
   const MISSING = "–";
   const SCORES = ["Overall", "Head", "Medium", "Tail", "CF1", "OF1"];
+  // A table of more has a scroller of its own, in which its head stays in sight.
+  const UNSCROLLED_ROWS = 40;
+  const LEAST_DIGITS = 6;
   const WEIGHT_SETS = { raw: "raw", ema: "EMA" };
   const collator = new Intl.Collator("en", { numeric: true });
   const board = document.getElementById("board");
@@ -103,10 +106,15 @@
   let parsed = null;
   const data = () => (parsed ??= JSON.parse(document.getElementById("data").textContent));
 
-  const runOf = (id) => {
+  // The runs whose ids begin with `digits`, as they are named in the data.
+  const runsOf = (digits) => {
+    if (digits.length < LEAST_DIGITS) return [];
+    return Object.entries(data().records).filter(([, { id }]) => id.startsWith(digits)).map(([run]) => run);
+  };
+
+  const runOf = (run) => {
     const { records, shared, rows, tracks, runs } = data();
-    if (!Object.hasOwn(records, id)) return null;
-    const record = { ...records[id], history: { ...records[id].history } };
+    const record = { ...records[run], history: { ...records[run].history } };
     for (const key of ["title", "spec", "recipe", "weights", "environment", "scheduler", "data"]) {
       record[key] = shared[record[key]];
     }
@@ -153,7 +161,12 @@
   const scroll = (label, table) =>
     element(
       "div",
-      { class: table.rows.length > 20 ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": label },
+      {
+        class: table.tBodies[0].rows.length > UNSCROLLED_ROWS ? "scroll tall" : "scroll",
+        tabindex: "0",
+        role: "region",
+        "aria-label": label,
+      },
       table,
     );
 
@@ -381,27 +394,32 @@
     );
   };
 
-  const seedLinks = (run, id) =>
+  const seedLinks = (run, shown) =>
     element(
       "p",
       {},
       "Seeds of this row: ",
       run.seeds.flatMap(([other, seed]) => [
-        other === id
+        other === shown
           ? element("strong", { "aria-current": "page" }, seed)
           : element("a", { href: `#run/${other}` }, seed),
         " ",
       ]),
     );
 
-  const backLink = () => element("p", { class: "back" }, element("a", { href: boardHash || "#" }, "← Back to the table"));
+  const backLink = () =>
+    element("p", { class: "back" }, element("a", { href: boardHash || "#" }, "← Back to the table"));
+
+  const notFound = (digits, found) => {
+    const begins = `that begins with “${digits}”`;
+    let text = `No run on this page has an id ${begins}. It may have been removed, or done again.`;
+    if (digits.length < LEAST_DIGITS) text = `A run is found by the first ${LEAST_DIGITS} digits of its id or more.`;
+    if (found.length > 1) text = `${found.length} runs on this page have an id ${begins}: give more digits.`;
+    return ["Run not found", [backLink(), element("h1", {}, "Run not found"), element("p", {}, text)]];
+  };
 
   const runPage = (id) => {
     const run = runOf(id);
-    if (!run) {
-      const text = `No run on this page has an id that begins with “${id}”. It may have been removed, or done again.`;
-      return ["Run not found", [backLink(), element("h1", {}, "Run not found"), element("p", {}, text)]];
-    }
     const title = `${run.row.label}, seed ${run.seed}`;
     const head = [
       backLink(),
@@ -421,10 +439,11 @@
   let opener = null;
   let current = null;
 
-  const showRun = (id) => {
+  const showRun = (digits) => {
+    const found = runsOf(digits);
+    const [title, content] = found.length === 1 ? runPage(found[0]) : notFound(digits, found);
     if (current === null) boardScroll = window.scrollY;
-    current = id;
-    const [title, content] = runPage(id);
+    current = found.length === 1 ? found[0] : digits;
     runView.replaceChildren();
     append(runView, content);
     document.title = `${plain(title)} – ${boardTitle}`;

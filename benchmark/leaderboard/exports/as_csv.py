@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark.leaderboard.board import Board
 from benchmark.leaderboard.exports.rounding import DIGITS, REPLICATE_DIGITS
-from benchmark.leaderboard.tables import Table
+from benchmark.leaderboard.tables import Table, value_columns
 from benchmark.leaderboard.tracks import plain
 
 RUN_IDS = "Run ids"
@@ -37,7 +37,7 @@ def to_csv(board: Board) -> str:
     import pandas as pd
 
     rows = [row for table in board.tables for row in _rows(table)]
-    frame = pd.DataFrame(rows, columns=None if rows else _header())
+    frame = pd.DataFrame(rows, columns=[*_TRACK, *value_columns(), RUN_IDS])
     frame = frame.astype(dict.fromkeys(_WHOLE, "Int64"))
     digits = {column: REPLICATE_DIGITS if _is_test_noise(column) else DIGITS for column in frame.select_dtypes("float")}
     return frame.round(digits).to_csv(index=False, lineterminator="\n")
@@ -51,16 +51,3 @@ def _rows(table: Table) -> Iterator[dict[str, Any]]:
 
 def _is_test_noise(column: str) -> bool:
     return column.endswith(" test noise ±")
-
-
-def _header() -> list[str]:
-    """The columns that a table would have given."""
-    scores = []
-    for column in Table.SCORES:
-        scores += [column, f"{column} ±", *([f"{column} test noise ±"] if column in Table.MAP_COLUMNS else [])]
-    return [
-        *_TRACK,
-        *(Table.RANK, Table.METHOD, "Title", *scores, Table.N, "Wins", "Ties", "Losses", "Oracle", "Oracle ±"),
-        *(Table.SEEDS, "Parameters trained", "Parameters all", Table.EPOCHS, Table.WEIGHTS, Table.SELECTION),
-        *(Table.TEST_TIME, "Train time (s)", "Device", RUN_IDS),
-    ]

@@ -10,7 +10,7 @@ from benchmark.leaderboard.exports import tex
 from benchmark.leaderboard.reported import PROTOCOL, PublishedRow, PublishedTable
 from benchmark.leaderboard.statistics import Estimate
 from benchmark.leaderboard.summary import Summary, setting_of
-from benchmark.leaderboard.tables import Row, Table
+from benchmark.leaderboard.tables import Row, Table, are_best
 from benchmark.records import GROUPS
 
 # LaTeX keeps floats that found no page yet, and fails when they are too many: 18 were in every version.
@@ -59,6 +59,10 @@ def _header(board: Board) -> str:
     lines = [
         f"% Leaderboard of ltbench, {records}; made by a program.",
         r"% Needs in the preamble: \usepackage{booktabs}",
+        "% Made for a two-column class: a table takes the width of both columns. In a narrower text, as in a single",
+        "% column of article, a wide table is centred and stands out on both sides. To shrink it to the text's width,",
+        r"% put \usepackage{graphicx} in the preamble and, in the table, \resizebox{\linewidth}{!}{% in the place of",
+        r"% \makebox[\linewidth][c]{%",
         "% ASCII only: any input encoding will do, UTF-8, LaTeX's default, among them.",
     ]
     if not board.tables:
@@ -193,16 +197,16 @@ def _common_marks(rows: Sequence[Row], mixed: bool) -> str:
 def _summary_table(summary: Summary, shown: range, marks: dict[str, str]) -> tuple[list[tex.Column], list[tex.Line]]:
     method = tex.text_column("Method", summary.rows, _METHOD)
     columns = [method, *(_score_column(_dataset_title(summary.datasets[i])) for i in shown)]
-    best = [_best(scores[i] for scores in summary.rows.values()) for i in range(len(summary.datasets))]
+    best = zip(*(are_best([scores[i] for scores in summary.rows.values()]) for i in shown), strict=True)
     lines = [
         tex.Line(
             (
                 tex.text_cell(method, label) + marks.get(label, ""),
-                *(_score(scores[i], scores[i] is not None and f"{scores[i].mean:.2f}" == best[i]) for i in shown),
+                *(_score(scores[i], is_best) for i, is_best in zip(shown, flags, strict=True)),
             ),
             tex.height(label, _METHOD),
         )
-        for label, scores in summary.rows.items()
+        for (label, scores), flags in zip(summary.rows.items(), best, strict=True)
     ]
     return columns, lines
 
@@ -211,12 +215,6 @@ def _dataset_title(title: str) -> str:
     if len(tex.spelled(title)) <= _DATASET:
         return tex.escape(title)
     return rf"\parbox[b]{{22mm}}{{\centering {tex.breakable(title)}}}"
-
-
-def _best(scores: Iterable[Estimate | None]) -> str | None:
-    """The best mean, as it is shown."""
-    means = [score.mean for score in scores if score is not None]
-    return f"{max(means):.2f}" if means else None
 
 
 # Published results
@@ -257,7 +255,7 @@ def _published_caption(measured: Sequence[Row]) -> str:
     return _sentences(
         f"Overall mAP in percent as printed and as measured here with protocol {tex.escape(PROTOCOL)}.",
         _INTERVAL,
-        "Setting: backbone, pretraining, image size in pixels.",
+        "Setting: backbone, pretraining, image size.",
         r"Diff.: measured minus printed. Verdict: \emph{within} where the printed value lies in the measured mean's "
         r"interval, \emph{above} and \emph{below} where it does not and the measured mean is above or below it.",
         _rule(measured),
@@ -273,11 +271,10 @@ def _published_cells(row: PublishedRow, texts: Sequence[str], numbers: Mapping[s
     notes = sorted({*row.notes, *(numbers[reason] for reason in row.verdict.reasons)})
     return (
         *printed,
-        f"{score.printed:.2f}",
+        score.printed_text,
         ours,
         _score(score.measured),
-        # z: no minus in front of a zero.
-        _MISSING if score.difference is None else f"${score.difference:+z.2f}$",
+        _MISSING if score.difference is None else f"${score.difference_text}$",
         row.verdict.kind + (f"$^{{{','.join(map(str, notes))}}}$" if notes else ""),
     )
 
@@ -286,7 +283,7 @@ def _published_texts(row: PublishedRow) -> tuple[str, str, str, str]:
     reported = row.reported
     return (
         reported.method if reported.variant == "printed" else f"{reported.method} ({reported.variant})",
-        f"{reported.backbone}, {reported.pretraining}, {reported.image_size}",
+        reported.setting,
         reported.source,
-        (row.measured.row.label if row.measured else reported.row_label) or "–",
+        row.our_label,
     )

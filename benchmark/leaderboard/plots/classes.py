@@ -20,6 +20,7 @@ MAX_NAMED = 26  # classes whose names have room below the axis
 _NAME_ROOM = 90.0
 _LEFT = 38.0  # points
 _COLUMNS, _HEIGHT, _GAP = 2, 66.0, 16.0
+_RANGE = "from the lowest to the highest of the methods shown"
 
 
 def data(table: Table) -> dict[str, Any] | None:
@@ -46,7 +47,7 @@ def borders(classes: list[dict[str, Any]]) -> list[float]:
 
 
 def draw(sheet: Sheet, data: dict[str, Any]) -> None:
-    """All methods in one panel, or one panel each before the band of all."""
+    """All methods in one panel, or one panel each before the range of all."""
     top = sheet.head("Average precision of each class by its number of training images", data)
     if len(data["methods"]) <= MAX_OVERLAID:
         _overlaid(sheet, data, top)
@@ -76,18 +77,23 @@ def _overlaid(sheet: Sheet, data: dict[str, Any], top: float) -> None:
 def _panels(sheet: Sheet, data: dict[str, Any], top: float) -> None:
     width = (sheet.width - _LEFT - 12 - _GAP) / _COLUMNS
     bottoms = []
-    for index, method in enumerate(data["methods"]):
+    methods: list[dict[str, Any] | None] = list(data["methods"])
+    if len(methods) % _COLUMNS:
+        methods.append(None)  # the range alone: so the columns end at one height
+    for index, method in enumerate(methods):
         row, column = divmod(index, _COLUMNS)
         left, upper = _LEFT + column * (width + _GAP), top + 20 + row * (_HEIGHT + 18)
         panel = _Panel(sheet, data, Box(left, upper, left + width, upper + _HEIGHT))
-        panel.band()
+        panel.ranges()
         panel.frame(numbers=column == 0, group_names=row == 0)
-        panel.group_means(method, style.Look(style.LOOKS[1].color, ""))
-        panel.points(method, style.LOOKS[0])
-        sheet.text(left, upper - (17 if row == 0 else 7), method["label"], room=width)
-        if index + _COLUMNS >= len(data["methods"]):  # no panel below it
+        if method is not None:
+            panel.group_means(method, style.Look(style.LOOKS[1].color, ""))
+            panel.points(method, style.LOOKS[0])
+        label, color = (_RANGE, style.QUIET) if method is None else (method["label"], style.INK)
+        sheet.text(left, upper - (17 if row == 0 else 7), label, color=color, room=width)
+        if index + _COLUMNS >= len(methods):  # no panel below it
             bottoms.append(panel.foot())
-    _explain(sheet, "grey: from the lowest to the highest of the methods shown; line: mean of the group", max(bottoms))
+    _explain(sheet, f"grey: {_RANGE}; line: mean of the group", max(bottoms))
 
 
 def _explain(sheet: Sheet, text: str, y: float) -> None:
@@ -120,17 +126,17 @@ class _Panel:
             for group, (left, right) in zip(shown, pairwise(ends), strict=True):
                 self._sheet.text((left + right) / 2, box.top - 6, group, color=style.QUIET, ha="center")
 
-    def band(self) -> None:
-        """The range of all methods at each number of training images."""
-        at: dict[int, list[float]] = {}
+    def ranges(self) -> None:
+        """A bar for each class, from the lowest of all methods to the highest: classes are no continuum."""
+        bars = set()
         for index, count in enumerate(self._counts):
             values = [method["values"][index] for method in self._data["methods"]]
-            at.setdefault(count, []).extend(value for value in values if value is not None)
-        known = sorted((count, min(values), max(values)) for count, values in at.items() if values)
-        if len(known) > 1:
-            lower = [(self._x(count), self._y(low)) for count, low, _ in known]
-            upper = [(self._x(count), self._y(high)) for count, _, high in reversed(known)]
-            self._sheet.polygons([lower + upper], face=style.BAND)
+            known = [value for value in values if value is not None]
+            if known:
+                bars.add((self._x(count), self._y(min(known)), self._y(max(known))))
+        room = (self._box.right - self._box.left) / len(set(self._counts))
+        segments = [[(x, low), (x, high)] for x, low, high in sorted(bars)]
+        self._sheet.lines(segments, color=style.BAND, width=min(4.0, max(1.2, 0.6 * room)))
 
     def group_means(self, method: dict[str, Any], look: style.Look) -> None:
         """A line at the mean of each group, as far as its classes reach."""

@@ -12,8 +12,8 @@ from benchmark.leaderboard.tables import Row, Table
 from benchmark.leaderboard.tracks import plain
 from benchmark.records import GROUPS
 
-MAX_ROWS = 30
-MAX_PANELS = 18
+MAX_ROWS = 20
+MAX_PANELS = 15
 
 
 def heading(table: Table, shown: int, of: int | None = None, *more: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmark.leaderboard.plots import content, style
-from benchmark.leaderboard.plots.scales import Box, linear, spanning
+from benchmark.leaderboard.plots.scales import Box, Scale, linear, spanning, whisker
 from benchmark.leaderboard.tables import Table
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def draw(sheet: Sheet, data: dict[str, Any]) -> None:
     methods, devices = data["methods"], data["devices"]
     top = sheet.head("Accuracy against cost", data)
     top = _devices(sheet, devices, top)
-    ends = [value for method in methods for value in _ends(method)]
+    intervals = [whisker(*method["overall"]) for method in methods if method["overall"][1] is not None]
+    ends = [end for low, high, _ in intervals for end in (low, high)] + [method["overall"][0] for method in methods]
     gap = 20.0
     width = (sheet.width - 38 - 12 - gap) / 2
     longest = max(method["train_s"] for method in methods)
@@ -66,18 +67,17 @@ def draw(sheet: Sheet, data: dict[str, Any]) -> None:
         y = linear(ends, box.bottom, box.top, most=100)
         sheet.axes(box, x=x, y=y, grid="xy", labels="xy" if index == 0 else "x", room=26)
         places = [(x(value), y(method["overall"][0])) for value, method in zip(values, methods, strict=True)]
-        whiskers = [
-            [(place[0], y(end)) for end in _ends(method)] for place, method in zip(places, methods, strict=True)
-        ]
-        sheet.lines(whiskers, color=style.FAINT, width=0.8)
+        if index == 0:  # in the other panel many stand at the same place: their intervals would merge
+            sheet.lines(_whiskers(places, methods, y), color=style.FAINT, width=0.8)
         for device in range(len(devices)):
             look = _look(device)
             mine = [place for place, method in zip(places, methods, strict=True) if method["device"] == device]
             sheet.points(mine, look.marker, face=look.color, size=5)
         _numbers(sheet, places, box)
         text += " (logarithmic)" if x.log else ""
+        text += "; intervals: left panel" if index == 1 and intervals else ""
         sheet.text((box.left + box.right) / 2, box.bottom + 21, text, ha="center", size=style.SMALL, room=width + 20)
-    text = "overall mAP in percent, 95 % t-interval"
+    text = "overall mAP in percent" + (", 95 % t-interval" if intervals else "")
     sheet.text(10, top + 124, text, size=style.SMALL, ha="center", upright=True)
     sheet.height = _key(sheet, methods, top + 284)
 
@@ -86,9 +86,17 @@ def _look(device: int) -> style.Look:
     return style.LOOKS[min(device, len(style.LOOKS) - 1)]
 
 
-def _ends(method: dict[str, Any]) -> list[float]:
-    mean, half_width = method["overall"]
-    return [mean] if half_width is None else [max(mean - half_width, 0.0), min(mean + half_width, 100.0)]
+def _whiskers(
+    places: Sequence[tuple[float, float]], methods: Sequence[dict[str, Any]], y: Scale
+) -> list[list[tuple[float, float]]]:
+    """The intervals, with a cap at each end that is not cut."""
+    lines = []
+    for (x, _), method in zip(places, methods, strict=True):
+        mean, half_width = method["overall"]
+        if half_width is not None:
+            low, high, ends = whisker(mean, half_width)
+            lines += [[(x, y(low)), (x, y(high))], *([(x - 1.8, y(end)), (x + 1.8, y(end))] for end in ends)]
+    return lines
 
 
 def _devices(sheet: Sheet, devices: Sequence[str], y: float) -> float:
@@ -117,18 +125,23 @@ def _key(sheet: Sheet, methods: Sequence[dict[str, Any]], top: float) -> float:
 
 
 def _numbers(sheet: Sheet, places: Sequence[tuple[float, float]], box: Box) -> None:
-    """The number of each point, where it covers no point and no other number; from further away with a line."""
+    """The number of each point, where it covers no point and no other number and is nearest to its own point; from
+    further away with a line."""
     points = [_around(x, y, 5.0, 5.0) for x, y in places]
     numbers: list[Box] = []
     leaders: list[list[tuple[float, float]]] = []
+    drawn: list[list[tuple[float, float]]] = []
     for place, members in _together(places):
         text = _ranges(members)
         width = sheet.width_of(text, style.SMALL) + 1.5
-        at, leader = _free(place, width, box, points, numbers, leaders)
+        others = [other for number, other in enumerate(places, 1) if number not in members]
+        at, leader = _free(place, others, width, box, points, numbers, leaders)
         numbers.append(_around(*at, width, 7.5))
-        leaders += [leader] if leader else []
+        if leader:
+            leaders.append(leader)
+            drawn.append([place, _before(place, at, numbers[-1])])
         sheet.text(*at, text, size=style.SMALL, ha="center")
-    sheet.lines([[start, _before(start, end)] for start, end in leaders], color=style.QUIET, width=0.4)
+    sheet.lines(drawn, color=style.QUIET, width=0.4)
 
 
 def _together(places: Sequence[tuple[float, float]]) -> list[tuple[tuple[float, float], list[int]]]:
@@ -156,25 +169,42 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _free(
-    place: tuple[float, float], width: float, box: Box, points: list[Box], numbers: list[Box], leaders: list
-) -> tuple[tuple[float, float], list[tuple[float, float]]]:
+    place: tuple[float, float], others: Sequence[tuple[float, float]], width: float, box: Box, points: list[Box],
+    numbers: list[Box], leaders: list,
+) -> tuple[tuple[float, float], list[tuple[float, float]]]:  # fmt: skip
     """Where a text of a point stands, and the line to it, if it is not beside its point."""
     lines = [spot for leader in leaders for spot in _along(leader)]
-    # Where everything is full, it may lie on a line or a point, but not on a number.
-    for covered, crossed in ((points + numbers + lines, numbers), (numbers, [])):
+    passed = [_around(*other, 4.0, 4.0) for other in others]
+    drawn = points + numbers + lines
+    # Where everything is full, a line may cross points; then the text may lie on a line or a point, not on a number.
+    for covered, crossed in ((drawn, numbers + passed), (drawn, numbers), (numbers, [])):
         for distance, turn in itertools.product(_DISTANCES, range(16)):
             at = _beside(place, width, distance, math.pi / 8 * turn)
             own = _around(*at, width, 7.5)
             leader = [place, at] if distance else []
             clear = not any(_meet(spot, number) for spot in _along(leader) for number in crossed)
-            if _inside(own, box) and clear and not any(_meet(own, other) for other in covered):
+            apart = min((_distance(other, own) for other in others), default=math.inf)
+            # With a line too, it must not seem to stand beside another point.
+            known = apart > (3.0 if leader else _distance(place, own) + 1.0) or covered is numbers
+            if _inside(own, box) and clear and known and not any(_meet(own, other) for other in covered):
                 return at, leader
     return at, leader
 
 
-def _before(start: tuple[float, float], end: tuple[float, float]) -> tuple[float, float]:
-    """Where a line ends that does not run into the number."""
-    share = 1 - 5.5 / math.dist(start, end)
+def _distance(place: tuple[float, float], box: Box) -> float:
+    """From a point to the nearest place of a box."""
+    x, y = place
+    return math.hypot(max(box.left - x, x - box.right, 0.0), max(box.top - y, y - box.bottom, 0.0))
+
+
+def _before(start: tuple[float, float], end: tuple[float, float], number: Box) -> tuple[float, float]:
+    """Where a line towards the middle of a number meets its box."""
+    shares = [
+        size / 2 / abs(b - a)
+        for a, b, size in zip(start, end, (number.right - number.left, number.bottom - number.top), strict=True)
+        if a != b
+    ]
+    share = 1 - min(shares)
     return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmark.leaderboard.plots import content, style
-from benchmark.leaderboard.plots.scales import Box, Scale
+from benchmark.leaderboard.plots.scales import Box, Scale, whisker
 from benchmark.leaderboard.tables import Table
 
 if TYPE_CHECKING:
@@ -50,9 +50,13 @@ def draw(sheet: Sheet, data: dict[str, Any]) -> None:
             sheet.text(box.left - style.MARGIN, at, line, color=color, ha="right")
     for index, name in enumerate(style.BARS):
         _bars(sheet, scale, [y + (index - 1.5) * _BAR for y in middles], [m["bars"][name] for m in methods], name)
-    text = "mean average precision in percent; line: 95 % t-interval over n seeds"
-    sheet.text((box.left + box.right) / 2, box.bottom + 21, text, ha="center")
-    sheet.height = box.bottom + 32
+    lines = ["mean average precision in percent; line: 95 % t-interval over n seeds"]
+    known = [value for method in methods for value in method["bars"].values() if value is not None]
+    if any(half_width is not None and len(whisker(mean, half_width)[2]) < 2 for mean, half_width in known):
+        lines.append("an interval without a cap goes on beyond 0 or 100")
+    for index, text in enumerate(lines):
+        sheet.text((box.left + box.right) / 2, box.bottom + 21 + 11 * index, text, ha="center")
+    sheet.height = box.bottom + 21 + 11 * len(lines)
 
 
 def _key(sheet: Sheet, x: float, y: float) -> None:
@@ -71,7 +75,8 @@ def _bars(sheet: Sheet, scale: Scale, middles: list[float], values: list[list[fl
         mean, half_width = value
         bars.append(Box(scale(0), y - _BAR / 2, scale(mean), y + _BAR / 2).corners)
         if half_width is not None:
-            ends = [scale(max(mean - half_width, 0)), scale(min(mean + half_width, 100))]
-            whiskers += [[(ends[0], y), (ends[1], y)], *([(end, y - 1.8), (end, y + 1.8)] for end in ends)]
+            low, high, ends = whisker(mean, half_width)
+            caps = [[(scale(end), y - 1.8), (scale(end), y + 1.8)] for end in ends]
+            whiskers += [[(scale(low), y), (scale(high), y)], *caps]
     sheet.polygons(bars, edge=style.BAR_EDGE, **style.BARS[name])
     sheet.lines(whiskers, color=style.INK, width=1.0)

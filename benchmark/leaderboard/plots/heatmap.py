@@ -20,6 +20,7 @@ MAX_NAMED = 130  # classes
 MAX_DRAWN = 700  # cells; more become pixels in the SVG too
 _LABEL, _NAME_ROOM = 150.0, 100.0  # points
 _ROW, _NARROWEST, _NAMED, _PRINTED = 15.0, 1.5, 9.0, 13.5
+_DARK = 0.47  # of the scale: below, white letters stand out, from there on black ones (both at least 4.5 to 1)
 _BREAK = 3.0  # between two groups
 
 
@@ -107,7 +108,7 @@ def _values(sheet: Sheet, data: dict[str, Any], edges: list[float], cell: float,
         y = box.top + _ROW * (row + 0.5)
         for left, value in zip(edges, method["values"], strict=True):
             if value is not None:
-                color = "#ffffff" if value / data["highest"] < 0.55 else style.INK
+                color = "#ffffff" if value / data["highest"] < _DARK else style.INK
                 sheet.text(left + cell / 2, y, f"{value:.0f}", size=6.5, color=color, ha="center")
 
 
@@ -136,7 +137,9 @@ def _color_bar(sheet: Sheet, data: dict[str, Any], box: Box) -> float:
     for part in range(3):
         x = box.left + (box.right - box.left) * part / 2
         sheet.text(x, box.bottom + 7, f"{data['highest'] * part / 2:g}", size=style.SMALL, ha="center")
-    text = "average precision in percent, mean over seeds; hatched: no value"
+    text = "average precision in percent, mean over seeds"
+    if any(value is None for method in data["methods"] for value in method["values"]):
+        text += "; hatched: no value"
     sheet.text(box.left, box.bottom + 18, text, size=style.SMALL)
     return box.bottom + 28
 

@@ -104,6 +104,12 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     return [place + index * gap for index, place in enumerate(free)]
 
 
+def whisker(mean: float, half_width: float) -> tuple[float, float, list[float]]:
+    """Both ends of an interval of percentages, and those of them where it was not cut at 0 or 100."""
+    low, high = mean - half_width, mean + half_width
+    return max(low, 0.0), min(high, 100.0), [end for end in (low, high) if 0 <= end <= 100]
+
+
 def number(value: float) -> str:
     """A tick's label: a short text for a round value."""
     if 1e4 <= abs(value) < 1e9:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 # Raise it when the drawing changes, so that pictures on disk count as out of date.
-STYLE_VERSION = 2
+STYLE_VERSION = 3
 
 INK = "#000000"
 QUIET = "#555555"  # what explains
 GRID = "#dddddd"
-BAND = "#d9d9d9"
+BAND = "#cfcfcf"
 THIN = "#999999"
 FAINT = "#b8b8b8"
 

@@ -1,0 +1,39 @@
+"""Worker processes for what takes long and divides."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from benchmark.errors import StoreError
+
+# glibc gives the memory of a large array back at once, and having it cleared and mapped anew for the next array takes
+# as long as computing with it. Read when a process starts; elsewhere nobody reads it.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+
+
+def cores() -> int:
+    """Processor cores that this process may use, as a scheduler has given them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes. Raises StoreError when one of them is killed."""
+    before = dict(os.environ)
+    os.environ.update({name: value for name, value in _KEEP_MEMORY.items() if name not in before})
+    try:
+        # Spawned, not forked: PyTorch's threads may be running here.
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield pool
+    except BrokenProcessPool:
+        raise StoreError(
+            "a worker process ended before its work was done, most likely for want of memory; free some and try again"
+        ) from None
+    finally:
+        for name in _KEEP_MEMORY.keys() - before.keys():
+            del os.environ[name]
