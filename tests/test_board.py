@@ -29,6 +29,7 @@ RUNS = [make_scored(method, seed, skill) for method, skill in (("erm", 1.0), ("a
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(samples_module, "_WORTH_KEEPING", 0)
 
 
 @pytest.fixture
@@ -64,6 +65,12 @@ def test_replicates_come_from_the_cache_the_second_time(store, monkeypatch):
         patch.setattr(samples_module, "run_scores", lambda *args: pytest.fail("computed again"))
         second = [sample.scores for _, sample in samples(store, list(load_records(store)))]
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_what_is_computed_as_fast_as_it_is_read_is_not_kept(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples_module, "_WORTH_KEEPING", 1000)
+    assert board_of(store)[0].num_records == 6
+    assert not (tmp_path / "cache" / "replicates").exists()
 
 
 def test_a_cache_that_was_cut_short_is_made_again(store, tmp_path):
