@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmark.leaderboard import calibration
+from benchmark.leaderboard.calibration import equal_pairs, whole_tables
 from benchmark.leaderboard.comparison import Comparison, compare
 from benchmark.leaderboard.statistics import holm
 
@@ -113,55 +116,28 @@ def test_holm_lies_between_the_p_value_and_bonferronis(values):
     assert (np.diff(adjusted[order]) >= 0).all()
 
 
-def simulate(seeds: int, seed_noise: float, image_noise: float, runs: int = 1500) -> tuple[float, float]:
-    """(how often two equal methods are told apart; how often drawing the seeds with replacement would say so)."""
-    rng = np.random.default_rng(seeds)
-    told = drawn = 0
-    for _ in range(runs):
-        rows = []
-        for _ in range(2):
-            # The test set at hand is one draw; the replicates scatter around it as test sets do around the truth.
-            scores = 50 + rng.normal(0, image_noise) + rng.normal(0, seed_noise, seeds)
-            rows.append(row(scores, rng.normal(0, image_noise, REPLICATES)))
-        told += compare(rows).p[0, 1] <= 0.05
-        picks = [rng.integers(0, seeds, (seeds, REPLICATES)) for _ in rows]
-        columns = np.arange(1, 1 + REPLICATES)
-        means = [scores[pick, columns].mean(axis=0) for scores, pick in zip(rows, picks, strict=True)]
-        low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
-        drawn += low > 0 or high < 0
-    return told / runs, drawn / runs
-
-
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("seed_noise,image_noise", [(2.0, 0.0), (2.0, 1.0), (0.3, 1.0)])
 def test_equal_methods_are_told_apart_in_one_case_of_twenty_at_most(seeds, seed_noise, image_noise):
-    told, drawn = simulate(seeds, seed_noise, image_noise, runs=1000)
+    told, drawn = equal_pairs(seeds, seed_noise, image_noise, pairs=1000)
     assert told <= 0.07
     if image_noise == 0:
         assert drawn > 0.1, "why seeds are not drawn with replacement"
 
 
-def simulate_table(methods: int, seeds: int, image_noise: float, best: float, runs: int = 600) -> tuple[float, float]:
-    """(how often the truly best method is not in group 1, how often any pair of equal methods is told apart)."""
-    rng = np.random.default_rng(methods)
-    missed = wrong = 0
-    for _ in range(runs):
-        rows = []
-        for method in range(methods):
-            level = 50 + (best if method == 0 else 0) + rng.normal(0, image_noise)
-            rows.append(row(level + rng.normal(0, 1, seeds), rng.normal(0, image_noise, REPLICATES)))
-        order = sorted(range(methods), key=lambda i: -rows[i][:, 0].mean())
-        found = compare([rows[i] for i in order])
-        missed += found.rank_groups[order.index(0)] != 1
-        equal = [i for i, method in enumerate(order) if method != 0 or best == 0]
-        wrong += any(found.verdicts[i][j] == 1 for i in equal for j in equal if i != j)
-    return missed / runs, wrong / runs
-
-
-@pytest.mark.parametrize("best", [0.0, 1.0])
+@pytest.mark.parametrize("lead", [0.0, 1.0])
 @pytest.mark.parametrize(("methods", "seeds"), [(10, 3), (4, 5)])
-def test_the_truly_best_method_is_tied_with_the_best_and_wins_are_rarely_false(methods, seeds, best):
-    missed, wrong = simulate_table(methods, seeds, image_noise=0.5, best=best)
+def test_the_truly_best_method_is_tied_with_the_best_and_wins_are_rarely_false(methods, seeds, lead):
+    missed, wrong, _ = whole_tables(methods, seeds, lead, tables=600)
     assert missed <= 0.05
     # 600 tables know a rate of 7 %, which 1,500 give for ten methods, to 2 points.
     assert wrong <= 0.095
+
+
+def test_the_calibration_prints_what_the_docs_give(monkeypatch, capsys):
+    monkeypatch.setattr(calibration, "equal_pairs", lambda *args: equal_pairs(*args[:3], 20))
+    monkeypatch.setattr(calibration, "whole_tables", lambda *args: whole_tables(*args[:3], 20))
+    monkeypatch.setattr(calibration, "noise_of_test_sets", lambda *args: (1.0, 0.95))
+    calibration.main(["--results", str(ROOT / "results")])
+    shown = capsys.readouterr().out
+    assert "3 seeds" in shown and "false win" in shown and "50 positives" in shown and "correlation" in shown

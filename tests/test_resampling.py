@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from benchmark.evaluation import score
 from benchmark.leaderboard import resampling
+from benchmark.leaderboard.calibration import noise_of_test_sets
 from benchmark.leaderboard.resampling import REPLICATES, class_scores, group_means, image_weights, run_scores
 from benchmark.leaderboard.statistics import noise_half_width
 
@@ -95,14 +96,7 @@ def test_the_noise_is_that_of_drawing_images_with_replacement():
 
 def test_the_noise_is_that_of_other_test_sets():
     """Against many test sets drawn alike: the spread of their scores, and how often their intervals hold the truth."""
-    rng = np.random.default_rng(0)
-    targets = (rng.random((200_000, 1)) < 0.2).astype(np.uint8)
-    logits = (rng.normal(size=targets.shape) + 1.2 * targets).astype(np.float32)
-    truth = class_scores(logits, targets, np.ones((len(targets), 1), np.float32))[0, 0]
-    parts = [slice(start, start + 1000) for start in range(0, len(targets), 1000)]
-    replicates = [run_scores(logits[part], targets[part], ("head",))[0] for part in parts]
-    scores = np.array([values[0] for values in replicates])
-    half_widths = np.array([noise_half_width(values) for values in replicates])
+    spread, covered = noise_of_test_sets(images=1000, test_sets=200)
     # 200 test sets know their spread to 5 %.
-    assert half_widths.mean() / 1.96 == pytest.approx(scores.std(ddof=1), rel=0.12)
-    assert 0.89 <= np.mean(abs(scores - truth) <= half_widths) <= 0.98
+    assert spread == pytest.approx(1, rel=0.12)
+    assert 0.89 <= covered <= 0.98

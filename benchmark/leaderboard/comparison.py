@@ -6,7 +6,7 @@ the variance over seeds of each method's scores. The variances add; the degrees 
 Satterthwaite's (images: infinite), and Student's t gives interval and p-value.
 
 Seeds are not drawn with replacement: with three seeds that would tell equal methods apart in one case of five, not in
-one of twenty (`tests/test_comparison.py` measures both). Nor are they paired: runs of one seed share its order of
+one of twenty (`calibration` measures both). Nor are they paired: runs of one seed share its order of
 images, but their scores are hardly correlated, and pairing would halve the degrees of freedom.
 """
 
