@@ -37,7 +37,7 @@ data: .venv/installed ## check DATASET's images and decode them into the cache
 	$(LTBENCH) data --dataset '$(DATASET)' $(OPTIONS)
 
 test: .venv/installed-dev ## run the tests
-	.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/installed-dev ## check the style
 	.venv/bin/ruff check .

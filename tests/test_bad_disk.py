@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, TINY_ARGS
-from factories import make_record, write_store
+from factories import make_record, make_scored, write_scored, write_store
 from runs import outcome
 from test_cli import Done, ltbench, refused
 
-import benchmark.leaderboard
+import benchmark.leaderboard.files
 from benchmark.checkpoint import load_checkpoint
 from benchmark.records import Record
 from benchmark.runner import Plan, execute, plan
@@ -166,7 +166,7 @@ def test_a_record_stands_while_another_cannot_be_written(tiny, work, disk, monke
 def test_a_leaderboard_that_finds_no_room_is_named_and_the_run_is_done(tiny, work, undisturbed, disk, monkeypatch):
     results = disk.path / "results"
     with monkeypatch.context() as patch:
-        at_call(patch, benchmark.leaderboard, "write", 1, disk.fill)
+        at_call(patch, benchmark.leaderboard.files, "write", 1, disk.fill)
         done = run_tiny(tiny, results)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
@@ -214,7 +214,7 @@ def test_a_run_whose_folder_is_removed_is_not_done(
 
 
 def test_results_that_can_only_be_read_are_shown_and_not_added_to(tiny, work, tmp_path):
-    store = write_store(tmp_path / "store", [make_record("erm")])
+    store = write_scored(tmp_path / "store", [make_scored("erm")])
     with mounted(tmp_path / "bound", "--bind", str(store)) as results:
         subprocess.run(["mount", "-o", "remount,ro,bind", results], check=True)
         refused(run_tiny(tiny, results), str(results), "cannot be written", "--results")
