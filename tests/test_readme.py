@@ -44,8 +44,9 @@ def call(clone: Path, command: list[str]) -> subprocess.CompletedProcess:
     # PYTHONPATH: the copy's own code, not that of the checkout that .venv was installed from.
     path = f"{clone / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PYTHONPATH": str(clone), "PATH": path}
-    # All cores, as a user has it; and nothing of a make that these tests may run under.
-    environment = {k: v for k, v in environment.items() if k not in ("OMP_NUM_THREADS", "MAKEFLAGS", "ARGS")}
+    # Nothing of a make that these tests may run under; and one thread, as conftest says: beside other tests the threads
+    # of one run wait for each other longer than they compute.
+    environment = {k: v for k, v in environment.items() if k not in ("MAKEFLAGS", "ARGS")}
     return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
