@@ -24,6 +24,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 record`, `1,234 records`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 class Reporter:
     """Status of one run.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,9 @@ from benchmark.spec import NonNegative, RunSpec, Sha256, Strict
 
 SCHEMA_VERSION = 1
 GROUPS = ("head", "medium", "tail")
+
+# In percent points: the same logits give the same numbers up to the order of a sum.
+TOLERANCE = 1e-6
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Group = Literal["head", "medium", "tail"]
@@ -41,13 +45,29 @@ class Metrics(Strict):
                 known[group].append(value)
         for name, values in known.items():
             mean, given = (sum(values) / len(values) if values else None), getattr(self, name)
-            if (mean is None) != (given is None) or (mean is not None and abs(mean - given) > 1e-6):
+            if not _agree(mean, given):
                 raise ValueError(f"{name} is {given}, but the mean of its classes is {mean}")
+
+    def numbers(self) -> dict[str, float | None]:
+        """Every score by its name, that of a class as `per_class.<name>`."""
+        named = self.model_dump(exclude={"per_class"})
+        return named | {f"per_class.{name}": value for name, value in self.per_class.items()}
 
     @property
     def missing_classes(self) -> list[str]:
         """Classes without a positive: they are in no mean."""
         return [name for name, value in self.per_class.items() if value is None]
+
+
+def differing(first: Mapping[str, float | None], second: Mapping[str, float | None]) -> list[str]:
+    """The names of the `Metrics.numbers` of the same classes in which two do not agree."""
+    return [name for name, value in first.items() if not _agree(value, second[name])]
+
+
+def _agree(first: float | None, second: float | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return abs(first - second) <= TOLERANCE
 
 
 class EpochLog(Strict):

@@ -18,16 +18,13 @@ from benchmark.errors import RunFailed, StoreError
 from benchmark.evaluation import score
 from benchmark.inference import scoring_cache_size
 from benchmark.method import METHODS
-from benchmark.progress import Reporter
-from benchmark.records import Metrics, Record
+from benchmark.progress import Reporter, plural
+from benchmark.records import Metrics, Record, differing
 from benchmark.spec import canonical_json
 from benchmark.splits import registered, registered_split, usual
 from benchmark.store import RunFolder, tensors_of
 
 Kind = Literal["fault", "stale", "note"]
-
-# Percent points: the same logits give the same numbers up to the order of a sum.
-TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,8 @@ class Verification:
     def summary(self) -> str:
         """`75 records: 75 scored again, 0 faults, 3 stale`."""
         faults, stale, notes = (len(self.of_kind(kind)) for kind in ("fault", "stale", "note"))
-        told = [f"{self.scored} scored again", _counted(faults, "fault"), f"{stale} stale"]
-        return f"{_counted(self.records, 'record')}: {', '.join(told + [_counted(notes, 'note')] * bool(notes))}"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
+        told = [f"{self.scored} scored again", plural(faults, "fault"), f"{stale} stale"]
+        return f"{plural(self.records, 'record')}: {', '.join(told + [plural(notes, 'note')] * bool(notes))}"
 
 
 @dataclass(frozen=True)
@@ -200,24 +193,13 @@ def _check_tensors(
 
 def _score_faults(weights: str, recorded: Metrics, again: Metrics, files: Files) -> list[str]:
     """At most one message: the first number that is not what the logits give, and how many are not."""
-    given, found = (_numbers(metrics) for metrics in (recorded, again))
-    wrong = [key for key in found if not _agree(given[key], found[key])]
+    given, found = recorded.numbers(), again.numbers()
+    wrong = differing(found, given)
     if not wrong:
         return []
     first, more = wrong[0], f" (and {len(wrong) - 1} more numbers differ)" if len(wrong) > 1 else ""
     problem = f"results.{weights}.{first} is {given[first]}, and the logits score {found[first]}{more}"
     return [files.fault("record.json", problem)]
-
-
-def _numbers(metrics: Metrics) -> dict[str, float | None]:
-    named = metrics.model_dump(exclude={"per_class"})
-    return named | {f"per_class.{name}": value for name, value in metrics.per_class.items()}
-
-
-def _agree(first: float | None, second: float | None) -> bool:
-    if first is None or second is None:
-        return first is second
-    return abs(first - second) <= TOLERANCE
 
 
 def _epoch_faults(record: Record, files: Files) -> Iterator[str]:

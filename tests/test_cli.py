@@ -25,12 +25,12 @@ class Done:
     stderr: str
 
 
-def ltbench(*args: object) -> Done:
+def ltbench(*args: object, folder: Path = ROOT) -> Done:
     """The entry point of the command, called in this process: importing PyTorch anew each time takes seconds."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         pytest.MonkeyPatch.context() as patch,
-        contextlib.chdir(ROOT),
+        contextlib.chdir(folder),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
@@ -272,6 +272,18 @@ def test_leaderboard_check_fails_on_a_changed_file(tmp_path):
         str(tmp_path / "out" / name) for name in ("leaderboard.csv", "leaderboard.tex")
     ]
     refused(ltbench("leaderboard", "--results", tmp_path / "none"), "no such results folder")
+
+
+def test_without_published_runs_ones_own_are_enough(tmp_path):
+    """As it is where the package is installed: no published results, only one's own."""
+    write_scored(
+        tmp_path / "results" / "local", [make_scored(name, seed) for name in ("erm", "asl") for seed in (0, 1)]
+    )
+    assert ltbench("leaderboard", folder=tmp_path).returncode == 0
+    assert (tmp_path / "results" / "local" / "leaderboard.html").exists()
+    assert not (tmp_path / "results" / "leaderboard.md").exists()
+    assert ltbench("compare", "asl", "erm", "--dataset", "made-up", folder=tmp_path).returncode == 0
+    refused(ltbench("compare", "asl", "rw", "--dataset", "made-up", folder=tmp_path), "no row 'rw'")
 
 
 def test_show_names_what_it_looked_for(tmp_path):

@@ -8,12 +8,12 @@ import re
 import shutil
 from dataclasses import replace
 from functools import cache
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from factories import CLASSES, make_record, make_sample
+from pages import Page
 
 from benchmark.data.dataset import DATASETS
 from benchmark.leaderboard.board import make_board
@@ -126,40 +126,6 @@ def page_of(board) -> str:
     return html_page(board, {table.track.slug: {"Bars": SVG, "Curves": SVG} for table in board.tables})
 
 
-class _Page(HTMLParser):
-    """Tags, attributes, and the text of tables as rows of cells."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags, self.attributes, self.tables, self.text, self._cell = [], [], [], "", False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.attributes.append((tag, dict(attributes)))
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-            self._cell = True
-
-    def handle_endtag(self, tag):
-        self._cell = self._cell and tag not in ("td", "th")
-
-    def handle_data(self, data):
-        self.text += data
-        if self._cell:
-            self.tables[-1][-1][-1] += data
-
-    def table(self, title: str) -> dict[str, dict[str, str]]:
-        """First cell that names a row -> column -> text, of the first table with a column of this name."""
-        header, *rows = next(table for table in self.tables if title in table[0])
-        name = header.index("Method")
-        return {row[name]: dict(zip(header, row, strict=True)) for row in rows}
-
-
 @pytest.fixture(scope="module")
 def board():
     return board_of(store(), oracle="asl", excluded=["runs/x/record.json: truncated", "runs/y/record.json: <b>"])
@@ -167,7 +133,7 @@ def board():
 
 @pytest.fixture(scope="module")
 def parsed(board):
-    return _Page(page_of(board))
+    return Page(page_of(board))
 
 
 # What the file says
@@ -215,7 +181,7 @@ def test_tracks_summaries_and_published_results_are_there(board, parsed):
 
 
 def test_without_a_table_of_published_results_none_is_explained():
-    text = _Page(page_of(board_of([make_record("asl")]))).text
+    text = Page(page_of(board_of([make_record("asl")]))).text
     assert "38 published results of VOC-LT: no run of protocol\npaper here." in text
     assert "Published beside measured" in text and "Not comparable" not in text
 
@@ -262,7 +228,7 @@ def test_records_left_out_are_counted_and_named(parsed):
 def test_pictures_are_in_the_page_in_order(board):
     captions = ["Bars", 'Curves of "<b>"']
     text = html_page(board, {board.tables[0].track.slug: dict.fromkeys(captions, SVG)})
-    images = [attributes for tag, attributes in _Page(text).attributes if tag == "img"]
+    images = [attributes for tag, attributes in Page(text).attributes if tag == "img"]
     assert [image["alt"] for image in images] == [f"{caption}: {board.tables[0].title}" for caption in captions]
     assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in images)
 
@@ -304,7 +270,7 @@ def test_the_same_records_in_any_order_give_the_same_bytes():
 
 
 def test_nothing_comes_from_elsewhere_and_nothing_of_a_record_is_markup():
-    plain, hostile = _Page(page_of(board_of(store()))), _Page(page_of(board_of(hostile_store())))
+    plain, hostile = Page(page_of(board_of(store()))), Page(page_of(board_of(hostile_store())))
     policy = next(a["content"] for _, a in hostile.attributes if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'; style-src 'sha256-") and "unsafe" not in policy
     assert set(hostile.tags) <= set(plain.tags)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import refused
 from factories import make_record
-from test_leaderboard import TABLE_TAGS, rendered
+from pages import TABLE_TAGS, rendered
 
 from benchmark.data.dataset import DATASETS
 from benchmark.leaderboard import reported as module
@@ -388,7 +388,7 @@ def test_what_a_file_or_a_record_says_cannot_break_the_section(measure, tmp_path
     weights = {"name": hostile}
     reported = load_reported(write(tmp_path, line | {"caveat": f"{hostile}; <b>"}))
     page = rendered(published_section(published(build_tables(measure(80.0, weights=weights)), reported), {hostile: 2}))
-    assert page.tags <= {"h2", "h3", "p", "ul", "ol", "li", "strong", "em", "code", *TABLE_TAGS}
+    assert set(page.tags) <= {"h2", "h3", "p", "ul", "ol", "li", "strong", "em", "code", *TABLE_TAGS}
     [[header, row]] = page.tables
     assert len(row) == len(header)
     assert row[header.index("Source")] == hostile.replace("\n", " ")

@@ -28,11 +28,6 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 record`, `1,234 records`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def print_lines(rows: Iterable[tuple[str, str]]) -> None:
     """Names and what is said of each."""
     rows = list(rows)

@@ -20,7 +20,7 @@ from benchmark.cli.options import (
     JsonOption,
     ResultsOption,
 )
-from benchmark.cli.output import console, number, plural, print_lines, print_table, show_problems
+from benchmark.cli.output import console, number, print_lines, print_table, show_problems
 from benchmark.errors import InputError, LtbenchError, StoreError
 
 if TYPE_CHECKING:
@@ -77,13 +77,11 @@ def _find_run(run: str, results: Path | None) -> RunFolder:
     """A finished run, of one's own or published where no folder is given. Raises InputError or StoreError."""
     from benchmark.store import RunNotFound, Store
 
-    if results is not None and not (results / "runs").is_dir():
-        raise InputError(f"{results}: {_not_a_store(results)}; give a results folder with --results")
-    stores = [results] if results else [*_local(), PUBLISHED]
-    for store in stores[:-1]:
+    *others, last = _stores(results)
+    for store in others:
         with contextlib.suppress(RunNotFound):
             return Store(store).find(run)
-    return Store(stores[-1]).find(run)
+    return Store(last).find(run)
 
 
 LEADERBOARD_HELP = """Make the leaderboard from the records of a results folder.
@@ -118,17 +116,15 @@ def leaderboard(
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.files import FORMATS, PAGES, write
     from benchmark.leaderboard.files import check as differences_of
-    from benchmark.progress import Reporter
+    from benchmark.progress import Reporter, plural
 
     reporter = Reporter(console(stderr=True))
     chosen = list(dict.fromkeys(format.value for format in formats or ())) or list(PAGES)
-    stores = [results] if results else [PUBLISHED, *_local()]
+    stores = _stores(results)
     if out is not None and len(stores) > 1:
         raise InputError(f"--out takes one results folder: add --results {PUBLISHED} or --results {LOCAL}")
     failures = []
-    for store in stores:
-        if not (store / "runs").is_dir():
-            raise InputError(f"{store}: {_not_a_store(store)}; give a results folder with --results")
+    for store in reversed(stores):
         target = out or store
         problems: list[StoreError] = []
         board = load_board(store, target, problems, reporter)
@@ -153,9 +149,14 @@ def leaderboard(
         raise StoreError("; ".join(failures))
 
 
-def _local() -> list[Path]:
-    """One's own results folder, where there is one."""
-    return [LOCAL] if (LOCAL / "runs").is_dir() else []
+def _stores(results: Path | None) -> list[Path]:
+    """The results folder that is given, else one's own and the published one, as far as they are there. Raises
+    InputError when there is none."""
+    stores = [results] if results else [LOCAL, PUBLISHED]
+    found = [store for store in stores if (store / "runs").is_dir()]
+    if not found:
+        raise InputError(f"{stores[-1]}: {_not_a_store(stores[-1])}; give a results folder with --results")
+    return found
 
 
 def _not_a_store(path: Path) -> str:
@@ -196,10 +197,8 @@ def compare(
     from benchmark.progress import Reporter
 
     reporter = Reporter(console(stderr=True))
-    stores = [results] if results else [*_local(), PUBLISHED]
+    stores = _stores(results)
     for store in stores:
-        if not (store / "runs").is_dir():
-            raise InputError(f"{store}: {_not_a_store(store)}; give a results folder with --results")
         problems: list[StoreError] = []
         tables = load_board(store, store, problems, reporter).tables
         try:
@@ -222,10 +221,11 @@ def _print_contrast(item: Contrast, classes: int) -> None:
     from benchmark.console import compact_table
     from benchmark.leaderboard.contrast import change_cells, p_text
     from benchmark.leaderboard.statistics import CONFIDENCE
+    from benchmark.progress import plural
 
     print(item.table.title)
     for name, row in (("A", item.first), ("B", item.second)):
-        print(f"{name}: {row.label} ({row.n} seed{'s' if row.n != 1 else ''})")
+        print(f"{name}: {row.label} ({plural(row.n, 'seed')})")
     one_seed = item.first.n == 1 or item.second.n == 1
     print("AP in percent; ± of A and B: 95 % t-interval over seeds")
     if not one_seed:

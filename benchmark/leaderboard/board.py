@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,17 +72,14 @@ def load_board(
             else:
                 sampled[record.run_id] = sample
                 whole.append(record)
-        whole = _agreeing(whole, dataset_facts_of, "classes, groups or numbers of images", problems)
-        whole = _agreeing(whole, lambda record: sampled[record.run_id].targets, "labels of the test images", problems)
+        labels = {record.run_id: sampled[record.run_id].targets for record in whole}
+        facts = {record.run_id: repr(dataset_facts(record)) for record in whole}  # repr: dictionaries have no hash
+        whole = _agreeing(whole, facts, "classes, groups or numbers of images", problems)
+        whole = _agreeing(whole, labels, "labels of the test images", problems)
         # Without the way to the results folder: the page is the same wherever the folder lies.
         excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]
         runs = Path(os.path.relpath((results / "runs").resolve(), out.resolve())).as_posix()
         return make_board(whole, sampled, excluded, runs)
-
-
-def dataset_facts_of(record: Record) -> Hashable:
-    """`tables.dataset_facts`, to be counted."""
-    return repr(dataset_facts(record))
 
 
 def _on_registered_splits(records: Iterable[Record], problems: list[StoreError]) -> list[Record]:
@@ -104,17 +101,17 @@ def _on_registered_splits(records: Iterable[Record], problems: list[StoreError])
 
 
 def _agreeing(
-    records: Sequence[Record], fact: Callable[[Record], Hashable], what: str, problems: list[StoreError]
+    records: Sequence[Record], facts: Mapping[str, str], what: str, problems: list[StoreError]
 ) -> list[Record]:
-    """The records that agree with most of those with their dataset fingerprint."""
-    by_dataset: dict[str, list[Record]] = defaultdict(list)
+    """The records that agree with most of those with their dataset fingerprint. facts: run id -> what it says."""
+    by_dataset: dict[str, list[str]] = defaultdict(list)
     for record in records:
-        by_dataset[record.spec.dataset.fingerprint].append(record)
-    told = {name: usual(map(fact, group)) for name, group in by_dataset.items()}
+        by_dataset[record.spec.dataset.fingerprint].append(facts[record.run_id])
+    told = {name: usual(group) for name, group in by_dataset.items()}
     kept = []
     for record in records:
         fingerprint = record.spec.dataset.fingerprint
-        if fact(record) == told[fingerprint]:
+        if facts[record.run_id] == told[fingerprint]:
             kept.append(record)
             continue
         others = (

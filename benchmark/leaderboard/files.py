@@ -14,6 +14,7 @@ from benchmark.leaderboard.exports import FORMATS as EXPORTS
 from benchmark.leaderboard.html import HTML_FILE, html_page
 from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.plots import DESCRIPTION, Plot, description_of, draw, plots
+from benchmark.leaderboard.plots import FORMATS as PICTURE_FORMATS
 from benchmark.progress import Reporter
 from benchmark.store import write_atomically
 
@@ -97,7 +98,7 @@ class _Picture:
 
     @property
     def files(self) -> list[str]:
-        return [f"{self.stem}.png", f"{self.stem}.svg"]
+        return [f"{self.stem}.{ending}" for ending in PICTURE_FORMATS]
 
 
 def _pictures(board: Board, formats: Sequence[str]) -> list[_Picture]:
@@ -161,7 +162,7 @@ def _stray_pictures(pictures: Sequence[_Picture], out: Path, formats: Sequence[s
     if not set(formats) & set(PAGES):
         return []
     known = {name for picture in pictures for name in picture.files}
-    found = sorted(path for path in (out / PLOT_FOLDER).glob("*") if path.suffix in (".png", ".svg"))
+    found = sorted(path for path in (out / PLOT_FOLDER).glob("*") if path.suffix[1:] in PICTURE_FORMATS)
     # Only our own pictures: whatever else lies in the folder is the user's.
     return [
         path

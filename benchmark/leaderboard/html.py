@@ -26,7 +26,7 @@ from benchmark.leaderboard.statistics import Estimate
 from benchmark.leaderboard.summary import Summary
 from benchmark.leaderboard.tables import MISSING, Row, Table, cell_text, counts_text, noise_text, rank_text
 from benchmark.leaderboard.tracks import plain
-from benchmark.records import GROUPS, EpochLog, Metrics, Record
+from benchmark.records import EpochLog, Metrics, Record
 from benchmark.reproduce import command
 
 HTML_FILE = "leaderboard.html"
@@ -225,7 +225,7 @@ class _TableView:
     def __init__(self, table: Table, runs: str, pictures: Mapping[str, bytes]):
         self.title = table.title
         self.anchor = _anchor(table)
-        self.facts = _facts(table)
+        self.facts = table.facts
         self.missing_classes = [plain(name) for name in table.missing_classes]
         self.columns = _columns(table)
         self.names = {name: number for number, name in enumerate(table.columns)}
@@ -322,23 +322,6 @@ def _matrix_cells(row: int, cells: Iterable[tuple[int | None, float, float, floa
             title = f"{row} against {column}: {difference:+.2f} ± {half_width:.2f}, p {p:.2g}"
             parts.append(f'<td class="{kind}" title="{title}">{symbol}</td>')
     return Markup("".join(parts))
-
-
-def _facts(table: Table) -> str:
-    groups = []
-    for group in GROUPS:
-        counts = [count for name, count in table.classes.values() if name == group]
-        span = f" ({_span(counts)})" if counts else ""
-        groups.append(f"{len(counts)} {group}{span}")
-    return (
-        f"{table.num_train_images:,} training images, {table.num_test_images:,} test images, {len(table.classes)} "
-        f"classes (training images of each): {', '.join(groups)}."
-    )
-
-
-def _span(counts: Iterable[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _anchor(table: Table) -> str:

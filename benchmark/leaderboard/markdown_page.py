@@ -11,7 +11,7 @@ from benchmark.leaderboard.published_markdown import published_section
 from benchmark.leaderboard.reported import unmeasured
 from benchmark.leaderboard.summary import Summary
 from benchmark.leaderboard.tables import MISSING, Row, Table, cell_text, counts_text, noise_text, rank_text
-from benchmark.records import GROUPS
+from benchmark.progress import plural
 
 _HEADER = """\
 # Leaderboard
@@ -69,7 +69,7 @@ def markdown_page(board: Board, pictures: Mapping[str, Mapping[str, str]]) -> st
 
 
 def _section(table: Table, pictures: Mapping[str, str], runs: str) -> str:
-    parts = [f"## {escape(table.title)}\n", _counts(table), _table(table, runs)]
+    parts = [f"## {escape(table.title)}\n", f"{table.facts}\n", _table(table, runs)]
     if table.missing_classes:
         names = ", ".join(escape(name) for name in table.missing_classes)
         parts.append(f"Classes without a test positive, in no mean: {names}.\n")
@@ -79,22 +79,6 @@ def _section(table: Table, pictures: Mapping[str, str], runs: str) -> str:
     if table.comparison is not None and 1 < len(table.rows) <= MATRIX_ROWS:
         parts.append(_matrix(table))
     return "\n".join(parts)
-
-
-def _counts(table: Table) -> str:
-    sizes = ", ".join(_group_size(table, group) for group in GROUPS)
-    return (
-        f"{table.num_train_images:,} training images, {table.num_test_images:,} test images, "
-        f"{len(table.classes)} classes (training images of each): {sizes}.\n"
-    )
-
-
-def _group_size(table: Table, group: str) -> str:
-    counts = sorted(count for name, count in table.classes.values() if name == group)
-    if not counts:
-        return f"0 {group}"
-    span = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
-    return f"{len(counts)} {group} ({span})"
 
 
 def _table(table: Table, runs: str) -> str:
@@ -155,7 +139,7 @@ def _summary(summary: Summary) -> str:
 
 
 def _footer(board: Board) -> str:
-    lines = ["---\n", f"{board.num_records:,} record{'s' if board.num_records != 1 else ''}.\n"]
+    lines = ["---\n", f"{plural(board.num_records, 'record')}.\n"]
     if board.excluded:
         lines += [
             f"{len(board.excluded):,} excluded:\n",

@@ -9,6 +9,7 @@ from typing import get_args
 from benchmark.leaderboard.markdown import escape, pipe_table
 from benchmark.leaderboard.reported import PROTOCOL, Kind, PublishedRow, PublishedTable, Verdict
 from benchmark.leaderboard.tables import MISSING, score_text
+from benchmark.progress import plural
 
 _TITLE = "## Published beside measured\n"
 _INTRODUCTION = f"""\
@@ -44,7 +45,8 @@ def published_section(tables: Sequence[PublishedTable], unmeasured: Mapping[str,
     counts = (unmeasured or {}).items()
     parts = [_INTRODUCTION, *(_table(table) for table in tables)] if tables else []
     missing = [
-        f"{_results(count)} of {escape(title)}: no run of protocol `{PROTOCOL}` here.\n" for title, count in counts
+        f"{plural(count, 'published result')} of {escape(title)}: no run of protocol `{PROTOCOL}` here.\n"
+        for title, count in counts
     ]
     return "\n".join([_TITLE, *parts, *missing]) if parts or missing else ""
 
@@ -54,16 +56,12 @@ def _table(table: PublishedTable) -> str:
     counts = ", ".join(f"{kinds[kind]} {kind}" for kind in get_args(Kind) if kinds[kind])
     parts = [
         f"### {escape(table.title)}\n",
-        f"{_results(len(table.rows))}: {counts}.\n",
+        f"{plural(len(table.rows), 'published result')}: {counts}.\n",
         pipe_table(list(_COLUMNS), list(_COLUMNS.values()), map(_cells, table.rows)),
     ]
     if table.footnotes:
         parts.append("".join(f"{number}. {escape(text)}\n" for number, text in enumerate(table.footnotes, 1)))
     return "\n".join(parts)
-
-
-def _results(count: int) -> str:
-    return f"{count:,} published result{'s' if count != 1 else ''}"
 
 
 def _cells(row: PublishedRow) -> list[str]:

@@ -20,14 +20,12 @@ from benchmark.evaluation import score
 from benchmark.leaderboard.resampling import REPLICATES, SEED, run_scores
 from benchmark.processes import cores, spawned
 from benchmark.progress import Reporter
-from benchmark.records import GROUPS, Group, Metrics, Record
+from benchmark.records import GROUPS, Group, Metrics, Record, differing
 from benchmark.spec import canonical_json
 from benchmark.store import logits_path, read_logits, read_tensors
 
 # Raise it when the replicates of the same logits change.
 VERSION = 2
-# In percent points: the same logits give the same numbers up to the order of a sum.
-TOLERANCE = 1e-6
 # Scored images times classes from which starting processes pays.
 _MUCH = 1_000_000
 _CHUNK = 32
@@ -68,14 +66,14 @@ class _Source:
     weight_set: str
     groups: dict[str, Group]
     num_images: int
-    metrics: dict[str, Any]
+    metrics: dict[str, float | None]
     epochs: tuple[tuple[int, Path, str], ...]
     cache: Path
     cached: Path
 
     @classmethod
     def of(cls, root: Path, record: Record, cache: Path) -> _Source:
-        path, metrics = logits_path(root, record), record.metrics.model_dump()
+        path, metrics = logits_path(root, record), record.metrics.numbers()
         # The record's numbers too: they are compared before anything is kept.
         facts = [record.logits.sha256, record.declared, record.groups, record.num_test_images, metrics]
         return cls(
@@ -144,16 +142,12 @@ def _replicates(source: _Source, logits: dict[str, np.ndarray], targets: np.ndar
         raise StoreError(f"{source.path}: holds no logits {source.weight_set!r}; run again with --rerun always")
     values = logits[source.weight_set]
     _check(source, source.path, values, targets)
-    metrics = _metrics(source, source.path, values, targets)
-    for name, again in metrics.model_dump().items():
-        recorded = source.metrics[name]
-        pairs = [(again[key], recorded[key]) for key in again] if name == "per_class" else [(again, recorded)]
-        for value, told in pairs:
-            if (value is None) != (told is None) or (value is not None and abs(value - told) > TOLERANCE):
-                raise StoreError(
-                    f"{source.path}: the stored logits give {name} {value}, the record says {told}; one of them was "
-                    "changed: run again with --rerun always"
-                )
+    again = _metrics(source, source.path, values, targets).numbers()
+    for name in differing(again, source.metrics):
+        raise StoreError(
+            f"{source.path}: the stored logits give {name} {again[name]}, the record says {source.metrics[name]}; one "
+            "of them was changed: run again with --rerun always"
+        )
     scores = run_scores(values, targets, tuple(source.groups.values()))
     if values.size >= _WORTH_KEEPING:
         _write_cached(source.cached, scores)

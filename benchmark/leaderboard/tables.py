@@ -17,8 +17,8 @@ from benchmark.leaderboard.resampling import REPLICATES
 from benchmark.leaderboard.samples import Sample
 from benchmark.leaderboard.statistics import Estimate, estimate, noise_half_width
 from benchmark.leaderboard.tracks import Track, plain, settings_text, titles
-from benchmark.progress import duration
-from benchmark.records import Record
+from benchmark.progress import duration, plural
+from benchmark.records import GROUPS, Record
 from benchmark.spec import canonical_json
 
 if TYPE_CHECKING:
@@ -215,6 +215,21 @@ class Table:
             row.label: self.comparison.counts(i) if self.ranks[row.label] is not None else None
             for i, row in enumerate(self.rows)
         }
+
+    @property
+    def facts(self) -> str:
+        """How many images and classes there are, in a sentence."""
+        return (
+            f"{self.num_train_images:,} training images, {self.num_test_images:,} test images, {len(self.classes)} "
+            f"classes (training images of each): {', '.join(map(self._group_size, GROUPS))}."
+        )
+
+    def _group_size(self, group: str) -> str:
+        counts = sorted(count for name, count in self.classes.values() if name == group)
+        if not counts:
+            return f"0 {group}"
+        span = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
+        return f"{len(counts)} {group} ({span})"
 
     @property
     def run_ids(self) -> set[str]:
@@ -442,7 +457,7 @@ def _device(record: Record) -> str:
     environment = record.environment
     if environment.gpu is not None:
         return plain(environment.gpu)
-    return f"CPU, {environment.cpu_threads} thread{'s' if environment.cpu_threads != 1 else ''}"
+    return f"CPU, {plural(environment.cpu_threads, 'thread')}"
 
 
 def _or_nan(value: Any) -> Any:

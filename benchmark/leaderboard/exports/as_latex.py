@@ -11,6 +11,7 @@ from benchmark.leaderboard.reported import PROTOCOL, PublishedRow, PublishedTabl
 from benchmark.leaderboard.statistics import Estimate
 from benchmark.leaderboard.summary import Summary, setting_of
 from benchmark.leaderboard.tables import Row, Table, are_best
+from benchmark.progress import plural
 from benchmark.records import GROUPS
 
 # LaTeX keeps floats that found no page yet, and fails when they are too many: 18 were in every version.
@@ -55,7 +56,7 @@ def to_latex(board: Board) -> str:
 
 
 def _header(board: Board) -> str:
-    records = f"{board.num_records} record{'s' if board.num_records != 1 else ''}"
+    records = plural(board.num_records, "record")
     lines = [
         f"% Leaderboard of ltbench, {records}; made by a program.",
         r"% Needs in the preamble: \usepackage{booktabs}",

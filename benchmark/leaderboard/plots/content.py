@@ -68,8 +68,3 @@ def class_means(row: Row, names: Sequence[str]) -> list[float | None]:
     """Average precision of each class, mean over seeds; None where a seed has no value."""
     values = ([record.metrics.per_class[name] for record in row.records] for name in names)
     return [None if None in some else rounded(math.fsum(some) / len(some)) for some in values]
-
-
-def plural(count: int, one: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{count} {one}{'' if count == 1 else 's'}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box, Scale, linear, spanning, whisker
 from benchmark.leaderboard.tables import Table
+from benchmark.progress import plural
 
 if TYPE_CHECKING:
     from benchmark.leaderboard.plots.sheet import Sheet
@@ -38,7 +39,7 @@ def data(table: Table) -> dict[str, Any] | None:
         for row in rows
     ]
     left_out = len(table.rows) - len(scored)
-    missing = f"{content.plural(left_out, 'row')} without a score left out" if left_out else ""
+    missing = f"{plural(left_out, 'row')} without a score left out" if left_out else ""
     heading = content.heading(table, len(rows), len(scored), missing)
     return heading | {"devices": devices, "methods": methods}
 

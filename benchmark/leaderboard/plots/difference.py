@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box, Scale, linear, number, spread
 from benchmark.leaderboard.tables import Table
+from benchmark.progress import plural
 
 if TYPE_CHECKING:
     from benchmark.leaderboard.plots.sheet import Sheet
@@ -34,7 +35,7 @@ def data(table: Table) -> dict[str, Any] | None:
     if len(shown) < 2:
         return None
     left_out = len(table.rows) - len(compared)
-    missing = f"{content.plural(left_out, 'row')} without a comparison left out" if left_out else ""
+    missing = f"{plural(left_out, 'row')} without a comparison left out" if left_out else ""
     methods = [
         {"label": content.label(table.rows[i]), "mean": content.mean(table.rows[i].scores["Overall"])} for i in shown
     ]

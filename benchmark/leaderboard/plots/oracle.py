@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box, linear
 from benchmark.leaderboard.tables import Table
+from benchmark.progress import plural
 
 if TYPE_CHECKING:
     from benchmark.leaderboard.plots.sheet import Sheet
@@ -32,7 +33,7 @@ def data(table: Table) -> dict[str, Any] | None:
         for row in rows
     ]
     left_out = len(table.rows) - len(known)
-    missing = f"{content.plural(left_out, 'row')} without an oracle left out" if left_out else ""
+    missing = f"{plural(left_out, 'row')} without an oracle left out" if left_out else ""
     return content.heading(table, len(rows), len(known), missing) | {"methods": methods}
 
 

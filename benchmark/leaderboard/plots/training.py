@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box, Scale, linear, number
 from benchmark.leaderboard.tables import Row, Table
+from benchmark.progress import plural
 
 if TYPE_CHECKING:
     from benchmark.leaderboard.plots.sheet import Sheet
@@ -31,7 +32,7 @@ def data(table: Table) -> dict[str, Any] | None:
     methods = [_curves(row) for row in rows]
     left_out = len(table.rows) - len(trained)
     notes = [
-        f"{content.plural(left_out, 'row')} without training left out" if left_out else "",
+        f"{plural(left_out, 'row')} without training left out" if left_out else "",
         f"at most {MAX_EPOCHS} epochs of each" if any(method.pop("thinned") for method in methods) else "",
         f"the first {MAX_SEEDS} seeds of each" if any(row.n > MAX_SEEDS for row in rows) else "",
     ]
