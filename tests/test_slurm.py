@@ -17,7 +17,7 @@ from runs import outcome, wait_for
 from benchmark.records import Record
 from benchmark.store import RunFolder, load_records
 
-# Long enough to be interrupted on the way: some 15 seconds.
+# Long enough to be interrupted on the way.
 LONG = [*TINY_ARGS, "--epochs", "500", "--device", "cpu"]
 
 
@@ -85,6 +85,33 @@ def attempts(folder: RunFolder) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted((folder.path / "attempts").iterdir())]
 
 
+@contextlib.contextmanager
+def held_until_warned(folder: RunFolder):
+    """What the block makes SLURM do finds the run training, however fast the machine is."""
+    wait_for_log(folder, "epoch 10/")
+    pid = folder.holder().pid
+
+    def status(key: str) -> str:
+        text = Path(f"/proc/{pid}/status").read_text()
+        return re.search(rf"^{key}:\s*(\w+)", text, re.M)[1]
+
+    def warned() -> bool:
+        """SIGTERM waits for it; or SLURM, which sends SIGCONT first where it ends a job, has let it go."""
+        with contextlib.suppress(OSError):
+            pending = int(status("SigPnd"), 16) | int(status("ShdPnd"), 16)
+            return status("State") != "T" or bool(pending >> (signal.SIGTERM - 1) & 1)
+        return True
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: status("State") == "T", 10, "the run to be held")
+        yield
+        wait_for(warned, 120, "SLURM's warning")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """What the long run on a tiny dataset gives when nothing happens to it: the dataset, the outcome."""
@@ -121,10 +148,10 @@ def test_requeue_in_the_middle_of_training(results, undisturbed):
     tiny, expected = undisturbed
     [(run, job)] = submit(results, "--methods", "erm", "--datasets", tiny, *LONG).items()
     folder = RunFolder(results / "runs" / run)
-    wait_for_log(folder, "epoch 50/")
-    [row] = json.loads(ltbench("status", "--results", results, "--json"))
-    assert row["state"] == "running" and row["job"].startswith(f"{job} RUNNING") and "epoch" in row["note"]
-    scontrol("requeue", job)
+    with held_until_warned(folder):
+        [row] = json.loads(ltbench("status", "--results", results, "--json"))
+        assert row["state"] == "running" and row["job"].startswith(f"{job} RUNNING") and "epoch" in row["note"]
+        scontrol("requeue", job)
     [record] = wait_until_done(results, [run])
     same(record, expected)
     [first] = attempts(folder)
@@ -136,23 +163,25 @@ def test_requeue_in_the_middle_of_training(results, undisturbed):
 def test_preemption_by_a_more_urgent_job(results, undisturbed):
     tiny, expected = undisturbed
     [(run, job)] = submit(results, "--methods", "erm", "--datasets", tiny, *LONG).items()
-    folder = RunFolder(results / "runs" / run)
-    wait_for_log(folder, "epoch 50/")
     command = ["sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1"]
-    subprocess.run(command, check=True, capture_output=True)
+    with held_until_warned(RunFolder(results / "runs" / run)):
+        subprocess.run(command, check=True, capture_output=True)
     [record] = wait_until_done(results, [run])
     same(record, expected)
     assert record.attempts == 2 and "Restarts=1" in scontrol("show", "job", job)
 
 
 def test_a_walltime_that_ends_before_the_run_does(results, undisturbed):
-    tiny, _ = undisturbed
+    tiny, expected = undisturbed
     # SLURM counts in minutes, looks every half of one and warns early: this is the shortest walltime there is.
     walltime = ("--slurm", "time=1", "--slurm", "signal_delay_s=25")
-    args = ("--methods", "erm", "--datasets", tiny, *LONG, "--epochs", "1500", *walltime)
-    [(run, job)] = submit(results, *args).items()
+    [(run, job)] = submit(results, "--methods", "erm", "--datasets", tiny, *LONG, *walltime).items()
+    folder = RunFolder(results / "runs" / run)
+    with held_until_warned(folder):
+        pass  # the time goes by
     [record] = wait_until_done(results, [run], 300)
-    ended = attempts(RunFolder(results / "runs" / run))
+    same(record, expected)
+    ended = attempts(folder)
     assert ended and all((a["cause"], a["outcome"], a["saved"]) == ("timeout", "preempted", True) for a in ended)
     # It may be warned once more while it writes the record.
     restarts = int(re.search(r"Restarts=(\d+)", scontrol("show", "job", job))[1])
@@ -164,9 +193,9 @@ def test_cancel_saves_what_runs_and_the_sweep_goes_on_when_it_is_submitted_again
     tiny, expected = undisturbed
     args = ("--methods", "erm", "--datasets", tiny, *LONG, "--seeds", "0-1", "--array-parallelism", "1")
     jobs = submit(results, *args)
-    wait_for_log(RunFolder(results / "runs" / min(jobs, key=jobs.get)), "epoch 50/")
     [sweep] = [path.name for path in (results / "sweeps").iterdir() if path.is_dir()]
-    assert "2 jobs cancelled" in ltbench("cancel", sweep[:15], "--results", results)
+    with held_until_warned(RunFolder(results / "runs" / min(jobs, key=jobs.get))):
+        assert "2 jobs cancelled" in ltbench("cancel", sweep[:15], "--results", results)
     wait_for(lambda: not squeue(), 60, "the queue to be empty")
     states = [row["state"] for row in json.loads(ltbench("status", "--results", results, "--json"))]
     assert states == ["preempted"], "the other had not begun"
@@ -234,8 +263,8 @@ def test_one_run_on_two_processes_and_on_two_nodes(results, undisturbed, spread)
     tiny, _ = undisturbed
     [(run, job)] = submit(results, "--methods", "erm", "--datasets", tiny, *LONG, "--epochs", "120", *spread).items()
     folder = RunFolder(results / "runs" / run)
-    wait_for_log(folder, "epoch 10/")
-    scontrol("requeue", job)
+    with held_until_warned(folder):
+        scontrol("requeue", job)
     [record] = wait_until_done(results, [run])
     assert record.environment.processes == 2 and record.attempts == 2
     assert "going on from step" in folder.log_path.read_text()
