@@ -23,7 +23,8 @@ from benchmark.runner import execute, plan
 from benchmark.store import RunFolder, Store, load_records
 from benchmark.sweep import stand
 
-LONG = [*TINY_ARGS, "--epochs", "300"]
+# Long enough to be stopped on the way.
+EPOCHS = 600
 
 
 def command(*args: object) -> list[str]:
@@ -31,7 +32,7 @@ def command(*args: object) -> list[str]:
 
 
 def ltbench(*args: object) -> subprocess.CompletedProcess:
-    done = subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert "Traceback" not in done.stderr
     return done
 
@@ -59,7 +60,7 @@ def undisturbed(tmp_path_factory):
     """A tiny dataset, and what the long run on it gives in this process."""
     folder = tmp_path_factory.mktemp("undisturbed")
     tiny = write_tiny_dataset(folder / "tiny")
-    record = execute(plan("erm", str(tiny), **TINY | {"epochs": 300}), folder / "results", device="cpu")
+    record = execute(plan("erm", str(tiny), **TINY | {"epochs": EPOCHS}), folder / "results", device="cpu")
     return tiny, outcome(record)
 
 
@@ -104,7 +105,7 @@ def test_what_cannot_be_started_fails_with_its_cause(tiny, tmp_path):
 
 def test_ctrl_c_saves_what_runs_and_the_same_command_goes_on(undisturbed, tmp_path):
     tiny, expected = undisturbed
-    args = sweep(tiny, tmp_path, "--methods", "erm,asl,rw", "--epochs", "300", "--workers", "2")
+    args = sweep(tiny, tmp_path, "--methods", "erm,asl,rw", "--epochs", EPOCHS, "--workers", "2")
     with subprocess.Popen(command(*args), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         working(tmp_path, 2)
         process.send_signal(signal.SIGINT)
@@ -136,11 +137,11 @@ def test_a_second_ctrl_c_ends_at_once(undisturbed, tmp_path):
 
 def test_a_killed_process_is_tried_again_and_then_given_up(undisturbed, tmp_path):
     tiny, expected = undisturbed
-    args = sweep(tiny, tmp_path / "a", "--methods", "erm", "--epochs", "300", "--retries", "1")
+    args = sweep(tiny, tmp_path / "a", "--methods", "erm", "--epochs", EPOCHS, "--retries", "1")
     with subprocess.Popen(command(*args), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         [folder] = working(tmp_path / "a")
         os.kill(folder.holder().pid, signal.SIGKILL)
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=300)[1]
     assert process.returncode == 0 and "by SIGKILL" in errors and "trying again" in errors
     [record] = load_records(tmp_path / "a")
     assert outcome(record) == expected and record.attempts == 2
