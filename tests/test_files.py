@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from factories import make_scored, write_scored
 from PIL import Image, PngImagePlugin
+from rich.console import Console
+from runs import wait_for
 
 from benchmark.errors import StoreError
 from benchmark.leaderboard.board import load_board
-from benchmark.leaderboard.files import FORMATS, PAGES, check, write
+from benchmark.leaderboard.files import FORMATS, PAGES, check, turn, write
 from benchmark.leaderboard.plots import description_of
 from benchmark.leaderboard.plots.seal import pixels_digest
+from benchmark.progress import Reporter
 
 RUNS = [make_scored(method, seed, skill) for method, skill in (("erm", 1.0), ("asl", 2.5)) for seed in range(3)]
 
@@ -41,6 +46,24 @@ def test_write_then_check_finds_nothing_and_writes_nothing_again(store, board):
     assert {path.suffix for path in pictures} == {".png", ".svg"} and len(pictures) >= 12
     assert check(board, store) == [] and write(board, store) == []
     assert not list(store.rglob("*.tmp"))
+
+
+def test_of_two_that_make_it_at_once_the_second_sees_the_records_of_the_first(store):
+    said = io.StringIO()
+
+    def second() -> int:
+        with turn(store, Reporter(Console(file=said))):
+            return load_board(store, store).num_records
+
+    with ThreadPoolExecutor() as pool:
+        with turn(store):
+            waiting = pool.submit(second)
+            wait_for(said.getvalue, 10, "the second to say that it waits")
+            write_scored(store, [make_scored("rw", 0)])
+        assert waiting.result(timeout=60) == len(RUNS) + 1
+    assert "another process makes the leaderboard" in said.getvalue()
+    with turn(store / "nowhere"):
+        pass  # there is nothing to wait for
 
 
 def test_the_page_shows_every_picture_and_the_html_page_holds_it(store, board):

@@ -114,7 +114,7 @@ def leaderboard(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file differs.")] = False,
 ) -> None:
     from benchmark.leaderboard.board import load_board
-    from benchmark.leaderboard.files import FORMATS, PAGES, write
+    from benchmark.leaderboard.files import FORMATS, PAGES, turn, write
     from benchmark.leaderboard.files import check as differences_of
     from benchmark.progress import Reporter, plural
 
@@ -127,11 +127,13 @@ def leaderboard(
     for store in reversed(stores):
         target = out or store
         problems: list[StoreError] = []
-        board = load_board(store, target, problems, reporter)
-        show_problems(problems)
-        if not check:
-            write(board, target, chosen, reporter)
-        elif differences := differences_of(board, target, chosen):
+        with turn(store, reporter):
+            board = load_board(store, target, problems, reporter)
+            show_problems(problems)
+            differences = differences_of(board, target, chosen) if check else []
+            if not check:
+                write(board, target, chosen, reporter)
+        if differences:
             for difference in differences:
                 print(f"{target}: {difference}", file=sys.stderr)
             options = ["--results", str(store), *(["--out", str(out)] if out else [])]
@@ -140,7 +142,7 @@ def leaderboard(
                 f"write it anew with ltbench leaderboard {shlex.join(options)}"
             )
             continue
-        elif problems:
+        elif check and problems:
             failures.append(f"{store}: {plural(len(problems), 'record')} left out (above); see ltbench verify")
             continue
         for name in chosen:

@@ -387,7 +387,7 @@ def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None
 def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     """The leaderboard of what is done, and what is not."""
     from benchmark.leaderboard.board import load_board
-    from benchmark.leaderboard.files import write
+    from benchmark.leaderboard.files import turn, write
     from benchmark.progress import Reporter
     from benchmark.store import RunFolder
 
@@ -396,8 +396,9 @@ def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     records = [RunFolder(results / "runs" / run).record() for run in done]
     if records:
         reporter = Reporter(console(stderr=True))
-        board = load_board(results, results, problems, reporter)
-        write(board, results, reporter=reporter)
+        with turn(results, reporter):
+            board = load_board(results, results, problems, reporter)
+            write(board, results, reporter=reporter)
     if as_json:
         print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
     elif records:

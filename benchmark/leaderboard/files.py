@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -24,6 +27,25 @@ FORMATS = {"md": MARKDOWN_FILE, "html": HTML_FILE} | {name: file for name, (file
 PAGES = ("md", "html")
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def turn(results: Path, reporter: Reporter | None = None) -> Iterator[None]:
+    """Wait until no other process makes a leaderboard of this results folder.
+
+    Whoever loads and writes a board in here has the records of all that came before: an older board never replaces a
+    newer one. Where folders cannot be locked (some network file systems) nobody waits.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a folder that is not there is for its reader to tell
+            folder = os.open(results, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                (reporter or Reporter()).line(f"another process makes the leaderboard of {results}: waiting for it")
+                fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
 
 
 @paused_collections()

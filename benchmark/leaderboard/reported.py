@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from benchmark.errors import InputError
 from benchmark.leaderboard.statistics import Estimate
 from benchmark.leaderboard.tables import MISSING, Row, Table
 from benchmark.leaderboard.tracks import Track, settings_text
-from benchmark.records import Percent
+from benchmark.records import TOLERANCE, Group, Percent
 from benchmark.registry import did_you_mean
 from benchmark.spec import Name, Strict, parse
 from benchmark.splits import registered
@@ -38,11 +38,13 @@ _BACKBONES = {
 }
 # Of the weights' names. Other tags of open_clip and torchvision's SWAG weights saw other images than these papers'.
 _PRETRAINING = {"ImageNet": re.compile(r"IMAGENET1K_V\d+"), "CLIP": re.compile(r"[^:]+:openai")}
+_OTHER_SPLIT = "measured on PLT-VOC / PLT-COCO, another benchmark"
 # Caveats that make a published number one of something else, whatever we measure.
 _SOMETHING_ELSE = {
-    "measured on PLT-VOC / PLT-COCO, another benchmark": "another benchmark",
+    _OTHER_SPLIT: "another benchmark",
     "loader without mean/std normalisation": "its images were not normalised",
 }
+_DOES_NOT_ADD_UP = "the printed groups do not average to the printed overall, over the classes of this split"
 
 Text = Annotated[str, Field(min_length=1)]
 Kind = Literal["within", "above", "below", "not comparable", "not measured"]
@@ -156,7 +158,11 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """All published results of one dataset, in the file's order. footnotes: number n is `footnotes[n - 1]`."""
+    """All published results of one dataset, in the file's order.
+
+    footnotes: the file's caveats, and that of a result whose own numbers contradict each other; number n is
+    `footnotes[n - 1]`.
+    """
 
     dataset: str
     title: str
@@ -245,7 +251,8 @@ def _published_table(dataset: str, lines: Sequence[Reported], measured: Sequence
     here = registered(dataset)
     assert here is not None  # published results are of registered datasets
     fingerprint = here.fingerprint
-    footnotes = tuple(dict.fromkeys(caveat for line in lines for caveat in line.caveats))
+    caveats = [_caveats(line, Counter(here.groups.values())) for line in lines]
+    footnotes = tuple(dict.fromkeys(caveat for each in caveats for caveat in each))
     numbers = {caveat: number for number, caveat in enumerate(footnotes, 1)}
     candidates = defaultdict(list)
     for item in measured:
@@ -256,11 +263,22 @@ def _published_table(dataset: str, lines: Sequence[Reported], measured: Sequence
             line,
             _nearest(line, candidates.get((line.measured_by or "", line.settings), []), fingerprint),
             fingerprint,
-            tuple(sorted({numbers[caveat] for caveat in line.caveats})),
+            tuple(sorted({numbers[caveat] for caveat in each})),
         )
-        for line in lines
+        for line, each in zip(lines, caveats, strict=True)
     ]
     return PublishedTable(dataset, DATASETS.get(dataset).card.title, tuple(rows), footnotes)
+
+
+def _caveats(reported: Reported, classes: Mapping[Group, int]) -> tuple[str, ...]:
+    """The caveats of a result on a split with so many classes in each group, with what its own numbers say."""
+    means = {group: getattr(reported, group) for group in classes}
+    if None in means.values() or _OTHER_SPLIT in reported.caveats:
+        return reported.caveats
+    overall = sum(means[group] * count for group, count in classes.items()) / sum(classes.values())
+    # The groups are rounded, and so is the overall.
+    adds_up = abs(overall - reported.overall) <= 2 * _ROUNDING + TOLERANCE
+    return reported.caveats if adds_up else (*reported.caveats, _DOES_NOT_ADD_UP)
 
 
 def _nearest(reported: Reported, candidates: Sequence[Measured], fingerprint: str) -> Measured | None:
