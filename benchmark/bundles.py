@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import stat
@@ -35,7 +36,9 @@ from benchmark.reproduce import command
 from benchmark.spec import Sha256, Strict
 from benchmark.splits import registered
 from benchmark.store import RunFolder, load_records, write_atomically
-from benchmark.verify import Checked, Files, check_record, files_of
+from benchmark.verify import Checked, Files, SharedFacts, check_record, files_of, targets_digest
+
+Outcome = Literal["imported", "restored", "already there"]
 
 FORMAT = 1
 _MANIFEST, _RECORD, _CONFIG = "manifest.json", "record.json", "config.yaml"
@@ -240,19 +243,21 @@ def _opened(path: Path) -> Iterator[_Bundle]:
 
 @dataclass(frozen=True)
 class Imported:
-    """A bundle that was accepted. new: False where the run was there already. note: what could not be checked."""
+    """A bundle that was accepted. outcome: "restored" where the run was there and had lost files. note: what could not
+    be checked."""
 
     run: str
-    new: bool
+    outcome: Outcome
     note: str
 
 
 def import_bundle(path: Path, results: Path) -> Imported:
-    """Check a bundle and put its run into a results folder.
+    """Check a bundle and put its run into a results folder, or the files that such a run there has lost.
 
-    The record arrives last, so whatever happens on the way leaves no half of a run. Raises StoreError, after which the
-    results folder is as before: the bundle is damaged or does not hold, its split is not the one known here, another
-    record of the run is there, a process is at work on the run, or the folder cannot be written.
+    The record arrives last, so whatever happens on the way leaves no half of a run. Raises StoreError, after which
+    nothing that held before is changed: the bundle is damaged or does not hold, its split is not the one known here,
+    its data are not those of the runs there, another or a damaged record of the run is there, a process is at work on
+    the run, or the folder cannot be written.
     """
     with _opened(path) as bundle:
         content = bundle.read(_RECORD)
@@ -261,20 +266,53 @@ def import_bundle(path: Path, results: Path) -> Imported:
             raise bundle.refuse(f"the manifest is of run {bundle.manifest.run[:80]!r}, the record {record.folder_name}")
         bundle.check_files(record)
         bundle.read(_CONFIG)
-        _refuse_faults(check_record(record, Files(bundle.read, f"{path}: ", _AGAIN)))
-        note = _split_note(path, record, results)
-        new = _place(bundle, record, content, RunFolder(results / "runs" / record.folder_name))
-    return Imported(record.folder_name, new, note)
+        checked = check_record(record, Files(bundle.read, f"{path}: ", _AGAIN))
+        _refuse_faults(checked)
+        folder = RunFolder(results / "runs" / record.folder_name)
+        # What is there is compared by `ltbench verify`: its files are wanted, whatever other runs say.
+        note = "" if _is_there(folder, content) else _compare(path, record, checked.targets, results)
+        outcome = _place(bundle, record, content, folder)
+    return Imported(record.folder_name, outcome, note)
 
 
-def _split_note(path: Path, record: Record, results: Path) -> str:
-    """What is to be said of the split of a dataset that is not registered. Raises StoreError for another than that of
-    the records under its name."""
+def _compare(path: Path, record: Record, targets: str | None, results: Path) -> str:
+    """Compare a new record with those of a results folder, as far as they can be read, in one pass.
+
+    targets: sha256 of its test labels. Returns what could not be compared. Raises StoreError where it has another
+    split, or data for which `ltbench verify` would blame it.
+    """
+    ref = record.spec.dataset
+    known: set[str] = set()
+    shared = SharedFacts()
+    shared.add(record.folder_name, record, targets)
+    # `check_record` has compared the labels of a registered dataset.
+    labels_wanted = registered(ref.name) is None
+    for other in load_records(results, problems=[]) if results.is_dir() else ():
+        if other.spec.dataset.name == ref.name:
+            known.add(other.spec.dataset.fingerprint)
+        if other.spec.dataset.fingerprint == ref.fingerprint:
+            labels = _labels_digest(other, results) if labels_wanted else None
+            # Those of one run: to read the logits of all would take long.
+            labels_wanted = labels_wanted and labels is None
+            shared.add(other.folder_name, other, labels)
+    note = _split_note(path, record, known, results)
+    _refuse_differences(path, record, shared, results)
+    return note
+
+
+def _labels_digest(record: Record, results: Path) -> str | None:
+    """sha256 of the test labels of a run there, None where they cannot be read."""
+    with contextlib.suppress(StoreError):
+        return targets_digest(record, Files.in_folder(RunFolder(results / "runs" / record.folder_name)))
+    return None
+
+
+def _split_note(path: Path, record: Record, known: set[str], results: Path) -> str:
+    """What is to be said of the split of a dataset that is not registered; known: the fingerprints of the records
+    under its name. Raises StoreError for another than those."""
     ref = record.spec.dataset
     if registered(ref.name) is not None:  # `check_record` has compared them
         return ""
-    records = load_records(results, problems=[]) if results.is_dir() else ()
-    known = {other.spec.dataset.fingerprint for other in records if other.spec.dataset.name == ref.name}
     if not known:
         return f"dataset {ref.name!r} is neither registered nor in {results}: its split could not be compared"
     if ref.fingerprint not in known:
@@ -285,44 +323,92 @@ def _split_note(path: Path, record: Record, results: Path) -> str:
     return ""
 
 
+def _refuse_differences(path: Path, record: Record, shared: SharedFacts, results: Path) -> None:
+    for difference in shared.differences():
+        if difference.run == record.folder_name:
+            raise StoreError(
+                f"{path}: {difference}, in {results}; import it into a folder of its own with --results, or have the "
+                "run made again that has the wrong data"
+            )
+
+
 class _Undone(InputError):
     """Leaves a claim as if nothing had been started, which is what an import that fails comes to."""
 
 
-def _place(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -> bool:
-    """Write the run's files into its folder; False where the same record is there already."""
-    if _is_there(folder, content):
-        return False
+def _place(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -> Outcome:
+    """Write what the run's folder has not of its files."""
+    if _is_there(folder, content) and not _lost(folder, record):
+        return "already there"
     try:
         with folder.claim() as claim:
             try:
-                # Somebody may have been faster.
-                new = not _is_there(folder, content)
-                if new:
-                    _write(bundle, record, content, folder)
+                outcome = _fill(bundle, record, content, folder)
             except BaseException as error:
                 raise _Undone("not imported") from error
             claim.withdraw()
     except _Undone as undone:
         raise undone.__cause__ from None
-    return new
+    return outcome
+
+
+def _fill(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -> Outcome:
+    """`_place`, where nobody else can: somebody may have been faster."""
+    if not _is_there(folder, content):
+        _write(bundle, list(files_of(record)), content, folder)
+        return "imported"
+    lost = _lost(folder, record)
+    if lost:
+        _write(bundle, lost, None, folder)
+    return "restored" if lost else "already there"
 
 
 def _is_there(folder: RunFolder, content: bytes) -> bool:
-    """Whether the same record is in the folder. Raises StoreError for another one."""
+    """Whether the same record is in the folder. Raises StoreError for another one, or what is left of one."""
     found, given = folder.record_digest(), hashlib.sha256(content).hexdigest()
-    if found not in (None, given):
+    if found is None and not folder.record_path.is_symlink():
+        return False
+    if found == given:
+        return True
+    if damage := _damage(folder.record_path):
         raise StoreError(
-            f"{folder.record_path}: is another record of this run (sha256 {found[:12]}) than the bundle's "
-            f"({given[:12]}); keep it, or remove the folder and import again"
+            f"{folder.record_path}: the record there is damaged ({damage}); restore it, or remove the folder and "
+            "import again"
         )
-    return found is not None
+    raise StoreError(
+        f"{folder.record_path}: is another record of this run (sha256 {found[:12]}) than the bundle's "
+        f"({given[:12]}); keep it, or remove the folder and import again"
+    )
 
 
-def _write(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -> None:
-    """The tensors first, by way of a folder beside the run's, then the record. Removes what it wrote when it fails."""
-    names = list(files_of(record))
-    added = [folder.path / name for name in (*names, _RECORD) if not (folder.path / name).exists()]
+def _damage(path: Path) -> str:
+    """Why a record's file cannot be read or is no JSON; empty where it is some."""
+    try:
+        json.loads(path.read_bytes())
+    except OSError as error:
+        return str(error.strerror or error)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}"
+    return ""
+
+
+def _lost(folder: RunFolder, record: Record) -> list[str]:
+    """The files that a record names and that are not there, or not as it says."""
+    return [name for name, sha256 in files_of(record).items() if _sha256(folder.path / name) != sha256]
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _write(bundle: _Bundle, names: list[str], content: bytes | None, folder: RunFolder) -> None:
+    """The tensors of these names first, by way of a folder beside the run's, then the record, where it is not there.
+    Removes what it added when it fails."""
+    added = [path for path in (folder.path / name for name in (*names, _RECORD)) if not os.path.lexists(path)]
     # The claim keeps others out: what is there was left by an import that was killed.
     draft = folder.path.with_name(f".{folder.path.name}.import")
     shutil.rmtree(draft, ignore_errors=True)
@@ -332,8 +418,9 @@ def _write(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -
             write_atomically(draft / name, bundle.read(name))
         for name in names:
             (draft / name).rename(folder.path / name)
-        write_atomically(folder.record_path, content)
-        folder.checkpoint_path.unlink(missing_ok=True)
+        if content is not None:
+            write_atomically(folder.record_path, content)
+            folder.checkpoint_path.unlink(missing_ok=True)
     except BaseException as error:
         for path in added:
             with contextlib.suppress(OSError):
@@ -341,7 +428,8 @@ def _write(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -
         if not isinstance(error, OSError):
             raise
         raise StoreError(
-            f"{error.filename or folder.path}: cannot be written: {error.strerror or error}; nothing was imported"
+            f"{error.filename2 or error.filename or folder.path}: cannot be written: {error.strerror or error}; "
+            "nothing was imported"
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)

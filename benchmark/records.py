@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from benchmark.errors import StoreError
-from benchmark.spec import NonNegative, RunSpec, Sha256, Strict
+from benchmark.spec import NonNegative, RunSpec, Sha256, Strict, flatten
 
 SCHEMA_VERSION = 1
 GROUPS = ("head", "medium", "tail")
@@ -62,6 +62,23 @@ class Metrics(Strict):
 def differing(first: Mapping[str, float | None], second: Mapping[str, float | None]) -> list[str]:
     """The names of the `Metrics.numbers` of the same classes in which two do not agree."""
     return [name for name, value in first.items() if not _agree(value, second[name])]
+
+
+def _check_named(changes: str, named: Mapping[str, Any], settings: str, made_with: Any) -> None:
+    """Raise ValueError unless each change that is named is in the settings that the run was made with."""
+    for key, value in flatten(named).items():
+        found = _setting(made_with, key)
+        # Changes name a local file by its name, settings by its content.
+        is_file = isinstance(found, str) and found.startswith("sha256:")
+        if found != value and not is_file:
+            raise ValueError(f"{changes} has {key}={value!r}, and {settings} has {found!r}")
+
+
+def _setting(settings: Any, key: str) -> Any:
+    """The value of a dotted key in nested mappings or models; "nothing" where there is none."""
+    for part in key.split("."):
+        settings = settings.get(part, "nothing") if isinstance(settings, dict) else getattr(settings, part, "nothing")
+    return settings
 
 
 def _agree(first: float | None, second: float | None) -> bool:
@@ -181,14 +198,28 @@ class Record(Strict):
             raise ValueError("groups and class_counts name different classes")
         if self.declared != self.spec.recipe.report or self.selection.rule != self.spec.recipe.selection:
             raise ValueError("the declared weights or the selection rule are not those of the recipe")
-        if self.selection.epoch > self.spec.recipe.epochs or self.parameters.trained > self.parameters.all:
-            raise ValueError("the selected epoch or the trained parameters are more than there are")
-        if (self.selection.epoch == 0) != (not self.history):
-            raise ValueError("the selected epoch is 0 where nothing was trained, and nowhere else")
+        if self.parameters.trained > self.parameters.all:
+            raise ValueError("the trained parameters are more than there are")
+        self._check_epochs()
+        _check_named("overrides", self.spec.overrides, "recipe", self.spec.recipe)
+        _check_named("config_overrides", self.spec.config_overrides, "config", self.spec.config)
         for metrics in (*self.results.values(), self.validation):
             if metrics is not None:
                 metrics.check_means(self.groups)
         return self
+
+    def _check_epochs(self) -> None:
+        """Raise ValueError unless history, selection and oracle tell of the recipe's epochs, or all of none."""
+        last, selected = self.spec.recipe.epochs if self.history else 0, self.selection.epoch
+        if [epoch.epoch for epoch in self.history] != list(range(1, last + 1)):
+            raise ValueError(f"history does not tell of the {last} epochs of the recipe, one after the other")
+        if selected > last or (selected == 0) != (last == 0):
+            raise ValueError(f"the selected epoch is {selected}, and {last} were trained")
+        if self.selection.rule == "last" and selected != last:
+            raise ValueError(f"the selected epoch is {selected}, and rule 'last' selects {last}")
+        of_last_stage = [epoch.epoch for epoch in self.history if epoch.stage == self.history[-1].stage]
+        if self.oracle and [epoch.epoch for epoch in self.oracle] != of_last_stage:
+            raise ValueError("oracle does not name every epoch of the last stage once")
 
     @property
     def metrics(self) -> Metrics:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmark.data.augment import training_cache_size
-from benchmark.data.dataset import DATA_ROOT_VARIABLE, DATASETS, Dataset, DatasetCard, DatasetFolder, find_dataset
+from benchmark.data.dataset import DATA_ROOT_VARIABLE, Dataset, DatasetCard, DatasetFolder, find_dataset
 from benchmark.data.images import CachedImages, cache_split
 from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.environment import (
@@ -53,8 +53,10 @@ from benchmark.spec import (
     WeightsRef,
     deep_merge,
     flatten,
+    nested,
     parse,
 )
+from benchmark.splits import registered
 from benchmark.stages import epochs_per_stage
 from benchmark.store import Claim, RunFolder, State, Store
 from benchmark.training import ImageSet, Outcome, Trainer, seed_everything
@@ -131,7 +133,8 @@ def plan_seeds(
     chosen = PROTOCOLS.get(protocol) if protocol else _default_protocol(folder, method, weights)
     data = _open(folder, data_root)
     # A user's folder may bear any name: only a registered dataset has settings of its own in a paper.
-    known_name = data.name if data.name in DATASETS and DATASETS.get(data.name) is folder else ""
+    known = registered(data.name)
+    known_name = data.name if known is not None and known.fingerprint == data.fingerprint else ""
     recipe_changes, config_changes = _split_settings(settings or {}, method_class)
     given = {"backbone": backbone, "weights": weights, "image_size": image_size, "epochs": epochs}
     recipe_changes = deep_merge(recipe_changes, {key: value for key, value in given.items() if value is not None})
@@ -273,9 +276,7 @@ def _split_settings(settings: dict[str, Any], method: type[Method]) -> tuple[dic
     recipe_keys = [f"recipe.{key}" for key in Recipe.model_fields]
     for key, value in settings.items():
         if key.startswith("recipe."):
-            for part in reversed(key.split(".")[1:]):
-                value = {part: value}
-            recipe = deep_merge(recipe, value)
+            recipe = deep_merge(recipe, nested({key.removeprefix("recipe."): value}))
         elif key in method.Config.model_fields:
             config[key] = value
         else:

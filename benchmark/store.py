@@ -15,12 +15,14 @@ A run folder holds
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -48,12 +50,15 @@ State = Literal["pending", "running", "done", "failed", "preempted"]
 HEARTBEAT_S = 15.0
 # Another host's lease is dead when its heartbeat is this old: many missed beats, or a machine that is gone.
 LEASE_LIFETIME_S = 600.0
+# Of a run's id, at the end of its folder's name.
+_ID_DIGITS = 12
+_HOW_TO_NAME = "give a run's folder name or the start of its id"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that readers see all of it or the old one: temporary file, fsync, rename, fsync.
 
-    Raises StoreError, naming the path, when the disk is full or the folder cannot be written; what was
+    Raises StoreError, naming the path and the remedy, when the disk is full or the folder cannot be written; what was
     there before is untouched.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -73,7 +78,19 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink()
         if not isinstance(error, OSError):
             raise
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}; what was there stays") from None
+        problem = f"{path}: cannot be written: {error.strerror or error}; what was there stays"
+        raise StoreError(f"{problem}; {_remedy(error, path.parent)}") from None
+
+
+def _remedy(error: OSError, folder: Path) -> str:
+    """What to do about a file that could not be written to a folder."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space there and repeat the command"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"make the folder {folder}, or choose another one"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"make the folder {folder} writable, or choose another one"
+    return "choose another place"
 
 
 @dataclass(frozen=True)
@@ -207,8 +224,9 @@ class RunFolder:
         self._attempts = path / "attempts"
 
     def record(self) -> Record | None:
-        """The run's record, None when the run is not done. Raises StoreError for one not whole or of another run."""
-        if not self.record_path.exists():
+        """The run's record, None when the run is not done. Raises StoreError for one not whole, of another run, or a
+        link to a file that is not there."""
+        if not _is_there(self.record_path):
             return None
         record = Record.from_file(self.record_path)
         if record.folder_name != self.path.name:
@@ -217,8 +235,7 @@ class RunFolder:
 
     def state(self) -> State:
         """Where the run stands. Raises StoreError when the folder holds something that is not whole."""
-        if self.record_path.exists():
-            self.record()
+        if self.record() is not None:
             return "done"
         if self.holder() is not None:
             return "running"
@@ -546,6 +563,13 @@ class RunNotFound(StoreError):
     """A results folder holds no run, or several, of the name that was asked for."""
 
 
+class NoSuchRun(RunNotFound):
+    """It holds none."""
+
+    def __init__(self, run: str, where: Path, what: str = "run"):
+        super().__init__(f"{where}: no {what} matches {run!r}; {_HOW_TO_NAME}")
+
+
 class Store:
     """A results folder."""
 
@@ -557,22 +581,56 @@ class Store:
         return RunFolder(self.root / "runs" / spec.folder_name)
 
     def find(self, run: str) -> RunFolder:
-        """The folder of a finished run by its folder name or by the first digits of its id. Raises RunNotFound."""
-        finished = [path.parent.name for path in self.root.glob("runs/*/record.json")]
-        return RunFolder(self.root / "runs" / matching(run, finished, self.root / "runs", "finished run"))
+        """The folder of a finished run by its folder name or by its id or the first digits of it. Raises RunNotFound,
+        or StoreError where the record that would tell is not whole."""
+        runs, what = self.root / "runs", "finished run"
+        folder = RunFolder(runs / matching(run, [path.parent.name for path in record_paths(self.root)], runs, what))
+        if folder.path.name != run and len(run) > _ID_DIGITS:
+            # The folder's name has no more digits than that.
+            record = folder.record()
+            if record is None or not record.run_id.startswith(run.lower()):
+                raise NoSuchRun(run, runs, what)
+        return folder
 
 
 def matching(run: str, names: Iterable[str], where: Path, what: str = "run") -> str:
-    """The one of `names` that is a run's folder name, or has an id that begins so. Raises RunNotFound."""
+    """The one of `names` that is a run's folder name, or has an id that begins so as far as the name holds it. Raises
+    RunNotFound."""
     names = sorted(names)
     hits = [name for name in names if name == run]
-    if not hits and run:
-        hits = [name for name in names if name.rpartition("-")[2].startswith(run[:12].lower())]
-    if len(hits) != 1:
-        found = f"{len(hits)} runs match" if hits else f"no {what} matches"
-        several = f" ({', '.join(hits[:5])})" if hits else ""
-        raise RunNotFound(f"{where}: {found} {run!r}{several}; give a run's folder name or the start of its id")
+    if not hits and re.fullmatch("[0-9a-f]{1,64}", run.lower()):
+        hits = [name for name in names if name.rpartition("-")[2].startswith(run[:_ID_DIGITS].lower())]
+    if not hits:
+        raise NoSuchRun(run, where, what)
+    if len(hits) > 1:
+        raise RunNotFound(f"{where}: {len(hits)} runs match {run!r} ({', '.join(hits[:5])}); {_HOW_TO_NAME}")
     return hits[0]
+
+
+def record_paths(root: Path | str) -> list[Path]:
+    """Where the records of a results folder are, sorted; links without content (git-annex, DVC) are among them, for
+    their reader to name. Raises StoreError when the folder of the runs cannot be read."""
+    runs = Path(root) / "runs"
+    try:
+        with os.scandir(runs) as entries:
+            # A hidden folder is on its way in or out: no run.
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(f"{runs}: cannot be read: {error.strerror or error}; ask its owner for access") from None
+    return [path for path in (runs / name / "record.json" for name in names) if _is_there(path)]
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a name is taken, if only by a link that leads nowhere or by a file that may not be looked at."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def load_records(
@@ -586,7 +644,7 @@ def load_records(
     """
     if not Path(root).is_dir():
         raise StoreError(f"{root}: no such results folder; give another with --results")
-    for path in sorted(Path(root).glob("runs/*/record.json")):
+    for path in record_paths(root):
         if path.parent.name in leave_out:
             continue
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,8 @@ from benchmark.progress import Reporter, plural
 from benchmark.records import Metrics, Record, differing
 from benchmark.spec import canonical_json
 from benchmark.splits import registered, registered_split, usual
-from benchmark.store import RunFolder, tensors_of
+from benchmark.store import RunFolder, record_paths, tensors_of
+from benchmark.undeclared import undeclared_change
 
 Kind = Literal["fault", "stale", "note"]
 
@@ -115,9 +116,9 @@ def verify(results: Path, reporter: Reporter) -> Verification:
     """
     if not results.is_dir():
         raise StoreError(f"{results}: no such results folder; name one with --results")
-    folders = [RunFolder(path.parent) for path in sorted(results.glob("runs/*/record.json"))]
+    folders = [RunFolder(path.parent) for path in record_paths(results)]
     findings: list[Finding] = []
-    shared = _SharedFacts()
+    shared = SharedFacts()
     scored = 0
     with reporter.task("verifying", len(folders)) as task:
         for done, folder in enumerate(folders):
@@ -133,27 +134,29 @@ def verify(results: Path, reporter: Reporter) -> Verification:
             scored += checked.scored
             findings += [Finding(folder.path.name, "fault", message) for message in checked.faults]
             findings += _notes(folder, record)
-            shared.add(folder, record, checked.targets)
-    findings += shared.differences()
+            shared.add(folder.path.name, record, checked.targets)
+    findings += [_difference_fault(results, difference) for difference in shared.differences()]
     return Verification(len(folders), scored, sorted(findings, key=lambda finding: finding.run))
 
 
 def check_record(record: Record, files: Files) -> Checked:
-    """Compare a record with its files and with the registered dataset of its name."""
+    """Compare a record with its files, and with the registered dataset, protocol and method of its names."""
     checked = _score_again(record, files)
     checked.faults[:0] = split_faults(record, files)
+    change = undeclared_change(record)
+    if change is not None:
+        checked.faults.append(files.fault("record.json", change))
     checked.faults += _epoch_faults(record, files)
     return checked
 
 
 def _score_again(record: Record, files: Files) -> Checked:
     try:
-        tensors = _tensors(files, record.logits.file, record.logits.sha256)
-        _check_tensors(tensors, record, files, record.logits.file, with_targets=True)
+        tensors = _logits(record, files)
     except StoreError as error:
         return Checked([str(error)])
     targets = tensors.pop("targets")
-    checked = Checked(_target_faults(targets, record, files), targets=hashlib.sha256(targets.tobytes()).hexdigest())
+    checked = Checked(_target_faults(targets, record, files), targets=_digest(targets))
     try:
         for name, metrics in record.results.items():
             checked.faults += _score_faults(name, metrics, score(tensors[name], targets, record.groups), files)
@@ -162,6 +165,22 @@ def _score_again(record: Record, files: Files) -> Checked:
     else:
         checked.scored = True
     return checked
+
+
+def targets_digest(record: Record, files: Files) -> str:
+    """sha256 of the test labels stored with a run. Raises StoreError where its logits are not what the record says."""
+    return _digest(_logits(record, files)["targets"])
+
+
+def _digest(targets: np.ndarray) -> str:
+    return hashlib.sha256(targets.tobytes()).hexdigest()
+
+
+def _logits(record: Record, files: Files) -> dict[str, np.ndarray]:
+    """The stored logits and test labels of a record. Raises StoreError where they are not what it says."""
+    tensors = _tensors(files, record.logits.file, record.logits.sha256)
+    _check_tensors(tensors, record, files, record.logits.file, with_targets=True)
+    return tensors
 
 
 def _tensors(files: Files, name: str, sha256: str) -> dict[str, np.ndarray]:
@@ -279,43 +298,64 @@ def files_of(record: Record) -> dict[str, str]:
 # --- runs against each other -------------------------------------------------------------------------------------
 
 
-class _SharedFacts:
+@dataclass(frozen=True)
+class Difference:
+    """A run that has other data than another run on the same lists.
+
+    what: the data, as a message names it. digest, others: sha256 of this run's and of the other's.
+    """
+
+    run: str
+    what: str
+    digest: str
+    other: str
+    others: str
+
+    def __str__(self) -> str:
+        return (
+            f"its {self.what} have the digest {self.digest[:12]}, those of {self.other} on the same lists "
+            f"{self.others[:12]}"
+        )
+
+
+class SharedFacts:
     """What the runs of one dataset must have in common, whether or not the dataset is registered here."""
 
     def __init__(self) -> None:
-        self._facts: dict[Hashable, list[tuple[RunFolder, str, str]]] = defaultdict(list)
+        self._facts: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
 
-    def add(self, folder: RunFolder, record: Record, targets: str | None) -> None:
-        """Note what a record says. targets: sha256 of its test labels, None where they are not known."""
-        lists = record.spec.dataset.fingerprint
-        if registered_split(record) is None:  # otherwise both were compared with the lists themselves
-            counts = canonical_json([record.groups, record.class_counts])
-            digest = hashlib.sha256(counts.encode()).hexdigest()
-            self._note((lists, "groups"), folder, "groups and class counts", digest)
-            if targets is not None:
-                self._note((lists, "targets"), folder, "test labels", targets)
-        for split, size in _image_sizes(record).items():
-            what = f"{split} images at {size} px, {record.spec.weights.interpolation},"
-            self._note((lists, what), folder, what, record.data_digests[split])
+    def add(self, run: str, record: Record, targets: str | None) -> None:
+        """Note what the record of a run says. targets: sha256 of its test labels, None where they are not known."""
+        for what, digest in _facts(record, targets).items():
+            self._facts[record.spec.dataset.fingerprint, what].append((run, digest))
 
-    def _note(self, key: Hashable, folder: RunFolder, what: str, digest: str) -> None:
-        self._facts[key].append((folder, what, digest))
-
-    def differences(self) -> Iterator[Finding]:
-        """A fault for each run that differs from most of those that should be as it is; for all where there is no
+    def differences(self) -> Iterator[Difference]:
+        """One for each run that differs from most of those that should be as it is; for all where there is no
         majority."""
-        for facts in self._facts.values():
-            told = usual(digest for _, _, digest in facts)
-            for folder, what, digest in facts:
+        for (_, what), facts in self._facts.items():
+            told = usual(digest for _, digest in facts)
+            for run, digest in facts:
                 if digest != told:
-                    other, theirs = next(
-                        (other, other_digest) for other, _, other_digest in facts if other_digest != digest
-                    )
-                    message = (
-                        f"{folder.record_path}: its {what} have the digest {digest[:12]}, those of {other.path.name} "
-                        f"on the same lists {theirs[:12]}; run the one again that has the wrong data"
-                    )
-                    yield Finding(folder.path.name, "fault", message)
+                    other, others = next((other, theirs) for other, theirs in facts if theirs != digest)
+                    yield Difference(run, what, digest, other, others)
+
+
+def _facts(record: Record, targets: str | None) -> dict[str, str]:
+    """What a run has of the data that runs share: as a message names it -> digest."""
+    facts = {}
+    if registered_split(record) is None:  # otherwise both were compared with the lists themselves
+        counts = canonical_json([record.groups, record.class_counts])
+        facts["groups and class counts"] = hashlib.sha256(counts.encode()).hexdigest()
+        if targets is not None:
+            facts["test labels"] = targets
+    for split, size in _image_sizes(record).items():
+        facts[f"{split} images at {size} px, {record.spec.weights.interpolation},"] = record.data_digests[split]
+    return facts
+
+
+def _difference_fault(results: Path, difference: Difference) -> Finding:
+    path = RunFolder(results / "runs" / difference.run).record_path
+    return Finding(difference.run, "fault", f"{path}: {difference}; run the one again that has the wrong data")
 
 
 def _image_sizes(record: Record) -> dict[str, int]:

@@ -15,10 +15,10 @@ from safetensors.numpy import save as save_safetensors
 from benchmark.evaluation import score
 from benchmark.leaderboard.resampling import REPLICATES
 from benchmark.leaderboard.samples import Sample
-from benchmark.method import Task
+from benchmark.method import METHODS, Task
 from benchmark.models.backbones import make_backbone
 from benchmark.records import GROUPS, Record
-from benchmark.spec import Recipe, RunSpec, deep_merge, parse
+from benchmark.spec import Recipe, RunSpec, deep_merge, nested, parse
 
 CLASSES = {"person": 400, "car": 100, "dog": 99, "cat": 20, "sofa": 19, "sheep": 3}
 
@@ -36,10 +36,15 @@ def make_record(
     classes: name -> training positives; 100 and 20 divide the groups. changes: fields of the record, nested
     mappings merged key by key, e.g. `spec={"overrides": {"epochs": 3}}` or
     `results={"raw": {"per_class": {"sheep": None}}}`. What follows from other fields is derived: the means from
-    `per_class` (so `overall` comes out as given where head and tail have as many classes), the declared weights,
-    the selection and the history from the recipe, the run id from the specification.
+    `per_class` (so `overall` comes out as given where head and tail have as many classes), the recipe and the
+    configuration from what was changed in them, its epochs from the history, the declared weights, the selection and
+    the history from the recipe, the run id from the specification.
     """
     spec = deep_merge(_spec(method, seed), changes.pop("spec", {}))
+    if changes.get("history"):
+        spec["recipe"]["epochs"] = len(changes["history"])
+    spec["recipe"] = deep_merge(spec["recipe"], nested(spec["overrides"]))
+    spec["config"] = deep_merge(nested(spec["config_overrides"]), spec["config"])
     data = deep_merge(_record(spec, overall, dict(classes)), changes)
     for metrics in [*data["results"].values(), *([data["validation"]] if data["validation"] else [])]:
         metrics |= _means(metrics["per_class"], data["groups"])
@@ -106,7 +111,7 @@ def _record(spec: dict[str, Any], overall: float | None, classes: dict[str, int]
         "results": {declared: metrics},
         "validation": None,
         "selection": {"rule": recipe.get("selection", "last"), "epoch": epochs},
-        "history": [{"epoch": epochs, "loss": 0.1, "lr": 0.01}],
+        "history": [{"epoch": epoch, "loss": 0.1, "lr": 0.01} for epoch in range(1, epochs + 1)],
         "timings": {"prepare_s": 1.0, "train_s": 60.0, "evaluate_s": 2.0, "images_per_second": 150.0},
         "peak_memory_mb": 512.0,
         "parameters": {"all": 25_600_000, "trained": 23_500_000},
@@ -139,7 +144,7 @@ def _spec(method: str, seed: int) -> dict[str, Any]:
         "config": {},
         "dataset": {"name": "voc-lt", "fingerprint": "a" * 64},
         "protocol": "controlled",
-        "protocol_version": 1,
+        "protocol_version": 7,  # not the registered one, whose recipe this is not
         "recipe": {
             "backbone": "resnet50",
             "weights": "IMAGENET1K_V1",
@@ -224,11 +229,12 @@ def make_scored(
     digest = hashlib.sha256(content).hexdigest()
     first = make_record(method, seed, classes=classes)
     metrics = score(values, targets, first.groups)
+    config = METHODS.get(method).configure("", {}).model_dump(mode="json")
     given = {
         "results": {"raw": {"cf1": metrics.cf1, "of1": metrics.of1, "per_class": metrics.per_class}},
         "num_test_images": images,
         "logits": {"file": f"logits-{digest[:16]}.safetensors", "sha256": digest},
-        "spec": {"dataset": {"name": "made-up"}},
+        "spec": {"dataset": {"name": "made-up"}, "config": config},
     }
     return Scored(make_record(method, seed, classes=classes, **deep_merge(given, changes)), content)
 

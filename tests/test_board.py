@@ -21,9 +21,15 @@ from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.resampling import run_scores
 from benchmark.leaderboard.samples import samples
 from benchmark.records import Record
+from benchmark.runner import plan
 from benchmark.store import load_records
 
-RUNS = [make_scored(method, seed, skill) for method, skill in (("erm", 1.0), ("asl", 2.5)) for seed in range(3)]
+HISTORY = [{"epoch": epoch, "loss": 0.1, "lr": 0.01} for epoch in (1, 2, 3)]
+RUNS = [
+    make_scored(method, seed, skill, history=HISTORY)
+    for method, skill in (("erm", 1.0), ("asl", 2.5))
+    for seed in range(3)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -261,6 +267,31 @@ def test_a_record_of_another_split_than_the_registered_one_is_left_out(store):
     assert board_of(store)[0].num_records == 7
 
 
+def test_a_record_that_hides_what_was_changed_is_left_out(store):
+    raw = {"recipe.report": "raw", "recipe.ema_decay": None}
+    spec = plan("asl", "shapes-lt", epochs=3, settings={"gamma_neg": 2.0, **raw}).spec.model_dump(mode="json")
+    spec["dataset"] = RUNS[0].record.spec.dataset.model_dump()
+    write_scored(store, [make_scored("asl", 5, spec=spec, history=HISTORY)])
+    board, problems = board_of(store)
+    assert problems == [] and board.num_records == 7
+    del spec["overrides"]["epochs"]
+    write_scored(store, [make_scored("asl", 5, spec=spec, history=HISTORY)])
+    board, problems = board_of(store)
+    assert board.num_records == 6 and "recipe.epochs is 3, and 25 in protocol 'demo'" in str(problems[0])
+
+
+def test_the_weights_that_do_not_count_are_scored_too(store):
+    tensors = load_safetensors(RUNS[0].content)
+    ema = tensors["raw"] * np.float32(0.5) + tensors["targets"]
+    right = score(ema, tensors["targets"], RUNS[0].record.groups).model_dump()
+    rewrite(store, RUNS[0], lambda tensors: tensors | {"ema": ema}, results={"ema": right})
+    assert board_of(store)[0].num_records == 6
+    for change in (lambda tensors: tensors | {"ema": -ema}, lambda tensors: tensors):
+        rewrite(store, RUNS[0], change, results={"ema": right})
+        board, problems = board_of(store)
+        assert board.num_records == 5 and "'ema'" in str(problems[0])
+
+
 def test_one_seed_only_has_no_rank_and_says_so(store):
     write_scored(store, [make_scored("rw")])
     board, problems = board_of(store)
@@ -304,7 +335,7 @@ def test_an_empty_store_has_an_empty_board(tmp_path):
 
 
 def with_epochs(scored: Scored, store, skills) -> list[float]:
-    """Give a run's record logits of epochs; returns the overall mAP of each."""
+    """Give a run's record logits of its epochs; returns the overall mAP of each."""
     tensors = load_safetensors(scored.content)
     folder, epochs, overall = folder_of(store, scored), [], []
     for number, skill in enumerate(skills, 1):
@@ -323,9 +354,10 @@ def test_the_oracle_of_the_epoch_that_counts_is_the_honest_number(store):
     for scored in RUNS[:3]:
         content = save_safetensors({"raw": load_safetensors(scored.content)["raw"]})
         digest = hashlib.sha256(content).hexdigest()
-        name = f"epoch-008-{digest[:16]}.safetensors"
-        (folder_of(store, scored) / name).write_bytes(content)
-        epochs = [{"epoch": 8, "file": name, "sha256": digest}]
+        names = {epoch: f"epoch-{epoch:03d}-{digest[:16]}.safetensors" for epoch in (1, 2, 3)}
+        for name in names.values():
+            (folder_of(store, scored) / name).write_bytes(content)
+        epochs = [{"epoch": epoch, "file": name, "sha256": digest} for epoch, name in names.items()]
         (folder_of(store, scored) / "record.json").write_text(edited(scored.record, oracle=epochs))
     [erm] = [row for row in board_of(store)[0].tables[0].rows if row.label == "erm"]
     assert (erm.oracle_gap.mean, erm.oracle_gap.half_width) == (0.0, 0.0)
@@ -333,7 +365,7 @@ def test_the_oracle_of_the_epoch_that_counts_is_the_honest_number(store):
 
 def test_the_same_epoch_logits_with_other_labels_are_another_oracle(store, tmp_path):
     """Labels that were corrected: the cache must not answer for the old ones."""
-    with_epochs(RUNS[0], store, (0.1, 0.5))
+    with_epochs(RUNS[0], store, (0.1, 0.5, 0.3))
     [first] = [s for r, s in samples(store, list(load_records(store))) if r.run_id == RUNS[0].record.run_id]
     record, tensors = RUNS[0].record, load_safetensors(RUNS[0].content)
     tensors["targets"] = np.roll(tensors["targets"], 1, axis=1)
@@ -366,7 +398,7 @@ def test_the_oracle_is_the_best_epoch_on_the_test_set_and_ranks_nothing(store):
 
 
 def test_an_epoch_that_is_not_whole_is_named(store):
-    with_epochs(RUNS[0], store, (0.1, 0.2))
+    with_epochs(RUNS[0], store, (0.1, 0.2, 0.3))
     next(folder_of(store, RUNS[0]).glob("epoch-002-*")).write_bytes(b"x")
     board, problems = board_of(store)
     assert board.num_records == 5 and "epoch-002-" in str(problems[0])

@@ -28,6 +28,7 @@ from benchmark.bundles import export, import_bundle
 from benchmark.errors import StoreError
 from benchmark.progress import Reporter
 from benchmark.runner import execute, plan
+from benchmark.spec import RunSpec
 from benchmark.store import RunFolder
 from benchmark.verify import verify
 
@@ -384,6 +385,99 @@ def test_the_split_of_the_records_there_is_accepted_without_a_word(bundle, store
     assert verify(store, Reporter()).findings == []
 
 
+# --- data that the runs there share ------------------------------------------------------------------------------
+
+
+def swap_targets(tensors: dict[str, np.ndarray]) -> None:
+    tensors["targets"][:] = tensors["targets"][::-1].copy()
+
+
+@pytest.fixture
+def without(store) -> Path:
+    """The store without the run of the bundle."""
+    shutil.rmtree(run_of(store).path)
+    return store
+
+
+@pytest.mark.parametrize("registers", [False, True], ids=["unregistered", "registered"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_images_other_than_those_of_the_runs_there_are_refused(
+    bundle, made, store, tmp_path, monkeypatch, registers, split
+):
+    if registers:
+        register_tiny(monkeypatch, made.parent / "tiny")
+    folder = run_of(store)
+    edit_record(folder, data_digests={split: "a" * 64})
+    sent = bundle_of(folder, tmp_path / "a.zip")
+    shutil.rmtree(folder.path)
+    line = nothing_arrives(
+        sent, store, f"its {split} images at ", "aaaaaaaaaaaa", str(store), "--results", "made again"
+    )
+    assert line.startswith(f"error: {sent}: ") and run_of(store, "asl").path.name in line
+    assert import_bundle(sent, tmp_path / "own").outcome == "imported"
+    assert import_bundle(bundle, store).outcome == "imported"
+
+
+def test_groups_other_than_those_of_the_runs_there_are_refused(bundle, without):
+    for prefix in ("erm-s1", "asl"):
+        folder = run_of(without, prefix)
+        edit_record(folder, class_counts={"red": folder.record().class_counts["red"] + 1})
+    line = nothing_arrives(bundle, without, "its groups and class counts have the digest", "--results")
+    assert run_of(without, "asl").path.name in line
+
+
+def test_labels_other_than_those_of_the_runs_there_are_refused(bundle, without):
+    for prefix in ("erm-s1", "asl"):
+        edit_tensors(run_of(without, prefix), swap_targets)
+    line = nothing_arrives(bundle, without, "its test labels have the digest", "--results")
+    assert run_of(without, "asl").path.name in line
+
+
+def test_labels_are_compared_with_the_first_run_that_can_be_read(bundle, without):
+    first, second = run_of(without, "asl"), run_of(without, "erm-s1")
+    (first.path / first.record().logits.file).unlink()
+    edit_tensors(second, swap_targets)
+    assert second.path.name in nothing_arrives(bundle, without, "its test labels have the digest")
+    (second.path / second.record().logits.file).unlink()
+    assert import_bundle(bundle, without).outcome == "imported"
+
+
+def test_the_logits_of_one_run_there_are_read(bundle, without, monkeypatch):
+    read = []
+    original = bundles.targets_digest
+    monkeypatch.setattr(bundles, "targets_digest", lambda *of: read.append(of[0].folder_name) or original(*of))
+    assert import_bundle(bundle, without).outcome == "imported"
+    assert read == [run_of(without, "asl").path.name]
+
+
+def test_runs_there_that_cannot_be_read_are_not_compared(bundle, without):
+    for prefix, content in (("asl", b"{"), ("erm-s1", b"[]")):
+        run_of(without, prefix).record_path.write_bytes(content)
+    done = ltbench("import", bundle, "--results", without)
+    assert done.returncode == 0 and "its split could not be compared" in done.stdout
+
+
+def test_one_wrong_run_there_does_not_keep_others_out(bundle, without):
+    """As `ltbench verify` blames that run alone."""
+    sound = run_of(without, "erm-s1")
+    data = json.loads(sound.record_path.read_text())
+    data["spec"]["seed"] = 2
+    spec = RunSpec.model_validate_json(json.dumps(data["spec"]))
+    another = shutil.copytree(sound.path, without / "runs" / spec.folder_name)
+    (another / "record.json").write_text(json.dumps(data | {"run_id": spec.run_id}))
+    edit_record(run_of(without, "asl"), data_digests={"test": "a" * 64})
+    assert import_bundle(bundle, without).outcome == "imported"
+    assert {finding.run for finding in verify(without, Reporter()).findings} == {run_of(without, "asl").path.name}
+
+
+def test_a_run_that_is_there_stays_whatever_others_say(bundle, store):
+    for prefix in ("erm-s1", "asl"):
+        edit_record(run_of(store, prefix), data_digests={"test": "a" * 64})
+    before = snapshot(store)
+    assert import_bundle(bundle, store).outcome == "already there"
+    assert snapshot(store) == before
+
+
 # --- what is in the results folder already -----------------------------------------------------------------------
 
 
@@ -393,8 +487,78 @@ def test_another_record_of_the_run_stays(bundle, store):
     folder.record_path.write_bytes(content)
     digests = [hashlib.sha256(text).hexdigest()[:12] for text in (content, members_of(bundle)["record.json"])]
     nothing_arrives(bundle, store, str(folder.record_path), *digests, "remove the folder")
-    folder.record_path.write_bytes(b"{")
-    nothing_arrives(bundle, store, "is another record")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not JSON"),
+        (lambda path: path.write_bytes(b""), "not JSON"),
+        (lambda path: path.write_bytes(b"\xff\xfe\xff"), "not JSON"),
+        (lambda path: (path.unlink(), path.symlink_to("nowhere")), "No such file"),
+    ],
+    ids=["truncated", "empty", "binary", "link"],
+)
+def test_a_damaged_record_of_the_run_is_named_and_stays(bundle, store, damage, words):
+    folder = run_of(store)
+    damage(folder.record_path)
+    line = nothing_arrives(bundle, store, str(folder.record_path), "is damaged", words, "remove the folder")
+    assert "another record" not in line
+    assert os.path.lexists(folder.record_path)
+    shutil.rmtree(folder.path)
+    assert import_bundle(bundle, store).outcome == "imported"
+
+
+LOSSES = {
+    "missing": lambda path: path.unlink(),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+def test_what_a_run_has_lost_is_restored(bundle, store, lose):
+    folder = run_of(store)
+    before = snapshot(store)
+    times = {path: path.stat().st_mtime_ns for path in folder.path.glob("*.*")}
+    names = list(bundles.files_of(folder.record()))
+    for name in (names[0], names[2]):
+        lose(folder.path / name)
+    # A new attempt at the run that can go on
+    folder.checkpoint_path.write_bytes(b"x")
+    done = ltbench("import", bundle, "--results", store)
+    assert (done.returncode, done.stderr) == (0, "")
+    told, count, following = done.stdout.splitlines()
+    assert (told, count) == (f"restored: {folder.path.name}", "1 restored") and "leaderboard" in following
+    assert folder.checkpoint_path.read_bytes() == b"x"
+    folder.checkpoint_path.unlink()
+    assert snapshot(store) == before and not any(path.is_symlink() for path in folder.path.iterdir())
+    assert {path for path, time in times.items() if path.stat().st_mtime_ns != time} == {
+        folder.path / names[0], folder.path / names[2]
+    }  # fmt: skip
+    assert verify(store, Reporter()).findings == []
+    assert import_bundle(bundle, store).outcome == "already there"
+
+
+def test_a_run_that_is_being_worked_on_is_not_restored(bundle, store):
+    folder = run_of(store)
+    (folder.path / folder.record().logits.file).unlink()
+    with folder.claim():
+        nothing_arrives(bundle, store, str(folder.path), "is being worked on")
+
+
+def test_restoring_that_fails_leaves_what_was_there(bundle, store, monkeypatch):
+    folder = run_of(store)
+    for name in bundles.files_of(folder.record()):
+        LOSSES["link"](folder.path / name)
+    with monkeypatch.context() as patch:
+        patch.setattr(bundles, "write_atomically", failing("epoch-002", StoreError("no room")))
+        nothing_arrives(bundle, store, "no room")
+    assert all((folder.path / name).is_symlink() for name in bundles.files_of(folder.record()))
+    file = folder.path / folder.record().logits.file
+    file.unlink()
+    file.mkdir()
+    nothing_arrives(bundle, store, f"{file}: cannot be written: Is a directory")
 
 
 def test_a_run_that_is_being_worked_on_is_refused(bundle, target, made):
@@ -459,7 +623,7 @@ def test_an_import_that_fails_leaves_nothing(bundle, target, monkeypatch, file, 
     assert done.returncode == (2 if isinstance(error, StoreError) else 130)
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 1
     assert not target.exists()
-    assert import_bundle(bundle, target).new
+    assert import_bundle(bundle, target).outcome == "imported"
 
 
 def test_a_killed_import_leaves_no_record_and_can_be_done_again(bundle, target, made):
@@ -480,7 +644,7 @@ def test_a_killed_import_leaves_no_record_and_can_be_done_again(bundle, target, 
     assert not list(target.glob("runs/*/record.json")) and len(list(target.glob("runs/.*.import/*"))) == 2
     [row] = json.loads(ltbench("status", "--results", target, "--json").stdout)
     assert (row["run"], row["state"]) == (run_of(made).path.name, "preempted")
-    assert import_bundle(bundle, target).new
+    assert import_bundle(bundle, target).outcome == "imported"
     assert not list(target.glob("runs/.*"))
     assert verify(target, Reporter()).findings == []
 
@@ -491,7 +655,7 @@ def test_a_results_folder_that_can_only_be_read(bundle, store, tmp_path):
         subprocess.run(["mount", "-o", "remount,ro,bind", results], check=True)
         nothing_arrives(bundle, results, str(results), "cannot be written", "--results")
     with mounted(tmp_path / "bound", "--bind", str(store)) as results:
-        assert import_bundle(bundle, results).new
+        assert import_bundle(bundle, results).outcome == "imported"
 
 
 def test_a_results_folder_that_is_a_file(bundle, tmp_path):
@@ -508,5 +672,5 @@ def test_a_full_disk(bundle, tmp_path, leave):
         refused(ltbench("import", bundle, "--results", path / "results"), str(path), "No space left on device")
         assert not list(path.rglob("*.safetensors")) and not list(path.rglob(".*")), list(path.rglob("*"))
         disk.free()
-        assert import_bundle(bundle, path / "results").new
+        assert import_bundle(bundle, path / "results").outcome == "imported"
         assert verify(path / "results", Reporter()).findings == []

@@ -16,6 +16,7 @@ from conftest import ROOT, TINY_ARGS
 from factories import make_record, make_scored, write_scored, write_store
 
 from benchmark.cli import main
+from benchmark.errors import RunFailed
 
 
 @dataclass
@@ -271,6 +272,15 @@ def test_leaderboard_check_fails_on_a_changed_file(tmp_path):
     assert done.returncode == 0 and done.stdout.split() == [
         str(tmp_path / "out" / name) for name in ("leaderboard.csv", "leaderboard.tex")
     ]
+    stale = tmp_path / "out" / "leaderboard.csv"
+    stale.write_text("older\n")
+    done = ltbench("leaderboard", "--results", store, "--out", tmp_path / "out", "--check")
+    assert done.returncode == 2 and f"{stale.parent}: leaderboard.csv: line 1 is 'older'" in done.stderr
+    done = ltbench("leaderboard", "--results", store, "--out", tmp_path / "out", "--check", "--format", "csv")
+    assert done.stderr.endswith(f"--out {tmp_path / 'out'} --format csv\n")
+    assert ltbench("leaderboard", "--results", store, "--out", tmp_path / "out").stdout.split() == [
+        str(tmp_path / "out" / f"leaderboard.{ending}") for ending in ("md", "html", "csv", "tex")
+    ]
     refused(ltbench("leaderboard", "--results", tmp_path / "none"), "no such results folder")
 
 
@@ -289,6 +299,36 @@ def test_without_published_runs_ones_own_are_enough(tmp_path):
 def test_show_names_what_it_looked_for(tmp_path):
     store = write_store(tmp_path, [make_record("erm")])
     refused(ltbench("show", "nothing", "--results", store), "no finished run matches 'nothing'")
+
+
+def test_a_run_that_may_be_one_of_several_of_ones_own_is_not_looked_for_elsewhere(tmp_path):
+    own = [make_record("erm", seed) for seed in range(17)]
+    first = [record.run_id[0] for record in own]
+    digit = max(set(first), key=first.count)  # 17 runs, 16 digits
+    published = next(record for seed in range(99) if (record := make_record("asl", seed)).run_id[0] == digit)
+    write_store(tmp_path / "results" / "local", own)
+    write_store(tmp_path / "results", [published])
+    for command in ("show", "export"):
+        refused(ltbench(command, digit, folder=tmp_path), "results/local/runs: ", f"runs match {digit!r}")
+    assert published.run_id in ltbench("show", published.run_id, folder=tmp_path).stdout
+
+
+def test_what_a_file_says_does_not_steer_the_terminal(tmp_path):
+    store = write_store(tmp_path / "store", [make_record("erm")])
+    [path] = (store / "runs").glob("*/record.json")
+    path.write_text(path.read_text().replace('"seed"', '"\\u001b[2Jx": 0, "seed"'))
+    done = ltbench("show", path.parent.name, "--results", store)
+    assert "\x1b" not in refused(done, "[2Jx: Extra inputs")
+    done = ltbench("leaderboard", "--results", store)
+    assert done.stderr.startswith(f"left out: {path}: not a valid record") and "\x1b" not in done.stderr
+
+
+def test_an_error_of_several_lines_keeps_them(monkeypatch):
+    def fail():
+        raise RunFailed("1 of 2 runs failed:\n  Missing key\x1b[2J: a", cause="code")
+
+    monkeypatch.setattr("benchmark.cli.app", fail)
+    assert ltbench().stderr == "error: 1 of 2 runs failed:\nMissing key [2J: a\n"
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(tiny, tmp_path):

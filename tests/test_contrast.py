@@ -87,6 +87,51 @@ def test_what_is_not_there_is_named(tables, arguments, words):
     assert words in refused(find_tables, tables, *arguments)
 
 
+def asl(gamma: int, seed: int, **spec):
+    settings = {"gamma_neg": gamma}
+    return make_scored("asl", seed, 2.0, spec={"config": settings, "config_overrides": settings, **spec})
+
+
+def test_a_track_in_which_a_name_fits_several_rows_does_not_hide_one_that_has_both(tmp_path):
+    one_epoch = {"overrides": {"epochs": 1}, "recipe": {"epochs": 1}}
+    runs = [make_scored(method, 0, spec={"protocol": "demo"}) for method in ("asl", "erm")]
+    runs += [asl(gamma, 0, protocol="demo", **one_epoch) for gamma in (1, 2)]
+    runs += [make_scored("erm", 0, spec={"protocol": "demo", **one_epoch})]
+    board = load_board(write_scored(tmp_path, runs), tmp_path)
+    assert len(board.tables) == 2
+    for protocol in (None, "demo"):
+        [(table, a, b)] = find_tables(board.tables, "made-up", protocol, "asl", "erm")
+        assert (a.label, b.label) == ("asl", "erm") and "epochs=1" not in table.title
+    [ambiguous] = [table for table in board.tables if "epochs=1" in table.title]
+    for pair in (("asl", "erm"), ("erm", "asl")):
+        message = refused(find_tables, [ambiguous], "made-up", None, *pair)
+        assert "'asl' has 2 rows" in message and "'asl (gamma_neg=1)', 'asl (gamma_neg=2)'" in message
+
+
+def test_the_published_results_are_compared_only_where_ones_own_have_not_both(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_scored(tmp_path / "results", [make_scored(method, 0) for method in ("asl", "erm", "rw")])
+    own = write_scored(tmp_path / "results" / "local", [make_scored("erm", 0), asl(1, 0), asl(2, 0)])
+    broken = next((own / "runs").glob("erm-s0-*")).with_name("erm-s1-0123456789ab") / "record.json"
+    broken.parent.mkdir()
+    broken.write_text('{"schema_version": 1, "\x1b[2Jspec": 0}')
+
+    said = run("rw", "erm", "--dataset", "made-up")
+    assert said.exit_code == 0 and said.stdout.count("A: rw") == 1
+    assert said.stderr.splitlines()[0].startswith("results/local: no row 'rw' on made-up")
+    assert said.stderr.splitlines()[0].endswith("; compared in results")
+    assert f"left out: {broken.relative_to(tmp_path)}: " in said.stderr, "of a folder that was passed over"
+    assert "\x1b" not in said.stderr, "a record's text does not steer the terminal"
+
+    said = run("asl", "erm", "--dataset", "made-up")
+    assert str(said.exception).startswith("results/local: 'asl' has 2 rows in ") and "left out: " in said.stderr
+    said = run("asl (gamma_neg=1)", "erm", "--dataset", "made-up")
+    assert said.exit_code == 0 and "compared in" not in said.stderr
+    said = run("asl", "erm", "--dataset", "made-op")
+    for folder in ("results/local", "results"):
+        assert f"{folder}: no records of dataset 'made-op'" in str(said.exception)
+
+
 def test_a_method_with_itself_is_refused(store, tables):
     [(table, a, _)] = find_tables(tables, "made-up", "paper", "asl", "erm")
     assert "given twice" in refused(contrast, store, table, a, a)

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from benchmark.data.dataset import DATASETS
 from benchmark.leaderboard.board import Board, make_board
 from benchmark.leaderboard.exports import FORMATS, as_csv, as_json, tex, to_csv, to_json, to_latex
+from benchmark.leaderboard.html import html_page
+from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.tables import Table
 from benchmark.spec import deep_merge
 
@@ -112,7 +114,7 @@ def test_csv_is_the_tables_as_pandas_gives_them():
     np.testing.assert_allclose(frame[exact], wanted[exact], rtol=0, atol=1e-6)
     row = board.tables[0].rows[0]
     assert frame["Run ids"][0].split(" ") == [record.run_id for record in row.records]
-    assert (frame["Image size"][0], frame["Protocol version"][0], frame["Overrides"][0]) == (224, 1, "")
+    assert (frame["Image size"][0], frame["Protocol version"][0], frame["Overrides"][0]) == (224, 7, "")
 
 
 def test_csv_writes_whole_numbers_whole_and_missing_values_empty():
@@ -124,6 +126,19 @@ def test_csv_writes_whole_numbers_whole_and_missing_values_empty():
     single = by_method.loc["rw"]
     assert (single["Tail"], single["Tail ±"], single["Overall ±"], single["Oracle"]) == ("", "", "", "")
     assert single["Rank"] == "" and single["n"] == "1"
+
+
+def test_parameters_that_differ_between_seeds_have_no_number_in_any_format():
+    records = [make_record("erm", seed, parameters={"all": 10_000_000 + 10 * seed, "trained": 7}) for seed in range(3)]
+    board = board_of(*records, *records_of(("asl",)))
+    frame = pd.read_csv(io.StringIO(to_csv(board)), dtype=str, keep_default_na=False).set_index("Method")
+    columns = ["Parameters trained", "Parameters all"]
+    assert frame.loc["erm", columns].tolist() == ["", ""]
+    assert frame.loc["asl", columns].tolist() == ["23500000", "25600000"]
+    rows = {row["label"]: row["parameters"] for row in loaded(board)["tracks"][0]["rows"]}
+    assert rows == {"erm": {"all": None, "trained": None}, "asl": {"all": 25_600_000, "trained": 23_500_000}}
+    assert "various" in markdown_page(board, {}) and "various" in to_latex(board)
+    assert '<td class="number" data-value="">various' in re.sub(r"\s+", " ", html_page(board, {}))
 
 
 def test_csv_keeps_hostile_text_on_one_line():
@@ -326,7 +341,7 @@ def test_latex_compiles(tmp_path, options):
     compiled(tmp_path, to_latex(board_of(*records)), options)
     shown = pdf_text(tmp_path)
     assert "65.30" in shown and "±0.75 (3)" in shown and "db-focal" in shown
-    assert "Published beside measured: VOC-LT" in shown and "Summary: controlled v1" in shown
+    assert "Published beside measured: VOC-LT" in shown and "Summary: controlled v7" in shown
 
 
 @needs_latex

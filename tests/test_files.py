@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,6 +87,18 @@ def test_every_format_is_written_where_it_is_asked_for(store, board, tmp_path):
     assert write(board, out, ["md", "csv"])[-1] == out / "leaderboard.csv"
 
 
+def test_exports_that_are_there_do_not_fall_behind_the_records(store, board):
+    write(board, store, ["csv"])
+    write(board, store)
+    assert not (store / "leaderboard.json").exists()
+    export = store / "leaderboard.csv"
+    whole = export.read_bytes()
+    export.write_bytes(whole[:-1])
+    [difference] = check(board, store)
+    assert difference.startswith("leaderboard.csv: ") and check(board, store, PAGES) == []
+    assert write(board, store) == [export] and export.read_bytes() == whole
+
+
 def test_check_before_the_first_write(store, board):
     differences = check(board, store)
     assert differences[0] == "leaderboard.md: missing" and all("missing" in line for line in differences)
@@ -144,6 +157,28 @@ def test_check_finds_a_drawing_changed_by_hand(store, board):
     found = check(board, store)
     assert {f"plots/{path.name}: does not show what the records give" for path in (svg, png)} <= set(found)
     assert {svg, png} <= set(write(board, store)) and check(board, store) == []
+
+
+def test_check_finds_what_was_added_to_a_picture(store, board):
+    changed = write(board, store)
+    svg, png = of_kind(changed, "groups", "svg"), of_kind(changed, "groups", "png")
+    whole = {path: path.read_bytes() for path in (svg, png)}
+    gamma = b"\0\0\0\x04gAMA" + (10_000).to_bytes(4, "big")
+    gamma += zlib.crc32(gamma[4:]).to_bytes(4, "big")
+    end = whole[png][-12:]
+    for path, content in (
+        (png, whole[png] + b"more"),
+        (png, whole[png] + end),
+        (png, whole[png][:-12] + b"\0\0\0\x0c" + end[4:] + end),
+        (png, whole[png][:33] + gamma + whole[png][33:]),  # after IHDR: other colours
+        (png, b""),
+        (svg, whole[svg] + b"<!-- more -->"),
+        (svg, whole[svg] + b"\n"),
+    ):
+        path.write_bytes(content)
+        assert f"plots/{path.name}: does not show what the records give" in check(board, store), content[-40:]
+        path.write_bytes(whole[path])
+    assert check(board, store) == []
 
 
 def test_stray_pictures_go_and_other_files_stay(store, board):

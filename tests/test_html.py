@@ -94,7 +94,7 @@ def hostile_store() -> list:
         "config_overrides": {"text": IMAGE},
         "recipe": {"backbone": SCRIPT},
         "weights": {"name": IMAGE},
-        "overrides": {"note": SCRIPT},
+        "overrides": {"backbone": SCRIPT},
     }
     environment = {"host": IMAGE, "packages": {SCRIPT: IMAGE}, "scheduler": {SCRIPT: IMAGE}}
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 
@@ -14,6 +15,8 @@ from rich.console import Console
 
 from benchmark.errors import StoreError
 from benchmark.leaderboard.board import make_board
+from benchmark.leaderboard.exports import to_json, to_latex
+from benchmark.leaderboard.html import html_page
 from benchmark.leaderboard.markdown import escape
 from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.statistics import estimate
@@ -91,7 +94,7 @@ def test_tracks_never_share_a_table(change):
 def test_titles_show_digests_only_where_tracks_read_the_same():
     plain, other = make_record(), make_record(**TRACK_CHANGES["fingerprint"])
     (alone,) = titles([Track.from_record(plain)]).values()
-    assert alone == "VOC-LT · controlled v1 · resnet50, IMAGENET1K_V1 · 224 px"
+    assert alone == "VOC-LT · controlled v7 · resnet50, IMAGENET1K_V1 · 224 px"
     pair = titles([Track.from_record(plain), Track.from_record(other)]).values()
     assert list(pair) == [f"{alone} · dataset aaaaaaaa", f"{alone} · dataset bbbbbbbb"]
 
@@ -332,7 +335,7 @@ def test_a_summary_over_datasets_has_a_dash_for_a_missing_cell_and_no_mean():
     records.append(make_record("erm", 0, 40.0, dataset_title="COCO-LT", **OTHER_DATASET))
     text = text_of(*records)
     tables = rendered(text).tables
-    assert "## Over datasets: controlled v1 · resnet50, IMAGENET1K_V1 · 224 px" in text
+    assert "## Over datasets: controlled v7 · resnet50, IMAGENET1K_V1 · 224 px" in text
     assert tables[-1] == [
         ["Method", "COCO-LT", "VOC-LT"],
         ["asl", "–", "71.00 (1)"],
@@ -341,6 +344,39 @@ def test_a_summary_over_datasets_has_a_dash_for_a_missing_cell_and_no_mean():
     assert "Over datasets" not in text_of(*records[:3]), "of one dataset the table above says all"
     other = make_record("erm", 0, 40.0, spec={"dataset": {"name": "coco-lt"}, "recipe": {"image_size": 448}})
     assert "Over datasets" not in text_of(*records[:3], other), "another image size is another setting"
+
+
+def test_a_summary_tells_versions_apart_on_all_datasets_alike():
+    def run(method, version, dataset, **changes):
+        name = {"name": f"set-{dataset}", "fingerprint": dataset * 64}
+        spec = {"dataset": name, "method_version": version, **changes}
+        return make_record(method, 0, dataset_title=f"Set {dataset}", spec=spec)
+
+    changed = {"config": {"gamma_neg": 2}, "config_overrides": {"gamma_neg": 2}}
+    records = [run("erm", 1, "a"), run("erm", 2, "b"), run("rw", 1, "a"), run("rw", 1, "b")]
+    records += [run("asl", 1, "a"), run("asl", 1, "b"), run("asl", 2, "b"), run("asl", 1, "b", **changed)]
+    board = make_board(records)
+    assert [sorted(row.label for row in table.rows) for table in board.tables] == [
+        ["asl", "erm", "rw"],
+        ["asl v1", "asl v1 (gamma_neg=2)", "asl v2", "erm", "rw"],
+    ], "a table of one track names a version where the track holds several"
+    [summary] = board.summaries
+    there = {label: [score is not None for score in scores] for label, scores in summary.rows.items()}
+    assert there == {
+        "asl v1": [True, True],
+        "asl v1 (gamma_neg=2)": [False, True],
+        "asl v2": [False, True],
+        "erm v1": [True, False],
+        "erm v2": [False, True],
+        "rw": [True, True],
+    }
+    latex = to_latex(board).partition("Summary: ")[2]
+    [exported] = json.loads(to_json(board))["summaries"]
+    page = html_page(board, {}).partition("Over datasets")[2]
+    for label in there:
+        assert label.partition(" (")[0] in latex and f">{label}<" in page
+    assert [row["label"] for row in exported["rows"]] == list(there)
+    assert [row[0] for row in rendered(markdown_page(board, {})).tables[-1]] == ["Method", *there]
 
 
 def test_excluded_records_are_counted_and_named():

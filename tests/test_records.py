@@ -43,7 +43,7 @@ def refusal(path: Path, text: str) -> str:
         make_record("asl", 3, 12.3456789, method_title="Ä 猫 <b>", validation=None),
         make_record(overall=None),
         make_record(history=[], selection={"epoch": 0}),
-        make_record(history=[{"epoch": 8, "loss": 0.1, "lr": 0.01, "stage": "adapters"}]),
+        make_record(history=[{"epoch": 1, "loss": 0.1, "lr": 0.01, "stage": "adapters"}]),
         make_record(results={"raw": {"per_class": {"sheep": None}}}),
         make_record(spec={"config": {"a": [1, 2.0, {"b": None}]}, "recipe": {"report": "ema", "ema_decay": 0.9}}),
     ],
@@ -79,6 +79,8 @@ def test_group_of_missing_classes_has_no_score():
 
 
 RAW = make_record().metrics.model_dump(mode="json")
+EPOCH = {"epoch": 1, "loss": 0.1, "lr": 0.01}
+KEPT = {"epoch": 8, "file": "epoch-008-0123456789abcdef.safetensors", "sha256": "a" * 64}
 INCONSISTENT: dict[str, tuple[dict[str, Any], str]] = {
     "run id of another run": ({"run_id": "0" * 64}, "run_id 000000000000 is not that of its specification"),
     "specification of another run": ({"spec": {"seed": 1}}, "is not that of its specification"),
@@ -98,11 +100,30 @@ INCONSISTENT: dict[str, tuple[dict[str, Any], str]] = {
         "not those of the recipe",
     ),
     "another rule of selection": ({"selection": {"rule": "best-val"}}, "not those of the recipe"),
-    "an epoch that was not trained": ({"selection": {"epoch": 9}}, "more than there are"),
-    "no epoch though some were trained": ({"selection": {"epoch": 0}}, "0 where nothing was trained, and nowhere else"),
-    "an epoch though none was trained": ({"history": []}, "0 where nothing was trained, and nowhere else"),
+    "an epoch that was not trained": ({"selection": {"epoch": 9}}, "the selected epoch is 9, and 8 were trained"),
+    "no epoch though some were trained": ({"selection": {"epoch": 0}}, "the selected epoch is 0, and 8 were trained"),
+    "an epoch though none was trained": ({"history": []}, "the selected epoch is 8, and 0 were trained"),
+    "not the last epoch by rule last": ({"selection": {"epoch": 3}}, "is 3, and rule 'last' selects 8"),
+    "fewer epochs than the recipe has": ({"history": [EPOCH]}, "history does not tell of the 8 epochs"),
+    "an epoch twice": ({"history": [EPOCH] * 8}, "history does not tell of the 8 epochs"),
+    "an oracle of some epochs": ({"oracle": [KEPT]}, "oracle does not name every epoch of the last stage"),
+    "a change that was not made": ({"spec": {"overrides": {"epochs": 9}}}, "overrides has epochs=9, and recipe has 8"),
+    "a setting that is none": ({"spec": {"config_overrides": {"gamma": 2}}}, "config_overrides has gamma=2"),
     "more trained than there is": ({"parameters": {"all": 5, "trained": 6}}, "more than there are"),
 }
+
+
+def test_an_oracle_is_of_the_last_stage_alone():
+    history = [EPOCH | {"epoch": epoch, "stage": stage} for epoch, stage in enumerate("aab", 1)]
+    assert make_record(history=history, oracle=[KEPT | {"epoch": 3}]).oracle
+    with pytest.raises(ValidationError, match="every epoch of the last stage"):
+        make_record(history=history, oracle=[KEPT | {"epoch": epoch} for epoch in (1, 2, 3)])
+
+
+def test_a_changed_setting_names_a_file_and_the_configuration_its_content():
+    config = {"semantics": f"sha256:{'a' * 64}:glove"}
+    record = make_record("cprfl", spec={"config": config, "config_overrides": {"semantics": "glove.npz:glove"}})
+    assert record.spec.config == config
 
 
 @pytest.mark.parametrize(("changes", "message"), INCONSISTENT.values(), ids=INCONSISTENT)

@@ -248,7 +248,7 @@ def test_what_is_no_number_is_refused(value):
 # The run id
 
 
-SPEC = make_record("asl", 3, spec={"config": {"gamma_neg": 4.0, "clip": 0.05}}).spec
+SPEC = make_record("asl", 3, spec={"config": {"gamma_neg": 4.0, "clip": 0.05}, "protocol_version": 1}).spec
 PINNED = "445434cd9e2e98732637399c8ffe04bcd94abbdd861c3b98a66415c6a75b6a28"
 
 DEFINING = {

@@ -29,7 +29,7 @@ from benchmark import store
 from benchmark.checkpoint import load_checkpoint, save_checkpoint
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
 from benchmark.records import Record
-from benchmark.store import Claim, Lease, RunFolder, Store, load_logits, load_records, write_atomically
+from benchmark.store import Claim, Lease, RunFolder, Store, load_logits, load_records, record_paths, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,6 +91,29 @@ def test_full_disk_leaves_the_old_file_alone(tmp_path, monkeypatch, target, name
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["x.json"]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space there and repeat the command"),
+        (errno.EDQUOT, "free some space there and repeat the command"),
+        (errno.EROFS, "make the folder {} writable, or choose another one"),
+        (errno.EIO, "choose another place"),
+    ],
+)
+def test_a_write_that_fails_says_what_to_do(tmp_path, monkeypatch, number, remedy):
+    def fail(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch, refused(f"what was there stays; {remedy.format(tmp_path)}"):
+        patch.setattr(os, "fsync", fail)
+        write_atomically(tmp_path / "x.json", b"new")
+
+
+def test_a_write_into_no_folder_names_the_folder_to_make(tmp_path):
+    with refused("No such file or directory", f"make the folder {tmp_path / 'none'}, or choose another one"):
+        write_atomically(tmp_path / "none" / "x.zip", b"new")
 
 
 def test_write_that_stops_half_way_leaves_the_old_file_alone(tmp_path):
@@ -623,6 +646,15 @@ def test_run_that_is_not_one_is_not_found(filled):
             store.find(run)
 
 
+def test_every_digit_of_an_id_counts(filled):
+    store, records = filled
+    record = records[0]
+    assert store.find(record.run_id[:20].upper()).record() == record
+    for rest in ("zzz", "-", f"{int(not int(record.run_id[12], 16))}", record.run_id[12:] + "0"):
+        with refused("no finished run matches"):
+            store.find(record.run_id[:12] + rest)
+
+
 def test_unfinished_run_is_not_found(tmp_path):
     folder = Store(tmp_path).folder(make_record().spec)
     attempt(folder, ValueError("x"))
@@ -654,6 +686,31 @@ def test_records_that_are_not_whole_are_raised_or_collected(filled):
     assert len(loaded) == 16
     assert [str(problem).split(": ")[0] for problem in problems] == [str(cut), str(copy / "record.json")]
     assert f"the record of {records[4].spec.folder_name}" in str(problems[1])
+
+
+def test_a_record_that_is_a_link_without_content_is_a_problem_and_not_passed_over(filled):
+    store, records = filled
+    path = store.folder(records[3].spec).record_path
+    path.unlink()
+    path.symlink_to("../../annex/objects/SHA256E-s9.json")
+    problems: list[StoreError] = []
+    assert len(list(load_records(store.root, problems))) == 16
+    assert [str(problem) for problem in problems] == [f"{path}: cannot be read: No such file or directory"]
+    folder = store.find(path.parent.name)
+    for look in (folder.record, folder.state):
+        with refused(str(path), "cannot be read"):
+            look()
+
+
+def test_only_runs_with_a_record_have_a_path(filled):
+    store, records = filled
+    (store.root / "runs" / "a-file").write_text("")
+    (store.root / "runs" / ".asl-s0-0123456789ab.import").mkdir()
+    (store.root / "runs" / ".asl-s0-0123456789ab.import" / "record.json").write_text("{")
+    unfinished = store.folder(records[0].spec).record_path
+    unfinished.unlink()
+    assert record_paths(store.root) == sorted(store.folder(record.spec).record_path for record in records[1:])
+    assert record_paths(store.root / "missing") == []
 
 
 # Logits

@@ -76,17 +76,42 @@ def test_a_sound_store_is_scored_again_and_has_no_finding(store):
     }  # fmt: skip
 
 
+def test_a_change_that_a_record_does_not_name_is_a_fault(store):
+    folder = run_of(store)
+    data = json.loads(folder.record_path.read_text())
+    del data["spec"]["overrides"]["epochs"]
+    folder.record_path.write_text(json.dumps(data))
+    [message] = faults(store)[folder.path.name]
+    assert message.startswith(f"{folder.record_path}: recipe.epochs is ") and "protocol 'demo' version 2" in message
+    refused(ltbench("export", folder.path.name, "--results", store), "recipe.epochs is ")
+
+
 def test_help_has_examples():
     done = ltbench("verify", "--help")
     assert done.returncode == 0 and "ltbench verify --results results" in done.stdout
 
 
 def test_an_empty_store_and_none(tmp_path):
+    (tmp_path / "runs").mkdir()
     done = ltbench("verify", "--results", tmp_path)
     assert done.returncode == 0 and done.stdout == f"no records in {tmp_path}\n"
     refused(ltbench("verify", "--results", tmp_path / "nope"), "nope: no such results folder", "--results")
     with pytest.raises(StoreError):
         verify(tmp_path / "nope", Reporter())
+
+
+def test_a_folder_that_is_no_store_is_refused_as_by_the_leaderboard(store, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    for path, words in (
+        (store / "runs", "has no folder runs (it seems to be the runs folder of one)"),
+        (tmp_path, "has no folder runs;"),
+        (file, "is a file"),
+        (tmp_path / "nope", "no such results folder"),
+    ):
+        done = ltbench("verify", "--results", path)
+        refused(done, f"{path}: {words}", "--results")
+        assert done.stderr == ltbench("leaderboard", "--results", path).stderr
 
 
 def test_ctrl_c_ends_it_quietly(store, monkeypatch):
@@ -265,6 +290,17 @@ def test_images_that_differ_from_those_of_the_other_runs(store, split):
     edit_record(folder, data_digests={split: "a" * 64})
     [message] = faults(store)[folder.path.name]
     assert f"its {split} images at " in message and "aaaaaaaaaaaa" in message and "erm-s0-" in message
+
+
+def test_a_record_that_is_a_link_without_content(store):
+    """As git-annex and DVC leave it where the content was not fetched."""
+    folder = run_of(store, "asl")
+    folder.record_path.unlink()
+    folder.record_path.symlink_to("nowhere")
+    [message] = faults(store)[folder.path.name]
+    assert message.startswith(f"{folder.record_path}: cannot be read: No such file or directory")
+    done = ltbench("verify", "--results", store)
+    assert done.returncode == 2 and done.stdout.splitlines()[-1] == "3 records: 2 scored again, 1 fault, 0 stale"
 
 
 def test_a_folder_of_another_name(store):

@@ -14,6 +14,7 @@ from benchmark.cli import training, results, catalog  # noqa: F401
 
 # isort: on
 from benchmark.cli.app import app
+from benchmark.cli.output import print_error
 from benchmark.errors import LtbenchError, RunInterrupted
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     try:
         app()
     except RunInterrupted as error:
-        print(f"interrupted: {error}", file=sys.stderr)
+        print_error(f"interrupted: {error}")
         sys.exit(130)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
@@ -34,5 +35,5 @@ def main() -> None:
     except LtbenchError as error:
         if os.environ.get("LTBENCH_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print_error(f"error: {error}")
         sys.exit(2)

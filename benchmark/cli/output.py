@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import StoreError
+from benchmark.errors import LtbenchError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +50,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def show_problems(problems: list[StoreError]) -> None:
-    """The records that were left out, with the reasons."""
+def print_error(text: str) -> None:
+    """Lines for stderr. They may quote a record or a file: what would steer the terminal is taken out."""
+    from benchmark.leaderboard.tracks import plain
+
+    print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
+
+
+def show_problems(problems: Sequence[LtbenchError]) -> None:
+    """What was left out, with the reasons, a line each."""
     for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
+        print_error(f"left out: {' '.join(str(problem).splitlines())}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,11 +19,13 @@ from benchmark.cli.options import (
     JsonOption,
     ResultsOption,
 )
-from benchmark.cli.output import console, number, print_lines, print_table, show_problems
+from benchmark.cli.output import console, number, print_error, print_lines, print_table, show_problems
 from benchmark.errors import InputError, LtbenchError, StoreError
 
 if TYPE_CHECKING:
     from benchmark.leaderboard.contrast import Contrast
+    from benchmark.leaderboard.tables import Row, Table
+    from benchmark.progress import Reporter
     from benchmark.store import RunFolder
 
 
@@ -75,11 +76,11 @@ def show(
 
 def _find_run(run: str, results: Path | None) -> RunFolder:
     """A finished run, of one's own or published where no folder is given. Raises InputError or StoreError."""
-    from benchmark.store import RunNotFound, Store
+    from benchmark.store import NoSuchRun, Store
 
     *others, last = _stores(results)
     for store in others:
-        with contextlib.suppress(RunNotFound):
+        with contextlib.suppress(NoSuchRun):
             return Store(store).find(run)
     return Store(last).find(run)
 
@@ -108,24 +109,27 @@ def leaderboard(
     formats: Annotated[
         list[Format] | None,
         typer.Option(
-            "--format", metavar="md|html|csv|json|latex", help="What to write; may be repeated.  [default: md, html]"
+            "--format",
+            metavar="md|html|csv|json|latex",
+            help="What to write or check; may be repeated.  [default: md, html, and those whose files are there]",
         ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file differs.")] = False,
 ) -> None:
     from benchmark.leaderboard.board import load_board
-    from benchmark.leaderboard.files import FORMATS, PAGES, turn, write
+    from benchmark.leaderboard.files import FORMATS, turn, usual_formats, write
     from benchmark.leaderboard.files import check as differences_of
     from benchmark.progress import Reporter, plural
 
     reporter = Reporter(console(stderr=True))
-    chosen = list(dict.fromkeys(format.value for format in formats or ())) or list(PAGES)
+    given = list(dict.fromkeys(format.value for format in formats or ()))
     stores = _stores(results)
     if out is not None and len(stores) > 1:
         raise InputError(f"--out takes one results folder: add --results {PUBLISHED} or --results {LOCAL}")
     failures = []
     for store in reversed(stores):
         target = out or store
+        chosen = given or usual_formats(target)
         problems: list[StoreError] = []
         with turn(store, reporter):
             board = load_board(store, target, problems, reporter)
@@ -135,8 +139,9 @@ def leaderboard(
                 write(board, target, chosen, reporter)
         if differences:
             for difference in differences:
-                print(f"{target}: {difference}", file=sys.stderr)
+                print_error(f"{target}: {difference}")
             options = ["--results", str(store), *(["--out", str(out)] if out else [])]
+            options += [text for name in given for text in ("--format", name)]
             failures.append(
                 f"{target}: {plural(len(differences), 'difference')} from what the records of {store} give (above); "
                 f"write it anew with ltbench leaderboard {shlex.join(options)}"
@@ -194,29 +199,45 @@ def compare(
     classes: Annotated[int, typer.Option(metavar="N", min=0, help="How many classes to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    from benchmark.leaderboard.board import load_board
-    from benchmark.leaderboard.contrast import contrast, contrasts_json, find_tables
+    from benchmark.leaderboard.contrast import contrast, contrasts_json
     from benchmark.progress import Reporter
 
     reporter = Reporter(console(stderr=True))
-    stores = _stores(results)
-    for store in stores:
-        problems: list[StoreError] = []
-        tables = load_board(store, store, problems, reporter).tables
-        try:
-            chosen = find_tables(tables, dataset, protocol, first, second)
-            break
-        except InputError:
-            if store == stores[-1]:
-                show_problems(problems)
-                raise
+    store, chosen = _find_tables(_stores(results), (dataset, protocol, first, second), reporter)
     found = [contrast(store, table, a, b, reporter) for table, a, b in chosen]
     if as_json:
         print(json.dumps(contrasts_json(found), indent=1))
     else:
         for item in found:
             _print_contrast(item, classes)
-    show_problems(problems)
+
+
+def _find_tables(
+    stores: list[Path], wanted: tuple[str, str | None, str, str], reporter: Reporter
+) -> tuple[Path, list[tuple[Table, Row, Row]]]:
+    """The first results folder that has what is wanted, and it; on stderr the folders passed over and the records left
+    out of all that were read. Raises InputError when none has it, or it fits several rows."""
+    from benchmark.leaderboard.board import load_board
+    from benchmark.leaderboard.contrast import NoSuchRow, find_tables
+
+    problems: list[StoreError] = []
+    missing: list[str] = []
+    try:
+        for store in stores:
+            tables = load_board(store, store, problems, reporter).tables
+            try:
+                found = find_tables(tables, *wanted)
+            except NoSuchRow as error:
+                missing.append(f"{store}: {error}")
+                continue
+            except InputError as error:
+                raise InputError(f"{store}: {error}") from None
+            if missing:
+                print_error(f"{'; '.join(missing)}; compared in {store}")
+            return store, found
+    finally:
+        show_problems(problems)
+    raise InputError("; ".join(missing))
 
 
 def _print_contrast(item: Contrast, classes: int) -> None:
@@ -266,7 +287,8 @@ def verify(results: ResultsOption = LOCAL, as_json: JsonOption = False) -> None:
     from benchmark.progress import Reporter
     from benchmark.verify import verify as check_all
 
-    found = check_all(results, Reporter(console(stderr=True)))
+    [store] = _stores(results)
+    found = check_all(store, Reporter(console(stderr=True)))
     if as_json:
         facts = {"records": found.records, "scored": found.scored, "findings": [vars(one) for one in found.findings]}
         print(json.dumps(facts, indent=1))
@@ -303,7 +325,8 @@ def export(
 
 
 IMPORT_HELP = """Put runs that others have exported into a results folder. A bundle is checked as `ltbench verify`
-checks a run: what does not hold is refused, and no run that is there is overwritten.
+checks a run: what does not hold or contradicts the runs there is refused, and no run that is there is overwritten;
+files that such a run has lost are restored.
 
 \b
 Examples:
@@ -329,13 +352,12 @@ def import_(
             if len(bundles) == 1:
                 raise StoreError(refusal) from None
             counts["refused"] += 1
-            print(f"refused: {refusal}", file=sys.stderr)
+            print_error(f"refused: {refusal}")
             continue
-        outcome = "imported" if done.new else "already there"
-        counts[outcome] += 1
-        print(plain(f"{outcome}: {done.run}{f' ({done.note})' if done.note else ''}"))
+        counts[done.outcome] += 1
+        print(plain(f"{done.outcome}: {done.run}{f' ({done.note})' if done.note else ''}"))
     print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
-    if counts["imported"]:
+    if counts["imported"] or counts["restored"]:
         print(f"  ltbench leaderboard --results {shlex.quote(str(results))}")
     if counts["refused"]:
         raise StoreError(f"{counts['refused']} of {len(bundles)} bundles were refused (above)")

@@ -199,8 +199,7 @@ def sweep(
     }
     axes |= {key: value for key, value in given.items() if value is not None}
     plans, unfit = expand(parse(Sweep, axes, "sweep"), data_root)
-    for error in unfit:
-        print(f"left out: {error}", file=sys.stderr)
+    show_problems(unfit)
     _check_cluster_options(
         cluster,
         workers=workers is not None,

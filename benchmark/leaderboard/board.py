@@ -19,6 +19,7 @@ from benchmark.progress import Reporter
 from benchmark.records import Record
 from benchmark.splits import registered, usual
 from benchmark.store import load_records
+from benchmark.undeclared import undeclared_recipe_change
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def load_board(
     """
     problems = [] if problems is None else problems
     with paused_collections():
-        records = _on_registered_splits(load_records(results, problems), problems)
+        records = _as_registered(load_records(results, problems), problems)
         sampled: dict[str, Sample] = {}
         whole = []
         for record, sample in samples(results, records, reporter):
@@ -82,22 +83,27 @@ def load_board(
         return make_board(whole, sampled, excluded, runs)
 
 
-def _on_registered_splits(records: Iterable[Record], problems: list[StoreError]) -> list[Record]:
-    """The records but for those of a registered dataset's name whose lists, classes or groups are others."""
+def _as_registered(records: Iterable[Record], problems: list[StoreError]) -> list[Record]:
+    """The records but for those of a registered dataset's name whose lists, classes or groups are others, and those
+    that changed more of a registered protocol than they name."""
     kept = []
     for record in records:
-        dataset = registered(record.spec.dataset.name)
-        if dataset is None or dataset.fingerprint == record.spec.dataset.fingerprint:
+        fault = _other_split(record) or undeclared_recipe_change(record)
+        if fault is None:
             kept.append(record)
-            continue
-        problems.append(
-            StoreError(
-                f"{place(record)}: made on another split than the registered dataset {dataset.name!r} (fingerprint "
-                f"{record.spec.dataset.fingerprint[:12]}, here {dataset.fingerprint[:12]}); run again, or rename a "
-                "dataset of your own"
-            )
-        )
+        else:
+            problems.append(StoreError(f"{place(record)}: {fault}; run again with --rerun always"))
     return kept
+
+
+def _other_split(record: Record) -> str | None:
+    dataset, made_on = registered(record.spec.dataset.name), record.spec.dataset.fingerprint
+    if dataset is None or dataset.fingerprint == made_on:
+        return None
+    return (
+        f"made on another split than the registered dataset {dataset.name!r} (fingerprint {made_on[:12]}, here "
+        f"{dataset.fingerprint[:12]}); rename a dataset of your own"
+    )
 
 
 def _agreeing(

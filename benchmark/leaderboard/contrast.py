@@ -48,42 +48,48 @@ class Contrast:
     classes: tuple[Change, ...]
 
 
+class NoSuchRow(InputError):
+    """A results folder has no table with both rows: the dataset, the protocol or a row is not there."""
+
+
 def find_tables(
     tables: Iterable[Table], dataset: str, protocol: str | None, first: str, second: str
 ) -> list[tuple[Table, Row, Row]]:
     """The tables of a dataset, and of a protocol where it is given, that have both rows, with the rows.
 
-    Raises InputError, with the near names, when there is no such table.
+    A table in which a name fits several rows is passed over while another one has both. Raises NoSuchRow, with the near
+    names, when no table has both, InputError when those that have both leave open which row is meant.
     """
     tables = list(tables)
     datasets = {table.track.dataset for table in tables}
     if dataset not in datasets:
-        raise InputError(f"no records of dataset {dataset!r}{did_you_mean(dataset, datasets)}")
+        raise NoSuchRow(f"no records of dataset {dataset!r}{did_you_mean(dataset, datasets)}")
     of_dataset = [table for table in tables if table.track.dataset == dataset]
     protocols = {table.track.protocol for table in of_dataset}
     if protocol is not None and protocol not in protocols:
-        raise InputError(f"no records of protocol {protocol!r} on {dataset}{did_you_mean(protocol, protocols)}")
+        raise NoSuchRow(f"no records of protocol {protocol!r} on {dataset}{did_you_mean(protocol, protocols)}")
     chosen = [table for table in of_dataset if protocol in (None, table.track.protocol)]
-    found = [(table, find_row(table, first), find_row(table, second)) for table in chosen]
-    both = [(table, a, b) for table, a, b in found if a is not None and b is not None]
+    for name in (first, second):
+        if not any(_rows_named(table, name) for table in chosen):
+            labels = list(dict.fromkeys(row.label for table in chosen for row in table.rows))
+            raise NoSuchRow(f"no row {name!r} on {dataset}{did_you_mean(name, labels)}")
+    found = [(table, _rows_named(table, first), _rows_named(table, second)) for table in chosen]
+    both = [(table, a, b) for table, a, b in found if a and b]
     if not both:
-        labels = list(dict.fromkeys(row.label for table in chosen for row in table.rows))
-        for name in (first, second):
-            if all(find_row(table, name) is None for table in chosen):
-                raise InputError(f"no row {name!r} on {dataset}{did_you_mean(name, labels)}")
-        raise InputError(f"no track of {dataset} has both {first!r} and {second!r}; see ltbench leaderboard")
-    return both
+        raise NoSuchRow(f"no track of {dataset} has both {first!r} and {second!r}; see ltbench leaderboard")
+    clear = [(table, a[0], b[0]) for table, a, b in both if len(a) == len(b) == 1]
+    if not clear:
+        table, a, b = both[0]
+        name, rows = (first, a) if len(a) > 1 else (second, b)
+        labels = ", ".join(repr(row.label) for row in rows)
+        raise InputError(f"{name!r} has {len(rows)} rows in {table.title}; give one of {labels}")
+    return clear
 
 
-def find_row(table: Table, name: str) -> Row | None:
-    """The row of a label, or the one row of a method; None where there is none. Raises InputError for several."""
-    hits = [row for row in table.rows if row.label == name]
-    if not hits:
-        hits = [row for row in table.rows if row.records[0].spec.method == name]
-    if len(hits) > 1:
-        labels = ", ".join(repr(row.label) for row in hits)
-        raise InputError(f"{name!r} has {len(hits)} rows in {table.title}; give one of {labels}, and --protocol")
-    return hits[0] if hits else None
+def _rows_named(table: Table, name: str) -> list[Row]:
+    """The row of a label, else all rows of a method."""
+    of_label = [row for row in table.rows if row.label == name]
+    return of_label or [row for row in table.rows if row.records[0].spec.method == name]
 
 
 def contrast(results: Path, table: Table, first: Row, second: Row, reporter: Reporter | None = None) -> Contrast:

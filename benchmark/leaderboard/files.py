@@ -48,14 +48,24 @@ def turn(results: Path, reporter: Reporter | None = None) -> Iterator[None]:
         yield
 
 
+def usual_formats(out: Path) -> list[str]:
+    """The pages, and the formats of which there is a file in `out`: what is there must not fall behind the records."""
+    return [name for name, file in FORMATS.items() if name in PAGES or os.path.lexists(out / file)]
+
+
 @paused_collections()
-def write(board: Board, out: Path, formats: Sequence[str] = PAGES, reporter: Reporter | None = None) -> list[Path]:
+def write(
+    board: Board, out: Path, formats: Sequence[str] | None = None, reporter: Reporter | None = None
+) -> list[Path]:
     """Write a board in some of FORMATS to the folder `out`, pages with their pictures; returns the files that changed.
+
+    formats: by default `usual_formats`.
 
     Files that are up to date are not touched: a picture is when it shows the same data, whatever version of matplotlib
     drew it. Pictures of tracks that no longer exist are removed. Raises StoreError when a file cannot be written.
     """
     changed = []
+    formats = usual_formats(out) if formats is None else formats
     pictures = _pictures(board, formats)
     try:
         if pictures:
@@ -84,11 +94,13 @@ def write(board: Board, out: Path, formats: Sequence[str] = PAGES, reporter: Rep
 
 
 @paused_collections()
-def check(board: Board, out: Path, formats: Sequence[str] = PAGES) -> list[str]:
+def check(board: Board, out: Path, formats: Sequence[str] | None = None) -> list[str]:
     """What differs between a board and its files in `out`, one line a file; empty when all is up to date.
 
-    Text is compared byte for byte, a picture by the digest of its data. Raises StoreError when a file cannot be read.
+    formats: by default `usual_formats`. Text is compared byte for byte, a picture by the digest of its data. Raises
+    StoreError when a file cannot be read.
     """
+    formats = usual_formats(out) if formats is None else formats
     pictures = _pictures(board, formats)
     differences = []
     try:

@@ -281,8 +281,9 @@ def _cells(table: Table, row: Row) -> dict[str, Cell]:
     cells[table.NOISE] = Cell(noise_text(noise), value=noise)
     cells[table.WINS] = Cell(counts_text(wins), value=wins and wins[0] - wins[2])
     cells[table.ORACLE] = _score_cell(row.oracle)
+    counts = row.parameter_counts
     values = {
-        table.PARAMETERS: row.records[0].parameters.trained,
+        table.PARAMETERS: counts and counts.trained,
         table.EPOCHS: row.epochs,
         table.TRAIN_TIME: row.train_s,
     }

@@ -59,30 +59,32 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Source:
-    """What of a record is needed to sample it, plain values for another process; cached: where its replicates are."""
+    """What of a record is needed to sample it, plain values for another process; numbers: weight set -> its numbers in
+    the record; cached: where its replicates are."""
 
     path: Path
     sha256: str
     weight_set: str
     groups: dict[str, Group]
     num_images: int
-    metrics: dict[str, float | None]
+    numbers: dict[str, dict[str, float | None]]
     epochs: tuple[tuple[int, Path, str], ...]
     cache: Path
     cached: Path
 
     @classmethod
     def of(cls, root: Path, record: Record, cache: Path) -> _Source:
-        path, metrics = logits_path(root, record), record.metrics.numbers()
+        path = logits_path(root, record)
+        numbers = {name: metrics.numbers() for name, metrics in record.results.items()}
         # The record's numbers too: they are compared before anything is kept.
-        facts = [record.logits.sha256, record.declared, record.groups, record.num_test_images, metrics]
+        facts = [record.logits.sha256, record.declared, record.groups, record.num_test_images, numbers]
         return cls(
             path,
             record.logits.sha256,
             record.declared,
             record.groups,
             record.num_test_images,
-            metrics,
+            numbers,
             tuple((epoch.epoch, path.with_name(epoch.file), epoch.sha256) for epoch in record.oracle),
             cache,
             _cache_file(cache, *facts, SEED, REPLICATES),
@@ -138,20 +140,28 @@ def _replicates(source: _Source, logits: dict[str, np.ndarray], targets: np.ndar
     cached = _read_cached(source.cached, np.float32, _SHAPE)
     if cached is not None:  # the name says that these logits gave these numbers
         return cached
-    if source.weight_set not in logits:
-        raise StoreError(f"{source.path}: holds no logits {source.weight_set!r}; run again with --rerun always")
+    for weight_set, recorded in source.numbers.items():
+        _check_numbers(source, weight_set, recorded, logits.get(weight_set), targets)
     values = logits[source.weight_set]
-    _check(source, source.path, values, targets)
-    again = _metrics(source, source.path, values, targets).numbers()
-    for name in differing(again, source.metrics):
-        raise StoreError(
-            f"{source.path}: the stored logits give {name} {again[name]}, the record says {source.metrics[name]}; one "
-            "of them was changed: run again with --rerun always"
-        )
     scores = run_scores(values, targets, tuple(source.groups.values()))
     if values.size >= _WORTH_KEEPING:
         _write_cached(source.cached, scores)
     return scores
+
+
+def _check_numbers(
+    source: _Source, weight_set: str, recorded: dict[str, float | None], values: np.ndarray | None, targets: np.ndarray
+) -> None:
+    """Raise StoreError unless these logits give the numbers that the record has of a weight set."""
+    if values is None:
+        raise StoreError(f"{source.path}: holds no logits {weight_set!r}; run again with --rerun always")
+    _check(source, source.path, values, targets)
+    again = _metrics(source, source.path, values, targets).numbers()
+    for name in differing(again, recorded):
+        raise StoreError(
+            f"{source.path}: the stored logits {weight_set!r} give {name} {again[name]}, the record says "
+            f"{recorded[name]}; one of them was changed: run again with --rerun always"
+        )
 
 
 def _oracle(source: _Source, targets: np.ndarray, labels: str) -> Oracle | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.leaderboard.statistics import Estimate
-from benchmark.leaderboard.tables import Table
+from benchmark.leaderboard.tables import Row, Table, of_several_versions
 from benchmark.leaderboard.tracks import Track
 
 
@@ -15,13 +15,19 @@ from benchmark.leaderboard.tracks import Track
 class Summary:
     """Overall mAP of methods on several datasets, all with one protocol, backbone, pretraining and image size.
 
-    datasets: titles, the columns. rows: method -> an estimate a dataset, None where it was not measured or misses a
-    seed's value. No mean is taken over the datasets: it would say more of which are there than of the method.
+    datasets: titles, the columns. measured: label -> the method's row on each dataset, None where it was not measured.
+    A label names the version of a method that has several on these datasets together. No mean is taken over the
+    datasets: it would say more of which are there than of the method.
     """
 
     title: str
     datasets: tuple[str, ...]
-    rows: dict[str, tuple[Estimate | None, ...]]
+    measured: dict[str, tuple[Row | None, ...]]
+
+    @property
+    def rows(self) -> dict[str, tuple[Estimate | None, ...]]:
+        """Label -> an estimate a dataset, None where there is no row or a seed of it has no value."""
+        return {label: tuple(row and row.scores["Overall"] for row in rows) for label, rows in self.measured.items()}
 
 
 def summaries(tables: Iterable[Table]) -> list[Summary]:
@@ -38,8 +44,9 @@ def setting_of(track: Track) -> Track:
 
 
 def _summary(title: str, tables: Sequence[Table]) -> Summary:
-    scores = [{row.label: row.scores["Overall"] for row in table.rows} for table in tables]
-    labels = sorted({label for column in scores for label in column})
+    versioned = of_several_versions(record for table in tables for row in table.rows for record in row.records)
+    columns = [{row.label_among(versioned): row for row in table.rows} for table in tables]
+    labels = sorted({label for column in columns for label in column})
     # What a table's title says beside the setting: the dataset, with a digest where two read the same.
     datasets = tuple(table.title.replace(f" · {title}", "", 1) for table in tables)
-    return Summary(title, datasets, {label: tuple(column.get(label) for column in scores) for label in labels})
+    return Summary(title, datasets, {label: tuple(column.get(label) for column in columns) for label in labels})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +18,7 @@ from benchmark.leaderboard.samples import Sample
 from benchmark.leaderboard.statistics import Estimate, estimate, noise_half_width
 from benchmark.leaderboard.tracks import Track, plain, settings_text, titles
 from benchmark.progress import duration, plural
-from benchmark.records import GROUPS, Record
+from benchmark.records import GROUPS, Parameters, Record
 from benchmark.spec import canonical_json
 
 if TYPE_CHECKING:
@@ -33,13 +33,18 @@ VARIOUS = "various"
 class Row:
     """One method with one configuration in one track: its records, one a seed, sorted by seed.
 
-    label: method, version where a track holds several, and what the user changed in its configuration. samples: of each
-    record, None for one that has none.
+    label: method, version where a track holds several, what the user changed in its configuration, and `mark`. samples:
+    of each record, None for one that has none. mark: a digest, where the rest of the label fits several rows.
     """
 
     label: str
     records: tuple[Record, ...]
     samples: tuple[Sample | None, ...] = field(compare=False, repr=False)
+    mark: str = ""
+
+    def label_among(self, versioned: Container[str]) -> str:
+        """The label beside rows of other tracks; versioned: methods whose version tells these rows apart."""
+        return _label(self.records[0], versioned) + self.mark
 
     @property
     def title(self) -> str:
@@ -99,11 +104,16 @@ class Row:
         return estimate([record.metrics.per_class[name] for record in self.records])
 
     @property
+    def parameter_counts(self) -> Parameters | None:
+        """Numbers of parameters, None where the seeds differ in them."""
+        first = self.records[0].parameters
+        return first if all(record.parameters == first for record in self.records) else None
+
+    @property
     def parameters(self) -> str:
         """Trained / all parameters, in millions."""
-        return _common(
-            f"{_millions(record.parameters.trained)} / {_millions(record.parameters.all)}" for record in self.records
-        )
+        counts = self.parameter_counts
+        return VARIOUS if counts is None else f"{_millions(counts.trained)} / {_millions(counts.all)}"
 
     @property
     def epochs(self) -> int:
@@ -307,8 +317,8 @@ def value_columns() -> dict[str, Callable[[Table, Row], Any]]:
         "Oracle": lambda table, row: row.oracle and row.oracle.mean,
         "Oracle ±": lambda table, row: row.oracle and row.oracle.half_width,
         Table.SEEDS: lambda table, row: row.seeds,
-        "Parameters trained": lambda table, row: row.records[0].parameters.trained,
-        "Parameters all": lambda table, row: row.records[0].parameters.all,
+        "Parameters trained": lambda table, row: (counts := row.parameter_counts) and counts.trained,
+        "Parameters all": lambda table, row: (counts := row.parameter_counts) and counts.all,
         Table.EPOCHS: lambda table, row: row.epochs,
         Table.WEIGHTS: lambda table, row: row.weights,
         Table.SELECTION: lambda table, row: row.selection,
@@ -412,24 +422,29 @@ def _rank(row: Row) -> tuple:
 
 
 def _build_rows(records: Sequence[Record], samples: Mapping[str, Sample]) -> list[Row]:
-    versions = defaultdict(set)
-    for record in records:
-        versions[record.spec.method].add(record.spec.method_version)
+    versioned = of_several_versions(records)
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
-        label = _label(record, show_version=len(versions[record.spec.method]) > 1)
-        groups[label, _digest_without_seed(record)].append(record)
+        groups[_label(record, versioned), _digest_without_seed(record)].append(record)
     uses = Counter(label for label, _ in groups)
     rows = []
     for (label, digest), group in groups.items():
         ordered = _by_seed(group)
         sampled = tuple(samples.get(record.run_id) for record in ordered)
-        rows.append(Row(label if uses[label] == 1 else f"{label} [{digest[:8]}]", ordered, sampled))
+        mark = "" if uses[label] == 1 else f" [{digest[:8]}]"
+        rows.append(Row(label + mark, ordered, sampled, mark))
     return rows
 
 
-def _label(record: Record, show_version: bool) -> str:
-    method = plain(record.spec.method) + (f" v{record.spec.method_version}" if show_version else "")
+def of_several_versions(records: Iterable[Record]) -> set[str]:
+    """The methods that these records hold in more than one version."""
+    versions = {(record.spec.method, record.spec.method_version) for record in records}
+    return {method for method, count in Counter(method for method, _ in versions).items() if count > 1}
+
+
+def _label(record: Record, versioned: Container[str]) -> str:
+    spec = record.spec
+    method = plain(spec.method) + (f" v{spec.method_version}" if spec.method in versioned else "")
     settings = settings_text(record.spec.config_overrides)
     return f"{method} ({settings})" if settings else method
 

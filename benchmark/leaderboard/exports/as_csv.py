@@ -24,7 +24,7 @@ _TRACK: dict[str, Callable[[Table], Any]] = {
     "Overrides": lambda table: table.track.overrides,
 }
 # Whole numbers, some of which may be missing.
-_WHOLE = (Table.RANK, Table.N, "Wins", "Ties", "Losses")
+_WHOLE = (Table.RANK, Table.N, "Wins", "Ties", "Losses", "Parameters trained", "Parameters all")
 
 
 def to_csv(board: Board) -> str:

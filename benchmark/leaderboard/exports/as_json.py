@@ -71,7 +71,7 @@ def _track(table: Table, runs: str) -> dict[str, Any]:
 
 def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
     spec = row.records[0].spec
-    wins = table.wins[row.label]
+    wins, counts = table.wins[row.label], row.parameter_counts
     return {
         "label": row.label,
         "title": row.title,
@@ -98,7 +98,7 @@ def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
         "wins_ties_losses": None if wins is None else dict(zip(("wins", "ties", "losses"), wins, strict=True)),
         "oracle": _estimate(row.oracle),
         "oracle_gap": _estimate(row.oracle_gap),
-        "parameters": {"all": row.records[0].parameters.all, "trained": row.records[0].parameters.trained},
+        "parameters": {"all": counts and counts.all, "trained": counts and counts.trained},
         "epochs": row.epochs,
         "times": {
             name: _estimate(estimate([getattr(record.timings, name) for record in row.records]))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark.leaderboard.board import Board
 from benchmark.leaderboard.exports import tex
 from benchmark.leaderboard.reported import PROTOCOL, PublishedRow, PublishedTable
 from benchmark.leaderboard.statistics import Estimate
-from benchmark.leaderboard.summary import Summary, setting_of
+from benchmark.leaderboard.summary import Summary
 from benchmark.leaderboard.tables import Row, Table, are_best
 from benchmark.progress import plural
 from benchmark.records import GROUPS
@@ -47,7 +47,7 @@ def to_latex(board: Board) -> str:
     """
     floats = [text for table in board.tables for text in _track(table)]
     for summary, label in zip(board.summaries, _labels(board.summaries), strict=True):
-        floats += _summary(summary, label, board.tables)
+        floats += _summary(summary, label)
     floats += [text for table in board.published for text in _published(table)]
     blocks = [_header(board), *floats]
     for place in range(_FLOATS_AT_ONCE + 1, len(blocks), _FLOATS_AT_ONCE):
@@ -173,11 +173,9 @@ def _labels(summaries: Iterable[Summary]) -> list[str]:
     return labels
 
 
-def _summary(summary: Summary, label: str, tables: Sequence[Table]) -> list[str]:
-    used = [row for table in tables if setting_of(table.track).title == summary.title for row in table.rows]
-    by_label = defaultdict(list)
-    for row in used:
-        by_label[row.label].append(row)
+def _summary(summary: Summary, label: str) -> list[str]:
+    by_label = {label: [row for row in rows if row is not None] for label, rows in summary.measured.items()}
+    used = [row for rows in by_label.values() for row in rows]
     marks = {label: _common_marks(rows, _are_mixed(used)) for label, rows in by_label.items()}
     caption = _sentences("Overall mAP in percent on several datasets.", _INTERVAL, _rule(used), _SHOWN, _views(used))
     short = f"Summary: {tex.escape(summary.title)}"
@@ -202,7 +200,7 @@ def _summary_table(summary: Summary, shown: range, marks: dict[str, str]) -> tup
     lines = [
         tex.Line(
             (
-                tex.text_cell(method, label) + marks.get(label, ""),
+                tex.text_cell(method, label) + marks[label],
                 *(_score(scores[i], is_best) for i, is_best in zip(shown, flags, strict=True)),
             ),
             tex.height(label, _METHOD),

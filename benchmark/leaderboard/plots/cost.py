@@ -22,7 +22,7 @@ _DISTANCES = (0.0, 7.0, 14.0, 22.0, 31.0, 41.0, 52.0, 64.0, 80.0, 100.0)  # of a
 
 
 def data(table: Table) -> dict[str, Any] | None:
-    """Score, training time and trained parameters of the best rows that have a score."""
+    """Score, training time and trained parameters (means over seeds) of the best rows that have a score."""
     scored = [row for row in table.rows if row.scores["Overall"] is not None]
     rows = scored[: content.MAX_ROWS]
     if len(rows) < 2:
@@ -33,7 +33,7 @@ def data(table: Table) -> dict[str, Any] | None:
             "label": content.label(row),
             "overall": content.interval(row.scores["Overall"]),
             "train_s": content.rounded(row.train_s),
-            "trained": row.records[0].parameters.trained,
+            "trained": round(sum(record.parameters.trained for record in row.records) / row.n),
             "device": devices.index(content.short(row.device, 60)),
         }
         for row in rows
