@@ -67,7 +67,9 @@ class Size:
     limits_s: dict[str, float]
 
 
-MANY = Size(10_000, 100, 10, 50, 5, {"sweep --dry-run": 10, "status": 10, "leaderboard": 20, "leaderboard --check": 20})
+MANY = Size(
+    10_000, 100, 10, 100, 10, {"sweep --dry-run": 10, "status": 10, "leaderboard": 20, "leaderboard --check": 20}
+)
 # As many test images and classes as NUS-WIDE's.
 LARGE = Size(50, 10, 5, 50_000, 81, {"leaderboard": 300, "leaderboard --check": 60, "verify": 300})
 

@@ -119,9 +119,9 @@ def test_holm_lies_between_the_p_value_and_bonferronis(values):
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("seed_noise,image_noise", [(2.0, 0.0), (2.0, 1.0), (0.3, 1.0)])
 def test_equal_methods_are_told_apart_in_one_case_of_twenty_at_most(seeds, seed_noise, image_noise):
-    told, drawn = equal_pairs(seeds, seed_noise, image_noise, pairs=1000)
-    assert told <= 0.07
-    if image_noise == 0:
+    told, drawn = equal_pairs(seeds, seed_noise, image_noise, pairs=1500)
+    assert told <= (0.065 if seeds > 2 else 0.07)
+    if image_noise == 0 or (seeds < 5 and seed_noise > image_noise):
         assert drawn > 0.1, "why seeds are not drawn with replacement"
 
 

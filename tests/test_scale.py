@@ -37,7 +37,7 @@ def test_the_records_are_valid_and_say_that_they_are_synthetic(built):
     assert len({record.run_id for record in records}) == 60
     for record in records:
         assert "synthetic" in record.method_title and "synthetic" in record.dataset_title
-        assert len(record.metrics.per_class) == 5 and len(record.history) == 25
+        assert len(record.metrics.per_class) == 10 and len(record.history) == 25
     assert [finding for finding in verify(folder, Reporter()).findings if finding.kind == "fault"] == []
 
 
