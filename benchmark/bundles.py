@@ -31,6 +31,7 @@ from pydantic import Field, ValidationError
 
 from benchmark import __version__
 from benchmark.errors import InputError, StoreError
+from benchmark.files import file_digest
 from benchmark.records import Record
 from benchmark.reproduce import command
 from benchmark.spec import Sha256, Strict
@@ -394,15 +395,14 @@ def _damage(path: Path) -> str:
 
 def _lost(folder: RunFolder, record: Record) -> list[str]:
     """The files that a record names and that are not there, or not as it says."""
-    return [name for name, sha256 in files_of(record).items() if _sha256(folder.path / name) != sha256]
+    return [name for name, sha256 in files_of(record).items() if not _is_file(folder.path / name, sha256)]
 
 
-def _sha256(path: Path) -> str | None:
+def _is_file(path: Path, sha256: str) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path) == sha256
     except OSError:
-        return None
+        return False
 
 
 def _write(bundle: _Bundle, names: list[str], content: bytes | None, folder: RunFolder) -> None:

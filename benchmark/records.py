@@ -17,6 +17,7 @@ GROUPS = ("head", "medium", "tail")
 
 # In percent points: the same logits give the same numbers up to the order of a sum.
 TOLERANCE = 1e-6
+_ABSENT = object()
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Group = Literal["head", "medium", "tail"]
@@ -71,13 +72,14 @@ def _check_named(changes: str, named: Mapping[str, Any], settings: str, made_wit
         # Changes name a local file by its name, settings by its content.
         is_file = isinstance(found, str) and found.startswith("sha256:")
         if found != value and not is_file:
-            raise ValueError(f"{changes} has {key}={value!r}, and {settings} has {found!r}")
+            told = "no such setting" if found is _ABSENT else repr(found)
+            raise ValueError(f"{changes} has {key}={value!r}, and {settings} has {told}")
 
 
 def _setting(settings: Any, key: str) -> Any:
-    """The value of a dotted key in nested mappings or models; "nothing" where there is none."""
+    """The value of a dotted key in nested mappings or models, `_ABSENT` where there is none."""
     for part in key.split("."):
-        settings = settings.get(part, "nothing") if isinstance(settings, dict) else getattr(settings, part, "nothing")
+        settings = settings.get(part, _ABSENT) if isinstance(settings, dict) else getattr(settings, part, _ABSENT)
     return settings
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from benchmark.errors import InputError
 from benchmark.records import Record
 from benchmark.spec import PROTOCOLS, Recipe, RunSpec, WeightsRef, canonical_json
-from benchmark.splits import registered_split
+from benchmark.splits import settings_name
 from benchmark.yamlio import parse_value
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -26,11 +26,11 @@ def command(record: Record) -> str:
     InputError when a registered dataset here cannot be read.
     """
     spec = record.spec
-    known = registered_split(record) is not None
-    words = ["ltbench", "run", "--method", spec.method, "--dataset", spec.dataset.name if known else "FOLDER"]
+    dataset = settings_name(spec.dataset)
+    words = ["ltbench", "run", "--method", spec.method, "--dataset", dataset or "FOLDER"]
     words += ["--protocol", spec.protocol, "--seed", str(spec.seed)]
-    notes = [] if known else [f"dataset folder with fingerprint {spec.dataset.fingerprint}"]
-    for part, missing in (_network(spec, known), _settings(spec)):
+    notes = [] if dataset else [f"dataset folder with fingerprint {spec.dataset.fingerprint}"]
+    for part, missing in (_network(spec, dataset), _settings(spec)):
         words += part
         notes += missing
     if record.oracle:
@@ -38,10 +38,10 @@ def command(record: Record) -> str:
     return shlex.join(words) + (f"  # {'; '.join(notes)}" if notes else "")
 
 
-def _network(spec: RunSpec, known: bool) -> tuple[list[str], list[str]]:
+def _network(spec: RunSpec, dataset: str) -> tuple[list[str], list[str]]:
     """Options for backbone, weights and image size where they are not the protocol's, and what has no name."""
     words, notes = [], []
-    usual = _usual_recipe(spec.protocol, spec.method, spec.dataset.name if known else "")
+    usual = _usual_recipe(spec.protocol, spec.method, dataset)
     if usual is None or spec.recipe.backbone != usual.backbone:
         words += ["--backbone", spec.recipe.backbone]
     if _is_file(spec.weights):
@@ -74,8 +74,7 @@ def _settings(spec: RunSpec) -> tuple[list[str], list[str]]:
     words, notes = [], []
     for key, value in spec.overrides.items():
         words += ["--epochs", str(value)] if key == "epochs" else ["--set", f"recipe.{key}={_spelt(value)}"]
-    # A setting that is itself a mapping stands there with a key for each of its parts.
-    for name in dict.fromkeys(key if key in spec.config else key.partition(".")[0] for key in spec.config_overrides):
+    for name in spec.changed_settings:
         value = spec.config.get(name)
         file = _FILE.fullmatch(value) if isinstance(value, str) else None
         if file:

@@ -56,7 +56,7 @@ from benchmark.spec import (
     nested,
     parse,
 )
-from benchmark.splits import registered
+from benchmark.splits import settings_name
 from benchmark.stages import epochs_per_stage
 from benchmark.store import Claim, RunFolder, State, Store
 from benchmark.training import ImageSet, Outcome, Trainer, seed_everything
@@ -132,9 +132,8 @@ def plan_seeds(
     folder = find_dataset(dataset)
     chosen = PROTOCOLS.get(protocol) if protocol else _default_protocol(folder, method, weights)
     data = _open(folder, data_root)
-    # A user's folder may bear any name: only a registered dataset has settings of its own in a paper.
-    known = registered(data.name)
-    known_name = data.name if known is not None and known.fingerprint == data.fingerprint else ""
+    ref = DatasetRef(name=data.name, fingerprint=data.fingerprint)
+    known_name = settings_name(ref)
     recipe_changes, config_changes = _split_settings(settings or {}, method_class)
     given = {"backbone": backbone, "weights": weights, "image_size": image_size, "epochs": epochs}
     recipe_changes = deep_merge(recipe_changes, {key: value for key, value in given.items() if value is not None})
@@ -152,7 +151,7 @@ def plan_seeds(
         method=method,
         method_version=method_class.version,
         config=config.model_dump(mode="json"),
-        dataset=DatasetRef(name=data.name, fingerprint=data.fingerprint),
+        dataset=ref,
         protocol=chosen.name,
         protocol_version=chosen.version,
         recipe=recipe,

@@ -332,6 +332,13 @@ class RunSpec(Strict):
         return data
 
     @property
+    def changed_settings(self) -> list[str]:
+        """The settings of the method that the user changed, by their names in `config`."""
+        # One that is itself a mapping stands in config_overrides with a key for each of its parts.
+        names = (key if key in self.config else key.partition(".")[0] for key in self.config_overrides)
+        return list(dict.fromkeys(names))
+
+    @property
     def run_id(self) -> str:
         """sha256 of the canonical JSON of `identity()`, 64 hexadecimal digits."""
         return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from benchmark.data.dataset import DATASETS, Dataset
 from benchmark.records import Record
+from benchmark.spec import DatasetRef
 
 Fact = TypeVar("Fact", bound=Hashable)
 
@@ -22,8 +23,14 @@ def registered(name: str) -> Dataset | None:
 
 def registered_split(record: Record) -> Dataset | None:
     """The registered dataset that a record is of, None where its lists are no registered dataset's."""
-    dataset = registered(record.spec.dataset.name)
-    return dataset if dataset and dataset.fingerprint == record.spec.dataset.fingerprint else None
+    return registered(record.spec.dataset.name) if settings_name(record.spec.dataset) else None
+
+
+def settings_name(ref: DatasetRef) -> str:
+    """The name under which protocols and methods may have settings of their own for a dataset: that of the registered
+    one with these lists, "" where there is none, whatever its name."""
+    dataset = registered(ref.name)
+    return ref.name if dataset is not None and dataset.fingerprint == ref.fingerprint else ""
 
 
 def usual(facts: Iterable[Fact]) -> Fact | None:

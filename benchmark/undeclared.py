@@ -14,7 +14,7 @@ from typing import Any
 from benchmark.errors import InputError
 from benchmark.records import Record
 from benchmark.spec import PROTOCOLS, Recipe, RunSpec, canonical_json, deep_merge, flatten, nested, parse
-from benchmark.splits import registered_split
+from benchmark.splits import settings_name
 
 
 def undeclared_change(record: Record) -> str | None:
@@ -23,7 +23,7 @@ def undeclared_change(record: Record) -> str | None:
     None where nothing does, and where it cannot be told: the protocol or the method is not registered here, or has
     another version. Raises InputError when a registered dataset here cannot be read.
     """
-    return undeclared_recipe_change(record) or _of_configuration(record.spec, _dataset(record))
+    return undeclared_recipe_change(record) or _of_configuration(record.spec)
 
 
 def undeclared_recipe_change(record: Record) -> str | None:
@@ -34,18 +34,13 @@ def undeclared_recipe_change(record: Record) -> str | None:
     if spec.weights.batch_norm == "folded":
         own["batch_norm"] = "frozen"  # as planning does, whatever the protocol says
     named = canonical_json(nested(spec.overrides) | own)
-    recipe = _recipe(spec.protocol, spec.protocol_version, spec.method, _dataset(record), named)
+    recipe = _recipe(spec.protocol, spec.protocol_version, spec.method, settings_name(spec.dataset), named)
     if recipe is None or recipe == spec.recipe:
         return None
     told = f"protocol {spec.protocol!r} version {spec.protocol_version}"
     if isinstance(recipe, str):
         return f"{told} cannot have the changes that it names ({recipe})"
     return f"{_difference(spec.recipe, recipe)} in {told} with the changes that it names"
-
-
-def _dataset(record: Record) -> str:
-    """The name of the registered dataset that it is of: only those have settings of their own in a protocol."""
-    return record.spec.dataset.name if registered_split(record) is not None else ""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -60,12 +55,11 @@ def _recipe(protocol: str, version: int, method: str, dataset: str, named: str) 
         return str(error)
 
 
-def _of_configuration(spec: RunSpec, dataset: str) -> str | None:
-    usual = _configuration(spec.method, spec.method_version, dataset)
+def _of_configuration(spec: RunSpec) -> str | None:
+    usual = _configuration(spec.method, spec.method_version, settings_name(spec.dataset))
     if usual is None:
         return None
-    # A setting that is itself a mapping stands there with a key for each of its parts.
-    named = {key if key in spec.config else key.partition(".")[0] for key in spec.config_overrides}
+    named = spec.changed_settings
     for name in sorted(spec.config.keys() | usual.keys()):
         if name not in named and spec.config.get(name) != usual.get(name):
             return (

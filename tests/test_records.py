@@ -108,6 +108,8 @@ INCONSISTENT: dict[str, tuple[dict[str, Any], str]] = {
     "an epoch twice": ({"history": [EPOCH] * 8}, "history does not tell of the 8 epochs"),
     "an oracle of some epochs": ({"oracle": [KEPT]}, "oracle does not name every epoch of the last stage"),
     "a change that was not made": ({"spec": {"overrides": {"epochs": 9}}}, "overrides has epochs=9, and recipe has 8"),
+    "no value for a setting that is none": ({"spec": {"config_overrides": {"gamma": None}}}, "config has no such"),
+    "a key of the recipe that is none": ({"spec": {"overrides": {"lr": "nothing"}}}, "recipe has no such setting"),
     "a setting that is none": ({"spec": {"config_overrides": {"gamma": 2}}}, "config_overrides has gamma=2"),
     "more trained than there is": ({"parameters": {"all": 5, "trained": 6}}, "more than there are"),
 }

@@ -134,24 +134,25 @@ def leaderboard(
         with turn(store, reporter):
             board = load_board(store, target, problems, reporter)
             show_problems(problems)
-            differences = differences_of(board, target, chosen) if check else []
-            if not check:
+            if check:
+                differences = differences_of(board, target, chosen)
+            else:
+                differences = []
                 write(board, target, chosen, reporter)
+        for difference in differences:
+            print_error(f"{target}: {difference}")
         if differences:
-            for difference in differences:
-                print_error(f"{target}: {difference}")
             options = ["--results", str(store), *(["--out", str(out)] if out else [])]
             options += [text for name in given for text in ("--format", name)]
             failures.append(
                 f"{target}: {plural(len(differences), 'difference')} from what the records of {store} give (above); "
                 f"write it anew with ltbench leaderboard {shlex.join(options)}"
             )
-            continue
         elif check and problems:
             failures.append(f"{store}: {plural(len(problems), 'record')} left out (above); see ltbench verify")
-            continue
-        for name in chosen:
-            print(f"{target / FORMATS[name]}{': up to date' if check else ''}")
+        else:
+            for name in chosen:
+                print(f"{target / FORMATS[name]}{': up to date' if check else ''}")
     if failures:
         raise StoreError("; ".join(failures))
 

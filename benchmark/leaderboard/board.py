@@ -88,11 +88,11 @@ def _as_registered(records: Iterable[Record], problems: list[StoreError]) -> lis
     that changed more of a registered protocol than they name."""
     kept = []
     for record in records:
-        fault = _other_split(record) or undeclared_recipe_change(record)
+        fault = _other_split(record) or _other_recipe(record)
         if fault is None:
             kept.append(record)
         else:
-            problems.append(StoreError(f"{place(record)}: {fault}; run again with --rerun always"))
+            problems.append(StoreError(f"{place(record)}: {fault}"))
     return kept
 
 
@@ -102,8 +102,13 @@ def _other_split(record: Record) -> str | None:
         return None
     return (
         f"made on another split than the registered dataset {dataset.name!r} (fingerprint {made_on[:12]}, here "
-        f"{dataset.fingerprint[:12]}); rename a dataset of your own"
+        f"{dataset.fingerprint[:12]}); run again, or rename a dataset of your own"
     )
+
+
+def _other_recipe(record: Record) -> str | None:
+    change = undeclared_recipe_change(record)
+    return None if change is None else f"{change}; run again with --rerun always"
 
 
 def _agreeing(
