@@ -187,7 +187,7 @@ class LossMethod(Method):
     def __init__(self, task: Task, config: MethodConfig):
         super().__init__(task, config)
         recipe = task.recipe
-        self.network = LinearClassifier(task.make_backbone(), len(task.class_names), recipe.neck_width, recipe.dropout)
+        self.network = LinearClassifier(task.make_backbone(), len(task.class_names), recipe.neck, recipe.dropout)
         self.loss = self.make_loss(task, config)
 
     @abstractmethod

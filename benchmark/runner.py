@@ -237,6 +237,11 @@ def _check_recipe(protocol: Protocol, method: str, recipe: Recipe) -> None:
             f"protocol {protocol.name!r} is for pretrained weights: none would be a result that nobody printed; "
             "use another protocol"
         )
+    if recipe.neck_width is not None:
+        raise InputError(
+            "recipe.neck_width was a linear layer and ReLU, which no published recipe has; use recipe.neck, a linear "
+            "layer and batch norm"
+        )
 
 
 _checked: set[tuple] = set()

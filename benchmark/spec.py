@@ -180,7 +180,12 @@ class Recipe(Strict):
     backbone: str
     weights: str = Field(description="pretrained weights: a torchvision name, a file, or none")
     image_size: Annotated[int, Field(ge=16, le=2048)] = Field(description="pixels, square, aspect not kept")
-    neck_width: Annotated[int, Field(ge=1)] | None = Field(None, description="linear + ReLU before the head")
+    neck: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="width of a linear layer with batch norm, and no activation, before the classifier"
+    )
+    neck_width: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="of records made before `neck`: a linear layer and ReLU, which no run can have any more"
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="on the input of the classifier")
     frozen_stages: Annotated[int, Field(ge=0)] = Field(0, description="backbone stages kept fixed, stem first")
     batch_norm: Literal["train", "frozen"] = Field("train", description="frozen: statistics stay fixed")
@@ -203,6 +208,12 @@ class Recipe(Strict):
     def _ema_is_kept(self) -> Recipe:
         if self.report == "ema" and self.ema_decay is None:
             raise ValueError("report: ema needs ema_decay")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_have_a_spread(self) -> Recipe:
+        if self.neck is not None and self.batch_size == 1:
+            raise ValueError("neck: its batch norm needs batches of 2 images or more, and batch_size is 1")
         return self
 
 

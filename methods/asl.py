@@ -60,7 +60,8 @@ class ASLConfig(MethodConfig):
 @METHODS.register("asl")
 class ASL(LossMethod):
     """`AsymmetricLoss`; uniform sampling. The reference sums over batch and classes, CPRFL's copy takes the mean;
-    the default is the mean, as for every other loss here, so that one learning rate serves all of them."""
+    the default is the mean, as for every other loss here. The protocol `paper` makes up for the smaller gradient with a
+    higher rate."""
 
     title = "ASL"
     Config = ASLConfig

@@ -102,7 +102,7 @@ class CAPNET(Method):
       and 3e-4).
     - Weight decay on matrices alone, the contexts among them; none on vectors and tau.
     - Class features and logits in float32 also under autocast: the cosines of CLIP lie close together.
-    - `neck_width` and `dropout` of the recipe are ignored.
+    - `neck` and `dropout` of the recipe are ignored.
 
     Raises InputError when `top_k` is not in 1..C, `adapter_width` is given for a tower without transformer blocks, or
     a prompt is longer than the text tower takes.

@@ -12,7 +12,7 @@ from torch import nn
 from benchmark.errors import InputError
 from benchmark.files import split_file
 from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Task
-from benchmark.models.category_prompts import CategoryPromptHead
+from benchmark.models.category_prompts import CategoryPromptHead, EquationsLayer, ReleasedLayer
 from benchmark.models.embeddings import is_embeddings_file, load_embeddings
 from benchmark.models.prompts import prompts_for
 from benchmark.spec import FileOrName, Fraction, Positive
@@ -21,7 +21,7 @@ from methods.cb_focal import ClassBalancedFocalLoss
 from methods.db_focal import DBMethod, DistributionBalancedLoss
 
 RANDOM = "random"
-RANDOM_WIDTH = 512  # that of ViT-B/16's text embeddings
+RANDOM_WIDTH = 300  # GloVe's, as in the paper's figure 3
 Size = Annotated[int, Field(ge=1)]
 
 
@@ -32,8 +32,8 @@ class CPRFLConfig(MethodConfig):
         "RN50:openai",
         description="text embeddings of the classes: random, a CLIP's architecture:tag or file, or FILE.npz[:KEY]",
     )
-    variant: Literal["paper", "released-code"] = Field(
-        "paper", description="paper: residual connections in the transformer; released-code: none"
+    variant: Literal["released", "equations"] = Field(
+        "released", description="the transformer layer of the released code, or the paper's equations to the letter"
     )
     dim: Annotated[int, Field(ge=2)] = Field(2048, description="d, width of prompts and image tokens")
     heads: Size = Field(8, description="attention heads")
@@ -48,6 +48,8 @@ class CPRFLConfig(MethodConfig):
 
     def without_effect(self) -> dict[str, str]:
         idle = {}
+        if self.variant == "equations":
+            idle |= dict.fromkeys(("heads", "head_dim", "dropout"), "variant=equations")
         if not self.vsi:
             transformer = ("variant", "heads", "head_dim", "mlp_dim", "dropout")
             idle |= dict.fromkeys(transformer, "vsi=false")
@@ -68,22 +70,35 @@ class CPRFL(Method):
 
     The text embeddings ("a photo of a {class}.") are constant and made once, before training; the text tower is
     dropped. Weight decay acts on matrices only, as in the released code.
-    variant "paper" is the paper's transformer encoder layer, with residual connections; the layer that the
-    "released-code" runs has none.
+
+    variant "released": the transformer layer of the released code: layer norm, attention of several heads, layer norm,
+    MLP, dropout, and no residual connections. variant "equations": the paper's eq. 3 to 5 to the letter, with one head,
+    without norms and dropout. Neither has residual connections: with them every logit would hold |P_c|^2, start at 70
+    and more at the published size, and leave ASL without a gradient.
+
+    What the released code does and this does not:
+    - It runs the text tower in every step and trains it (the lines that would freeze it are commented out); the paper
+      does not say whether it is frozen. Here it is.
+    - It means to train some parameters at a tenth of the rate, by a test of names that none passes: all are trained at
+      the full rate. So they are here.
+    - It takes CLIP's text embeddings as they come. Here those of every source are scaled to root mean square 1, so that
+      sources compare and files of unit vectors do as well.
+    - It does not normalise images, and reports the epoch that is best on the test set.
+
     Our choices:
-    - Text embeddings of every source are scaled to root mean square 1, so that sources compare and files of unit
-      vectors do as well; the released code takes CLIP's as they come. The default, RN50's, is the code's.
-    - semantics "random": normal vectors of width 512, from the run's seed.
+    - The default text embeddings, RN50's, are the code's.
+    - semantics "random": normal vectors of width 300, from the run's seed.
     - vsi false: the logit is the product of the mean image token and the prompt; pi false: a linear layer with bias.
     - Every part of the head starts as PyTorch initialises it.
     - Images are drawn uniformly whatever the loss. cb-focal, db and db-focal take the weights of the methods of
       these names (10, 0.5, 1) and the DB loss's lambda and mu for VOC-LT and COCO-LT, elsewhere COCO-LT's.
     - On the rendered demo a small head: d 128, 4 heads of 32, MLP 128.
     soft-margin (PyTorch's multi-label soft margin loss) is, by its formula, the mean BCE: the paper lists both.
-    The recipe's `neck_width` and `dropout` belong to the linear classifier and are not used.
+    The recipe's `neck` and `dropout` belong to the linear classifier and are not used.
     """
 
     title = "CPRFL"
+    version = 2
     Config = CPRFLConfig
     dataset_defaults = DBMethod.dataset_defaults | {
         "shapes-lt": {"semantics": "demo:shapes", "dim": 128, "heads": 4, "head_dim": 32, "mlp_dim": 128},
@@ -100,13 +115,8 @@ class CPRFL(Method):
             self.backbone.map_dim,
             _text_embeddings(task, config.semantics),
             config.dim,
-            config.heads,
-            config.head_dim,
-            config.mlp_dim,
-            config.dropout,
+            _make_layer(config) if config.vsi else None,
             prompt_mlp=config.pi,
-            interaction=config.vsi,
-            residual=config.variant == "paper",
         )
         self.loss = _make_loss(task, config)
 
@@ -124,6 +134,12 @@ class CPRFL(Method):
             groups.append(ParameterGroup(matrices, group.learning_rate))
             groups.append(ParameterGroup(vectors, group.learning_rate, weight_decay=0.0))
         return groups
+
+
+def _make_layer(config: CPRFLConfig) -> nn.Module:
+    if config.variant == "equations":
+        return EquationsLayer(config.dim, config.mlp_dim)
+    return ReleasedLayer(config.dim, config.heads, config.head_dim, config.mlp_dim, config.dropout)
 
 
 def _text_embeddings(task: Task, semantics: str) -> torch.Tensor:

@@ -97,11 +97,12 @@ class HPDVAL(Method):
 
     Scores come from P_H until the prompt stage begins, from the learned prompts after; the state dict says which.
     lambda and mu of the DB loss are its paper's on VOC-LT and COCO-LT, elsewhere COCO-LT's. On the demo k is 10 of
-    64 patches, the paper's fraction. The recipe's `neck_width` and `dropout` have no place here.
+    64 patches, the paper's fraction. The recipe's `neck` and `dropout` have no place here.
 
     Other than in the paper, and as in the released code, the student starts from CLIP: the row's title says so.
     `student_init=imagenet` is the paper's ImageNet-1K ViT-B/16, with a new projection to CLIP's space and ImageNet's
-    normalisation (images are taken to come with that of OpenAI's CLIP).
+    normalisation (images are taken to come with that of OpenAI's CLIP). The paper has two linear layers there (IV-A.3);
+    this is one, for both views, and so not quite the paper's student.
 
     Our choices, where the paper is silent:
     - A learned scale on the scores, CLIP's at first, in both stages and without weight decay: cosines are small
@@ -149,6 +150,7 @@ class HPDVAL(Method):
         self.initial_log_scale = math.log(clip.logit_scale)
         self.log_scale = nn.Parameter(torch.tensor(self.initial_log_scale)) if config.logit_scale else None
         self.register_buffer("tuned", torch.tensor(False))
+        self.register_load_state_dict_post_hook(HPDVAL._read_tuned)
         shifted = config.logit_scale and not self.released if config.prior_offset is None else config.prior_offset
         self.offset = PriorOffset(task.class_counts, task.num_images) if shifted else nn.Identity()
         self.loss = self._make_loss(task)
@@ -178,7 +180,7 @@ class HPDVAL(Method):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         g, local = self._views(images)
-        return self._logits(g, local, *self._prompts(tuned=bool(self.tuned)))
+        return self._logits(g, local, *self._prompts(self.scores_tuned))
 
     def training_loss(self, batch: Batch) -> torch.Tensor:
         g, local = self._views(batch.images)
@@ -224,7 +226,7 @@ class HPDVAL(Method):
         self.image.requires_grad_(True)
         self.image.freeze(self.recipe.frozen_stages, batch_norm=self.recipe.batch_norm == "frozen")
         self._train_contexts(False)
-        self.tuned.fill_(False)
+        self._set_tuned(False)
 
     @torch.no_grad()
     def _begin_prompts(self) -> None:
@@ -236,7 +238,15 @@ class HPDVAL(Method):
         self._original.clear()
         self.image.freeze_all()
         self._train_contexts(True)
-        self.tuned.fill_(True)
+        self._set_tuned(True)
+
+    def _set_tuned(self, tuned: bool) -> None:
+        self.tuned.fill_(tuned)
+        self.scores_tuned = tuned
+
+    def _read_tuned(self, incompatible_keys: Any) -> None:
+        # Once, when a state is loaded: to read it from the device for every scored batch would wait for the device.
+        self.scores_tuned = bool(self.tuned)
 
     def _train_contexts(self, trained: bool) -> None:
         for prompts in (self.global_prompts, self.local_prompts):

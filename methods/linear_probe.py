@@ -19,7 +19,7 @@ class LinearProbe(Method):
     - Each image's features are divided by their root mean square, so that one learning rate serves backbones whose
       features differ tenfold in size.
     - The recipe's dropout is on the input of the linear layer, as for the other methods; a neck would make it
-      another method, so `neck_width` is ignored.
+      another method, so `neck` is ignored.
     """
 
     title = "Linear probe"

@@ -76,7 +76,7 @@ class LTML(Method):
     Lcls is `CompensatedLoss`, Lcon the squared difference of the logits, both the mean over batch and classes.
     Inference takes the mean of the branches' logits, without the compensation, which needs the label.
 
-    The paper's network has no neck and no dropout: `neck_width` and `dropout` of the recipe are ignored.
+    The paper's network has no neck and no dropout: `neck` and `dropout` of the recipe are ignored.
     lambda is a reproduction's "suggested parameters in the paper", and so is the SGD of the `paper` protocol.
     Our choices, where the paper is silent:
     - The batches pass the network one after the other, so batch norm normalises each by its own statistics and the

@@ -15,11 +15,13 @@ from runs import execute_with_stops, outcome
 
 import benchmark
 from benchmark.method import METHODS, Batch, Task
-from benchmark.models.category_prompts import CategoryPromptHead
+from benchmark.models.category_prompts import CategoryPromptHead, EquationsLayer, ReleasedLayer
 from benchmark.runner import execute, plan
+from methods.asl import AsymmetricLoss
 from methods.cprfl import CPRFL, CPRFLConfig
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "cprfl_head.npz")
+LAYER = np.load(Path(__file__).parent / "golden" / "cprfl_layer.npz")
 LOSSES = np.load(Path(__file__).parent / "golden" / "losses.npz")
 SIZE = 32
 SMALL = {"dim": 16, "heads": 2, "head_dim": 8, "mlp_dim": 24}
@@ -34,8 +36,9 @@ def golden(name: str) -> torch.Tensor:
 
 @pytest.fixture
 def reference() -> CategoryPromptHead:
-    """The head with the weights of the released code, which has no residual connections, in evaluation mode."""
-    head = CategoryPromptHead(40, golden("text_embeddings_W"), dim=32, heads=4, head_dim=8, mlp_dim=48, residual=False)
+    """The head with the weights of the released code, in evaluation mode."""
+    layer = ReleasedLayer(32, heads=4, head_dim=8, mlp_dim=48, dropout=0.1)
+    head = CategoryPromptHead(40, golden("text_embeddings_W"), dim=32, interaction=layer)
     names = {
         "project.weight": "proj.weight",
         "project.bias": "proj.bias",
@@ -70,27 +73,62 @@ def test_prompts_features_and_logits_match_the_reference(reference):
     np.testing.assert_allclose(logits, GOLDEN["expected.logits"], rtol=1e-4, atol=1e-4)
 
 
-def test_residual_connections_by_hand(reference):
-    def layer_norm(x, name):
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-        return x * GOLDEN[f"{name}.norm.weight"] + GOLDEN[f"{name}.norm.bias"]
+def layer_golden(name: str) -> torch.Tensor:
+    return torch.from_numpy(LAYER[name])
 
-    prompts = GOLDEN["expected.prompts_P"]
-    features = GOLDEN["feature_map"].reshape(3, 40, 9).transpose(0, 2, 1) @ GOLDEN["proj.weight"].T
-    x = np.concatenate([features + GOLDEN["proj.bias"], np.broadcast_to(prompts, (3, 7, 32))], axis=1)
-    qkv = layer_norm(x, "attn") @ GOLDEN["attn.qkv.weight"].T
-    mixed = []
-    for head in range(4):
-        q, k, v = (qkv[..., part * 32 + head * 8 : part * 32 + head * 8 + 8] for part in range(3))
-        weights = np.exp(q @ k.transpose(0, 2, 1) / np.sqrt(8))
-        mixed.append(weights / weights.sum(-1, keepdims=True) @ v)
-    x = x + np.concatenate(mixed, axis=-1) @ GOLDEN["attn.out.weight"].T + GOLDEN["attn.out.bias"]
-    hidden = torch.from_numpy(layer_norm(x, "ffn") @ GOLDEN["ffn.w1"].T + GOLDEN["ffn.b1"])
-    x = x + torch.nn.functional.gelu(hidden).numpy() @ GOLDEN["ffn.w2"].T + GOLDEN["ffn.b2"]
-    reference.interaction.residual = True
+
+def head_of(layer: torch.nn.Module, names: dict[str, str]) -> CategoryPromptHead:
+    """A head around a layer, with the weights of `cprfl_layer.npz`; names: ours -> the file's, within the layer."""
+    head = CategoryPromptHead(20, layer_golden("text_embeddings"), dim=16, interaction=layer)
+    shared = ("project", "prompt.0", "prompt.2")
+    names = {f"interaction.{ours}": theirs for ours, theirs in names.items()}
+    names |= {f"{part}.{kind}": f"{part}.{kind}" for part in shared for kind in ("weight", "bias")}
+    head.load_state_dict({ours: layer_golden(theirs) for ours, theirs in names.items()} | {
+        "embeddings": layer_golden("text_embeddings")
+    })  # fmt: skip
+    return head.eval()
+
+
+def test_values_and_gradients_of_the_released_layer_match_the_reference():
+    parts = ("attention.norm", "attention.out", "mlp.norm", "mlp.hidden", "mlp.out")
+    names = [f"{part}.{kind}" for part in parts for kind in ("weight", "bias")] + ["attention.qkv.weight"]
+    layer = ReleasedLayer(16, int(LAYER["heads"]), int(LAYER["head_dim"]), mlp_dim=24, dropout=0.1)
+    head = head_of(layer, {name: name for name in names})
+    feature_map = layer_golden("feature_map").requires_grad_()
+    head.embeddings.requires_grad_()
+    prompts = head.prompts()
+    refined = head.refined(feature_map, prompts)
+    logits = head(feature_map)
+    loss = AsymmetricLoss(gamma_neg=4, gamma_pos=0, margin=0.05, reduction="mean")(logits, layer_golden("targets"))
+    loss.backward()
+    expected = {
+        "released.prompts": prompts,
+        "released.category_features": refined,
+        "released.logits": logits,
+        "released.asl_mean": loss,
+        "grad.text_embeddings": head.embeddings.grad,
+        "grad.feature_map": feature_map.grad,
+    }
+    own = {name.removeprefix("interaction."): parameter.grad for name, parameter in head.named_parameters()}
+    expected |= {f"grad.{name}": gradient for name, gradient in own.items()}
+    assert {name for name in LAYER.files if name.startswith(("released.", "grad."))} == expected.keys()
+    for name, found in expected.items():
+        scale = np.abs(LAYER[name]).max()
+        np.testing.assert_allclose(found.detach(), LAYER[name], rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+
+
+def test_the_equations_to_the_letter_match_the_reference():
+    names = {"query.weight": "equations.Wq", "key.weight": "equations.Wk", "value.weight": "equations.Wv"}
+    names |= {f"{part}.{kind}": f"mlp.{part}.{kind}" for part in ("hidden", "out") for kind in ("weight", "bias")}
+    head = head_of(EquationsLayer(16, mlp_dim=24), names)
+    feature_map = layer_golden("feature_map")
     with torch.no_grad():
-        found = reference(golden("feature_map"))
-    np.testing.assert_allclose(found, (x[:, -7:] * prompts).sum(-1), rtol=1e-4, atol=1e-4)
+        refined = head.refined(feature_map, head.prompts())
+        logits = head(feature_map)
+        again = head.train()(feature_map)
+    np.testing.assert_allclose(refined, LAYER["equations.category_features"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, LAYER["equations.logits"], rtol=1e-5, atol=1e-6)
+    assert torch.equal(logits, again)  # nothing is dropped
 
 
 def test_both_paths_carry_a_gradient_to_the_prompt_network(reference):
@@ -113,7 +151,7 @@ def test_both_paths_carry_a_gradient_to_the_prompt_network(reference):
 def test_without_interaction_the_pooled_features_are_compared():
     rng = np.random.default_rng(0)
     w, features = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=(2, 4, 3, 3)).astype(np.float32)
-    head = CategoryPromptHead(4, torch.from_numpy(w), dim=6, interaction=False, prompt_mlp=False)
+    head = CategoryPromptHead(4, torch.from_numpy(w), dim=6, interaction=None, prompt_mlp=False)
     assert {name for name, _ in head.named_parameters()} == {
         "project.weight", "project.bias", "prompt.weight", "prompt.bias"
     }  # fmt: skip
@@ -182,7 +220,7 @@ def test_text_tower_runs_once_before_training_and_is_dropped():
 
 def test_random_embeddings_are_vectors_of_the_seed():
     first, again, other = (make_method(seed=seed).head.embeddings for seed in (0, 0, 1))
-    assert first.shape == (3, 512) and torch.equal(first, again) and not torch.equal(first, other)
+    assert first.shape == (3, 300) and torch.equal(first, again) and not torch.equal(first, other)
     torch.testing.assert_close(first.square().mean(dim=1), torch.ones(3))
 
 
@@ -211,10 +249,17 @@ def test_gradient_reaches_what_is_trained_and_no_embedding(switches, backbone):
     assert ("prompt.2.weight" in names) == switches.get("pi", True)
 
 
-def test_variants_differ_by_the_residual_connections():
-    paper, code = make_method(), make_method(variant="released-code")
-    assert (paper.head.interaction.residual, code.head.interaction.residual) == (True, False)
-    assert paper.state_dict().keys() == code.state_dict().keys()
+def test_each_variant_has_its_layer():
+    layers = {variant: make_method(variant=variant).head.interaction for variant in ("released", "equations")}
+    assert type(make_method().head.interaction) is type(layers["released"]) is ReleasedLayer
+    assert type(layers["equations"]) is EquationsLayer
+    assert layers["equations"].hidden.weight.shape == (SMALL["mlp_dim"], SMALL["dim"])
+
+
+@pytest.mark.parametrize("setting", ["heads", "head_dim", "dropout"])
+def test_what_the_equations_do_not_have_cannot_be_set_with_them(setting):
+    message = refused(CPRFL.configure, "voc-lt", {"variant": "equations", setting: 1 if setting != "dropout" else 0.5})
+    assert f"setting {setting} has no effect with variant=equations" in message
 
 
 def test_frozen_stages_stay():
@@ -268,16 +313,16 @@ def test_defaults_are_the_published_ones():
     config = CPRFL.configure("coco-lt", {})
     assert (config.dim, config.heads, config.head_dim, config.mlp_dim, config.dropout) == (2048, 8, 512, 2048, 0.1)
     assert (config.semantics, config.loss, config.vsi, config.pi) == ("RN50:openai", "asl", True, True)
-    assert (config.neg_scale, config.map_gamma, config.variant) == (2.0, 0.2, "paper")
+    assert (config.neg_scale, config.map_gamma, config.variant) == (2.0, 0.2, "released")
     voc = CPRFL.configure("voc-lt", {})
     assert (voc.neg_scale, voc.map_gamma) == (5.0, 0.3)
     assert CPRFL.configure("shapes-lt", {}).semantics == "demo:shapes"
     assert CPRFL.samplers(config) == ("uniform",) and METHODS.get("cprfl") is CPRFL
-    head = CategoryPromptHead(2048, torch.zeros(20, 512))
-    assert head.prompt[0].weight.shape == (1024, 512) and head.interaction.attention.qkv.weight.shape == (
-        3 * 4096,
-        2048,
-    )
+    layer = ReleasedLayer(config.dim, config.heads, config.head_dim, config.mlp_dim, config.dropout)
+    assert layer.attention.qkv.weight.shape == (3 * 4096, 2048) and layer.mlp.hidden.weight.shape == (2048, 2048)
+    head = CategoryPromptHead(2048, torch.zeros(20, 512), config.dim, layer)
+    assert head.prompt[0].weight.shape == (1024, 512)
+    assert CPRFL.version == 2
 
 
 def test_unknown_semantics_say_what_there_is():
@@ -303,12 +348,14 @@ def text(tmp_path) -> str:
 
 def specification(settings: dict) -> dict:
     small = SMALL if settings.get("vsi", True) else {"dim": SMALL["dim"]}
+    if settings.get("variant") == "equations":
+        small = {name: SMALL[name] for name in ("dim", "mlp_dim")}
     return TINY | {"settings": TINY["settings"] | small | settings}
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"variant": "released-code"}, {"vsi": False, "pi": False}]
+    [{}, {"variant": "equations"}, {"vsi": False, "pi": False}]
     + [{"loss": loss} for loss in ("bce", "soft-margin", "cb-focal", "db", "db-focal")],
 )
 def test_training_decreases_the_loss(tiny, tmp_path, settings):

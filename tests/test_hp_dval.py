@@ -10,6 +10,7 @@ import torchvision
 from conftest import refused
 from factories import make_recipe, make_task, unneeded
 from runs import execute_with_stops, outcome
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import benchmark
 from benchmark.method import METHODS, Batch, Stage
@@ -395,6 +396,24 @@ def test_scores_follow_the_contexts_from_call_to_call():
         before = method(images())
         method.global_prompts.context += torch.randn(4, method.text.width)
         assert not torch.allclose(before, method(images()), atol=1e-4)
+
+
+class NothingRead(TorchDispatchMode):
+    """Within it no value of a tensor may go to Python: on a GPU that would wait for the device."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        assert operation is not torch.ops.aten._local_scalar_dense.default, "a value was read"
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stage", [ALIGNMENT, PROMPTS], ids=lambda stage: stage.name)
+def test_scoring_reads_nothing_from_the_device(stage):
+    method = build().eval()
+    method.begin_stage(stage)
+    with NothingRead(), torch.no_grad():
+        method(images())
+    with pytest.raises(AssertionError, match="read"), NothingRead():
+        bool(method.tuned)
 
 
 # --- the released code -----------------------------------------------------------------------------------------

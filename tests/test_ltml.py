@@ -202,7 +202,7 @@ def test_branches_start_from_one_last_stage_and_different_heads(backbone):
 
 
 def test_neck_and_dropout_of_the_recipe_are_not_used():
-    plain, asked = make_method(), make_method(task_of(neck_width=16, dropout=0.9))
+    plain, asked = make_method(), make_method(task_of(neck=16, dropout=0.9))
     assert [name for name, _ in plain.named_modules()] == [name for name, _ in asked.named_modules()]
     images = make_batch(1).images
     assert torch.equal(plain(images), asked(images))

@@ -25,6 +25,7 @@ from benchmark.data.dataset import find_dataset
 from benchmark.data.samplers import make_sampler
 from benchmark.method import METHODS, Batch
 from benchmark.models.backbones import BACKBONES, make_backbone
+from benchmark.models.classifier import LinearClassifier
 from benchmark.models.weights import PretrainedWeights, _fetch_torchvision, resolve_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -451,7 +452,7 @@ def test_registered_methods():
     assert set(METHOD_NAMES) <= set(METHODS)
 
 
-@pytest.mark.parametrize("changes", [{}, {"frozen_stages": 2, "neck_width": 16, "dropout": 0.5}], ids=["plain", "neck"])
+@pytest.mark.parametrize("changes", [{}, {"frozen_stages": 2, "neck": 16, "dropout": 0.5}], ids=["plain", "neck"])
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_loss_reaches_every_trained_parameter(name, changes):
     method, config = make_method(name, task_of(**changes))
@@ -460,9 +461,43 @@ def test_loss_reaches_every_trained_parameter(name, changes):
     assert loss.shape == () and loss.dtype == torch.float32 and loss.isfinite() and loss > 0
     loss.backward()
     dead = [key for key, p in method.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
-    assert dead == []
+    assert set(dead) <= {"network.neck.0.bias"}  # which the batch norm behind it takes away
     assert all(p.grad is None for p in method.parameters() if not p.requires_grad)
     assert method(images(3)).shape == (3, 4)
+
+
+def test_the_neck_is_linear_batch_norm_dropout_linear():
+    torch.manual_seed(0)
+    backbone = make_backbone("small_cnn", 32, None)
+    backbone.freeze(2, batch_norm=True)
+    network = LinearClassifier(backbone, num_classes=5, neck=256, dropout=0.5).train()
+    linear, norm = network.neck
+    # Kaiming-normal, fan out: variance 2 / 256; behind a neck the classifier starts at normal(0, 0.01).
+    assert linear.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.05)
+    assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    assert not linear.bias.any() and not network.classifier.bias.any()
+    assert norm.training and not any(m.training for m in backbone.modules() if isinstance(m, nn.BatchNorm2d))
+    network.dropout.eval()
+    pictures = images(8)
+    features = network.neck[0](backbone(pictures))
+    centred = features - features.mean(0)
+    neck = centred / (features.var(0, correction=0) + norm.eps).sqrt()
+    torch.testing.assert_close(network(pictures), neck @ network.classifier.weight.T, rtol=1e-4, atol=1e-5)
+    assert (neck < 0).any()  # no activation
+    assert norm.running_mean.any()
+    network.eval()
+    once, twice = network(pictures), torch.cat([network(pictures[:3]), network(pictures[3:])])
+    torch.testing.assert_close(once, twice)  # scoring does not depend on the batch
+
+
+def test_without_a_neck_the_classifier_starts_as_it_did():
+    torch.manual_seed(0)
+    backbone = make_backbone("small_cnn", 32, None)
+    state = torch.get_rng_state()
+    network = LinearClassifier(backbone, num_classes=5, neck=None, dropout=0.5)
+    torch.set_rng_state(state)
+    assert torch.equal(network.classifier.weight, nn.Linear(backbone.feature_dim, 5).weight)
+    assert {name.partition(".")[0] for name in network.state_dict()} == {"backbone", "classifier"}
 
 
 @pytest.mark.parametrize("frozen_stages", [0, 2, 4])

@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_one_line_before_anything_starts(method, setting, w
         ("ltml", {"consistency": False, "consistency_weight": 0.2}, "consistency_weight"),
         ("ltml", {"compensation": False, "compensation_lr_scale": 1.0}, "compensation_lr_scale"),
         ("cprfl", {"loss": "cb-focal", "map_gamma": 0.3}, "map_gamma"),
-        ("cprfl", {"vsi": False, "variant": "released-code"}, "variant"),
+        ("cprfl", {"vsi": False, "variant": "equations"}, "variant"),
         ("cprfl", {"vsi": False, "heads": 2}, "heads"),
         ("capnet", {"graph": "uniform", "top_k": 2}, "top_k"),
         ("capnet", {"graph": "identity", "neighbour_share": 0.3}, "neighbour_share"),

@@ -16,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import benchmark.spec
+from benchmark.data.samplers import make_sampler
 from benchmark.errors import InputError
 from benchmark.method import METHODS
+from benchmark.records import Record
+from benchmark.runner import plan
 from benchmark.spec import PROTOCOLS, Protocol, Recipe, RunSpec, canonical_json, deep_merge, flatten
 from benchmark.yamlio import load_yaml, parse_value
 
@@ -152,9 +155,47 @@ def test_a_method_may_differ_on_a_dataset(tmp_path):
     assert protocol.recipe_for("erm", "coco-lt") == protocol.recipe
 
 
-def test_published_learning_rates_of_cprfl():
-    paper = PROTOCOLS.get("paper")
-    assert [paper.recipe_for("cprfl", name).optimizer.lr for name in ("voc-lt", "coco-lt")] == [5e-5, 1e-5]
+def test_published_recipe_of_cprfl():
+    recipes = [PROTOCOLS.get("paper").recipe_for("cprfl", name) for name in ("voc-lt", "coco-lt")]
+    assert [recipe.optimizer.lr for recipe in recipes] == [5e-5, 1e-5]
+    assert {recipe.optimizer.name for recipe in recipes} == {"adamw"} and {r.neck for r in recipes} == {None}
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "steps", "milestones"),
+    [
+        *((method, "voc-lt", 1440, [25, 35]) for method in ("erm", "rw", "focal", "cb-focal", "asl")),
+        *((method, "coco-lt", 4800, [55, 75]) for method in ("erm", "rw", "focal", "cb-focal", "asl")),
+        *((method, "voc-lt", 976, [5, 7]) for method in ("db", "db-focal")),
+        *((method, "coco-lt", 5640, [5, 7]) for method in ("db", "db-focal")),
+    ],
+)
+def test_the_shared_recipe_trains_past_its_warm_up(method, dataset, steps, milestones):
+    work = plan(method, dataset, protocol="paper")
+    recipe = work.spec.recipe
+    [name] = work.method.samplers(work.config)
+    draws = make_sampler(name, work.dataset.splits["train"].targets, seed=0).epoch_length
+    assert recipe.epochs * math.ceil(draws / recipe.batch_size) == steps > recipe.schedule.warmup_steps
+    assert recipe.schedule.milestones == milestones and recipe.neck == 256 and recipe.dropout == 0.5
+    assert (recipe.optimizer.name, recipe.optimizer.lr) == ("sgd", 0.07 if method == "asl" else 0.02)
+
+
+def test_a_neck_of_relu_cannot_be_planned_and_its_record_can_be_read():
+    with pytest.raises(InputError, match=r"recipe.neck_width was a linear layer and ReLU.*use recipe.neck"):
+        plan("erm", "voc-lt", protocol="paper", settings={"recipe.neck_width": 256})
+    old = Record.from_file(Path(__file__).parent / "records" / "v1.json").spec.recipe
+    assert (old.neck_width, old.neck) == (256, None)
+
+
+def test_a_neck_is_part_of_the_id_and_no_neck_is_not():
+    plain, necked = (plan("erm", "voc-lt", settings={"recipe.neck": width}).spec for width in (None, 256))
+    assert plain == plan("erm", "voc-lt").spec and necked.run_id != plain.run_id
+    assert "neck" not in plain.identity()["recipe"] and necked.identity()["recipe"]["neck"] == 256
+
+
+def test_a_neck_needs_batches_with_a_spread():
+    with pytest.raises(InputError, match=r"neck: its batch norm needs batches of 2 images or more"):
+        plan("erm", "voc-lt", protocol="paper", settings={"recipe.batch_size": 1})
 
 
 @pytest.mark.parametrize(
@@ -338,7 +379,8 @@ def test_released_defaults_of_the_recipe_never_change():
     # Ids leave defaults out: another default would give an old id to a new meaning. Adding fields is fine.
     defaults = flatten(make_recipe().model_dump(mode="json"))
     released = {
-        "neck_width": None, "dropout": 0.0, "frozen_stages": 0, "batch_norm": "train", "epoch_length": "dataset",
+        "neck": None, "neck_width": None, "dropout": 0.0, "frozen_stages": 0, "batch_norm": "train",
+        "epoch_length": "dataset",
         "optimizer.head_lr_scale": 1.0, "optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0,
         "schedule.milestones": [], "schedule.gamma": 0.1, "schedule.peak": 0.3, "schedule.warmup_steps": 0,
         "schedule.warmup_start": 0.1, "clip_norm": None, "amp": True, "ema_decay": None, "report": "raw",
@@ -419,7 +461,7 @@ RELEASED = {
     ("controlled-clip", 1): "9d5e1b7c907b8528",
     ("demo", 2): "0ba295e54befbfec",
     ("demo-clip", 2): "d0f85dea279e080b",
-    ("paper", 2): "6135aa798a532db0",
+    ("paper", 3): "8985156bfb179c42",
 }
 
 

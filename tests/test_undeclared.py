@@ -34,7 +34,7 @@ def change_of(spec, **changes) -> str | None:
         ("ltml", "coco-lt", {"protocol": "paper"}),
         ("db-focal", "coco-lt", {"protocol": "paper"}),
         ("capnet", "voc-lt", {"protocol": "paper"}),
-        ("cprfl", "shapes-lt", {"protocol": "demo-clip", "settings": {"variant": "released-code"}}),
+        ("cprfl", "shapes-lt", {"protocol": "demo-clip", "settings": {"variant": "equations"}}),
     ],
 )
 def test_a_planned_run_names_all_that_it_changed(method, dataset, given):

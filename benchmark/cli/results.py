@@ -181,7 +181,7 @@ most. All from stored logits; nothing is trained.
 \b
 Examples:
   ltbench compare asl erm --dataset shapes-lt
-  ltbench compare cprfl "cprfl (variant=released-code)" --dataset shapes-lt --protocol demo-clip
+  ltbench compare cprfl "cprfl (variant=equations)" --dataset shapes-lt --protocol demo-clip
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -42,19 +44,38 @@ class FeedForward(nn.Module):
         return self.dropout(self.out(hidden))
 
 
-class TransformerLayer(nn.Module):
-    """Attention, then the MLP, [B, L, d] -> [B, L, d]; residual: add to each what went in."""
+class ReleasedLayer(nn.Sequential):
+    """The layer of CPRFL's released code, [B, L, d] -> [B, L, d]: attention, then the MLP, each after a layer norm.
 
-    def __init__(self, dim: int, heads: int, head_dim: int, mlp_dim: int, dropout: float, residual: bool):
+    Nothing is added to what comes out of either: neither paper nor code has residual connections.
+    """
+
+    def __init__(self, dim: int, heads: int, head_dim: int, mlp_dim: int, dropout: float):
+        parts = {
+            "attention": SelfAttention(dim, heads, head_dim, dropout),
+            "mlp": FeedForward(dim, mlp_dim, dropout),
+        }
+        super().__init__(OrderedDict(parts))
+
+
+class EquationsLayer(nn.Module):
+    """The layer of CPRFL's paper to the letter, eq. 3 to 5, [B, L, d] -> [B, L, d]:
+
+        a_ij = softmax_j((Wq z_i)^T (Wk z_j) / sqrt(d)),  zbar_i = sum_j a_ij W z_j,
+        z'_i = GELU(zbar_i W_r + b_3) W_o + b_4
+
+    One head, square matrices without bias, no norms, no dropout. mlp_dim: columns of W_r.
+    """
+
+    def __init__(self, dim: int, mlp_dim: int):
         super().__init__()
-        self.attention = SelfAttention(dim, heads, head_dim, dropout)
-        self.mlp = FeedForward(dim, mlp_dim, dropout)
-        self.residual = residual
+        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        self.hidden = nn.Linear(dim, mlp_dim)
+        self.out = nn.Linear(mlp_dim, dim)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        for part in (self.attention, self.mlp):
-            tokens = tokens + part(tokens) if self.residual else part(tokens)
-        return tokens
+        mixed = F.scaled_dot_product_attention(self.query(tokens), self.key(tokens), self.value(tokens))
+        return self.out(F.gelu(self.hidden(mixed)))
 
 
 class CategoryPromptHead(nn.Module):
@@ -63,24 +84,18 @@ class CategoryPromptHead(nn.Module):
     F = the map's h*w tokens, through a linear layer to width d; P = prompts [C, d] from the text embeddings W;
     P' = the last C tokens of a transformer layer over (F, P); logit_c = <P'_c, P_c>.
 
-    embeddings: W, float32 [C, m], constant.
+    map_dim: M. embeddings: W, float32 [C, m], constant. dim: d.
+    interaction: the transformer layer, [B, L, d] -> [B, L, d]; None leaves it out: logit_c = <mean of F's tokens, P_c>.
     prompt_mlp: P = GELU(W W1 + b1) W2 + b2 with hidden width d / 2; False: one linear layer.
-    interaction: False leaves the transformer out: logit_c = <mean of F's tokens, P_c>.
-    residual: whether the transformer layer has residual connections.
     """
 
     def __init__(
         self,
         map_dim: int,
         embeddings: torch.Tensor,
-        dim: int = 2048,
-        heads: int = 8,
-        head_dim: int = 512,
-        mlp_dim: int = 2048,
-        dropout: float = 0.1,
+        dim: int,
+        interaction: nn.Module | None,
         prompt_mlp: bool = True,
-        interaction: bool = True,
-        residual: bool = True,
     ):
         super().__init__()
         self.register_buffer("embeddings", embeddings)
@@ -90,9 +105,7 @@ class CategoryPromptHead(nn.Module):
             self.prompt = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, dim))
         else:
             self.prompt = nn.Linear(width, dim)
-        self.interaction = None
-        if interaction:
-            self.interaction = TransformerLayer(dim, heads, head_dim, mlp_dim, dropout, residual)
+        self.interaction = interaction
 
     def prompts(self) -> torch.Tensor:
         """P, [C, d]."""

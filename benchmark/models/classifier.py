@@ -7,23 +7,36 @@ from torch import nn
 
 from benchmark.models.backbones import Backbone
 
+CLASSIFIER_STD = 0.01
+
 
 class LinearClassifier(nn.Module):
     """Pooled features [B, D] -> logits [B, C].
 
-    neck_width: None for a plain linear layer; otherwise linear to that width and ReLU first, the neck of the
-        DB-loss repository's recipe.
-    dropout: probability, on the input of the last linear layer.
+    neck: width of a neck before the classifier, None for none. It is that of the DB-loss repository's recipe (code:
+        `mllt/models/necks/pfc.py` with the arguments of `configs/{voc,coco}/LT_resnet50_pfc_DB.py`): a linear layer and
+        batch norm, without an activation. The linear layer starts Kaiming-normal (fan out, bias 0), the classifier
+        behind a neck normal(0, 0.01), bias 0; without a neck it starts as PyTorch initialises it. The neck's batch norm
+        is trained also where the recipe keeps the backbone's fixed.
+    dropout: probability, on the input of the classifier.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, neck_width: int | None, dropout: float):
+    def __init__(self, backbone: Backbone, num_classes: int, neck: int | None, dropout: float):
         super().__init__()
         self.backbone = backbone
-        width = neck_width or backbone.feature_dim
-        self.neck = nn.Sequential(nn.Linear(backbone.feature_dim, width), nn.ReLU()) if neck_width else nn.Identity()
+        width = neck or backbone.feature_dim
+        self.neck = nn.Sequential(nn.Linear(backbone.feature_dim, width), nn.BatchNorm1d(width)) if neck else None
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, num_classes)
+        if self.neck is not None:
+            nn.init.kaiming_normal_(self.neck[0].weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(self.neck[0].bias)
+            nn.init.normal_(self.classifier.weight, std=CLASSIFIER_STD)
+            nn.init.zeros_(self.classifier.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images [B, 3, H, W] -> logits [B, C]."""
-        return self.classifier(self.dropout(self.neck(self.backbone(images))))
+        features = self.backbone(images)
+        if self.neck is not None:
+            features = self.neck(features)
+        return self.classifier(self.dropout(features))
