@@ -242,7 +242,7 @@ def published(tables: Iterable[Table], reported: Sequence[Reported] | None = Non
 
 
 def unmeasured(tables: Iterable[Table], reported: Sequence[Reported] | None = None) -> dict[str, int]:
-    """Title -> number of published results, two epochs of one log being one, for the datasets that `published` leaves out."""
+    """Title -> number of published results, for the datasets that `published` leaves out; two epochs count as one."""
     measured = _measured_by_dataset(tables)
     by_dataset = _by_dataset(load_reported() if reported is None else reported)
     return {
@@ -298,9 +298,7 @@ def _with_last_epochs(lines: Sequence[Reported]) -> list[tuple[Reported, Reporte
     best = {line.log for line in lines if line.epoch == _BEST}
     last = {line.log: line for line in lines if line.epoch == _LAST and line.log in best}
     return [
-        (line, last.get(line.log) if line.epoch == _BEST else None)
-        for line in lines
-        if line is not last.get(line.log)
+        (line, last.get(line.log) if line.epoch == _BEST else None) for line in lines if line is not last.get(line.log)
     ]
 
 
