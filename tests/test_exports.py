@@ -233,6 +233,10 @@ def test_json_has_summaries_and_published_results():
     assert summary["datasets"] == list(board.summaries[0].datasets)
     assert summary["rows"][0]["label"] == "db-focal" and len(summary["rows"][0]["scores"]) == 2
     table, shown = board.published[0], data["published"][0]
+    pairs = [row for row in shown["rows"] if row["last_epoch"]]
+    assert [row["last_epoch"] for row in pairs] == [r.last.model_dump() for r in table.rows if r.last] != []
+    overall = pairs[0]["scores"]["overall"]
+    assert overall["gap"] == pytest.approx(overall["printed"] - overall["last_epoch"]) and overall["difference"] is None
     assert shown["footnotes"] == list(table.footnotes)
     for row, line in zip(shown["rows"], table.rows, strict=True):
         assert row["scores"]["overall"]["printed"] == line.reported.overall
@@ -319,6 +323,11 @@ def test_latex_shows_what_it_cannot_set():
     assert tex.escape("中 é ï ç ł – a--b") == r"{[}U+4E2D{]} \'{e} \" {\i} \c{c} \l{} -- a-{}-b".replace(r"\" ", r"\"")
     assert tex.spelled("x" * 10_000).endswith("x…")
     assert tex.breakable("a=b_c") == r"a=\allowbreak{}b\_\allowbreak{}c"
+
+
+def test_latex_has_the_last_epoch_in_brackets():
+    latex = to_latex(board_of(*published_records()))
+    assert "& 91.58 (91.31) &" in latex and "In brackets: the last epoch" in latex
 
 
 def test_latex_labels_differ():

@@ -174,15 +174,20 @@ def test_tracks_summaries_and_published_results_are_there(board, parsed):
     (published,) = board.published
     rows = next(table for table in parsed.tables if "Printed" in table[0])
     assert len(rows) == 2 + len(published.rows)
+    printed = {row.reported.method: cells[3:7] for row, cells in zip(published.rows, rows[2:], strict=True)}
+    assert printed["LTML"] == ["81.44", "75.68", "85.53", "82.69"]
+    asl = ["91.58 last 91.31 gap 0.27", "80.77 last 80.07 gap 0.70", "94.67 last 94.57 gap 0.10"]
+    assert printed["CLIP fine-tuned with ASL"] == [*asl, "97.35 last 97.30 gap 0.05"]
+    assert printed["CLIP fine-tuned with balanced ASL"][:2] == ["91.41 last 91.32 gap 0.09", "– last – gap –"]
     for footnote in published.footnotes:
         assert footnote in parsed.text
-    assert "37 published results of COCO-LT: no run of protocol\npaper here." in parsed.text
+    assert "55 published results of COCO-LT: no run of protocol\npaper here." in parsed.text
     assert "how much the printed value would\nchange with another seed is not known" in parsed.text
 
 
 def test_without_a_table_of_published_results_none_is_explained():
     text = Page(page_of(board_of([make_record("asl")]))).text
-    assert "38 published results of VOC-LT: no run of protocol\npaper here." in text
+    assert "46 published results of VOC-LT: no run of protocol\npaper here." in text
     assert "Published beside measured" in text and "Not comparable" not in text
 
 

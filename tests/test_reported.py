@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from pages import TABLE_TAGS, rendered
 from benchmark.data.dataset import DATASETS
 from benchmark.leaderboard import reported as module
 from benchmark.leaderboard.published_markdown import published_section
-from benchmark.leaderboard.reported import REPORTED_FILE, Verdict, load_reported, published, unmeasured
+from benchmark.leaderboard.reported import Verdict, load_reported, published, unmeasured
 from benchmark.leaderboard.tables import build_tables
 from benchmark.leaderboard.tracks import settings_text
 from benchmark.method import METHODS
@@ -26,6 +26,7 @@ LINE = {
     "dataset": "voc-lt",
     "method": "DB Focal",
     "variant": "printed",
+    "epoch": "",
     "backbone": "ResNet-50",
     "pretraining": "ImageNet",
     "image_size": "224",
@@ -80,23 +81,18 @@ def compare(tmp_path):
     return run
 
 
+def both_datasets(measure) -> list:
+    """A record of protocol paper on each dataset that has published results."""
+    coco = {"name": "coco-lt", "fingerprint": DATASETS.get("coco-lt").open().fingerprint}
+    return [*measure(80.0), *measure(60.0, dataset=coco)]
+
+
 # The packaged file
-
-
-def test_the_packaged_numbers_are_the_collected_ones():
-    given = os.environ.get("PHOTOS_LT")
-    source = Path(given).parent / "reported" / "reported.csv" if given else None
-    if source is None or not source.is_file():
-        pytest.skip("no collection of published results beside the folder that PHOTOS_LT names")
-    with source.open(newline="") as file, REPORTED_FILE.open(newline="") as packaged:
-        theirs = list(csv.DictReader(file))
-        ours = [{key: line[key] for key in theirs[0]} for line in csv.DictReader(packaged)]
-    assert ours == theirs
 
 
 def test_what_is_published_of_our_methods_is_mapped():
     lines = load_reported()
-    assert len(lines) == 75
+    assert len(lines) == 113
     mapped = {(line.method, line.row_label) for line in lines if line.measured_by}
     assert mapped == {
         ("ERM", "erm"),
@@ -108,17 +104,52 @@ def test_what_is_published_of_our_methods_is_mapped():
         ("ASL", "asl"),
         ("LTML", "ltml"),
         ("CPRFL-CLIP", "cprfl"),
-        ("CPRFL-GloVe", "cprfl (semantics=glove.npz)"),
+        ("CPRFL-GloVe", 'cprfl (semantics="glove_300.npz:voc_glove")'),
+        ("CPRFL-GloVe", 'cprfl (semantics="glove_300.npz:coco_glove")'),
         ("CAPNET", "capnet"),
         ("HP-DVAL", "hp-dval"),
         ("HP-DVAL", "hp-dval (variant=released-code)"),
+        ("HP-DVAL with DB Focal", "hp-dval (loss=db-focal)"),
         ("CLIP zero-shot", "clip-zero-shot"),
     }
     methods = {name for name, _ in mapped}
     assert all(line.measured_by for line in lines if line.method in methods)
     assert {line.measured_by for line in lines} - {None} == set(METHODS) - {"linear-probe"}
-    keys = [(line.dataset, line.method, line.variant, line.backbone, line.source) for line in lines]
+    keys = [(line.dataset, line.method, line.variant, line.epoch, line.backbone, line.source) for line in lines]
     assert len(set(keys)) == len(keys)
+
+
+def test_every_last_epoch_has_the_best_one_of_its_log_beside_it(measure):
+    """And only one of each: settings that the file gives to one of the two alone would part them."""
+    rows = [row for table in published(build_tables(both_datasets(measure))) for row in table.rows]
+    pairs = [row for row in rows if row.last]
+    assert len(pairs) == sum(line.epoch == "last" for line in load_reported()) == 12
+    assert len(rows) == len(load_reported()) - len(pairs)
+    assert {row.reported.epoch for row in pairs} == {"best on test"}
+    for row in pairs:
+        assert row.scores["Overall"].gap >= 0  # the best of all epochs is not below one of them
+
+
+SEVEN_LOSSES = {"ERM", "RW", "Focal", "CB Focal", "DB", "DB Focal", "ASL"}
+
+
+def test_of_the_seven_losses_the_authors_own_rows_alone_have_a_known_length():
+    known = {
+        (line.dataset, line.method, line.variant)
+        for line in load_reported()
+        if line.method in SEVEN_LOSSES and "length of training unknown" not in line.caveats
+    }
+    # The repository of the DB loss has the schedule of its own two.
+    own = [("DB", "printed"), ("DB Focal", "printed"), ("DB Focal", "official repository")]
+    assert known == {(dataset, *row) for dataset in ("voc-lt", "coco-lt") for row in own}
+
+
+def test_the_rows_of_cprfl_say_what_its_code_does_and_ours_does_not():
+    lines = [line for line in load_reported() if line.method.startswith("CPRFL")]
+    assert len(lines) == 8
+    for line in lines:
+        [said] = [caveat for caveat in line.caveats if caveat.startswith("released code trains")]
+        assert all(part in said for part in ("text tower", "everything at one rate", "raw (unscaled) text embeddings"))
 
 
 MEASURED = sorted({(line.dataset, line.measured_by, line.settings) for line in load_reported() if line.measured_by})
@@ -131,9 +162,10 @@ def test_a_run_with_these_settings_has_the_label_and_the_printed_network(
     """A run as somebody would start it to measure a published result: it can be planned, its row is found by its
     label, and the protocol's own backbone, pretraining and size are those that were printed."""
     monkeypatch.chdir(tmp_path)
-    names = np.array(DATASETS.get(dataset).open().classes)
-    np.savez("glove.npz", glove=np.ones((len(names), 300), np.float32), glove_names=names)
+    names, key = np.array(DATASETS.get(dataset).open().classes), f"{dataset.removesuffix('-lt')}_glove"
+    np.savez("glove_300.npz", **{key: np.ones((len(names), 300), np.float32), f"{key}_names": names})
     given = dict(item.split("=") for item in settings.split(", ") if item)
+    given = {name: json.loads(value) if value.startswith('"') else value for name, value in given.items()}
     spec = plan(method, dataset, protocol="paper", settings=given).spec
     assert settings_text(spec.config_overrides) == settings and spec.overrides == {}
     [table] = build_tables([make_record(method, spec=spec.model_dump(mode="json"), history=[], selection={"epoch": 0})])
@@ -164,8 +196,9 @@ def test_every_result_of_a_dataset_with_a_paper_track_has_a_line(measure):
     tables = build_tables(records)
     [table] = published(tables)
     assert (table.dataset, table.title) == ("voc-lt", "VOC-LT")
-    assert [row.reported for row in table.rows] == [line for line in load_reported() if line.dataset == "voc-lt"]
-    assert unmeasured(tables) == {"COCO-LT": 37}
+    shown = [line for row in table.rows for line in (row.reported, row.last) if line]
+    assert sorted(shown, key=repr) == sorted((li for li in load_reported() if li.dataset == "voc-lt"), key=repr)
+    assert unmeasured(tables) == {"COCO-LT": 55}
     verdicts = {(row.reported.method, row.reported.variant): row.verdict for row in table.rows}
     assert verdicts["DB Focal", "printed"].kind == "within"
     assert verdicts["ERM", "printed"] == Verdict("not measured", ("no run of protocol paper",))
@@ -180,7 +213,7 @@ def test_the_contradiction_in_what_was_printed_is_a_footnote(measure):
         for row in table.rows
         if row.reported.method == "HP-DVAL"
     }
-    contradiction = "printed medium and tail do not average to the total"
+    contradiction = "the printed groups do not average to the printed overall, over the classes of this split"
     assert contradiction in notes["printed"] and contradiction not in notes["released log"]
     assert "best epoch picked on the test set" in notes["released log"]
 
@@ -204,18 +237,40 @@ def test_groups_that_do_not_average_to_the_overall_are_a_footnote(overall, cavea
     assert [table.footnotes[note - 1] for note in row.notes] == [caveat] * bool(caveat) + contradictions
 
 
+def test_groups_that_do_so_with_medium_and_tail_exchanged_are_said_to(measure, tmp_path):
+    # 6 x 85 + 6 x 75 + 8 x 80 over 20 classes.
+    [table] = published(build_tables(measure(79.0, 80.0)), load_reported(write(tmp_path, {"overall": "80.00"})))
+    [note] = table.footnotes
+    assert note.endswith(
+        "do not average to the printed overall, over the classes of this split; with medium and tail exchanged they do"
+    )
+
+
 def test_which_packaged_results_contradict_themselves(measure):
-    [table] = published(build_tables(measure(79.0, 80.0)))
-    [note] = [n for n, text in enumerate(table.footnotes, 1) if "do not average to the printed overall" in text]
-    found = [row.reported.method for row in table.rows if note in row.notes]
-    assert found == ["LDAM", "MLC-NC", "PG Loss", "CAE-Net", "LMPT", "HP-DVAL"]
+    found = {}
+    for table in published(build_tables(both_datasets(measure))):
+        for number, text in enumerate(table.footnotes, 1):
+            if "do not average to the printed overall" in text:
+                methods = [row.reported.method for row in table.rows if number in row.notes]
+                found[table.dataset, text.endswith("exchanged they do")] = methods
+    assert found == {
+        ("voc-lt", False): ["LDAM", "MLC-NC", "PG Loss", "CAE-Net", "LMPT", "HP-DVAL"],
+        ("coco-lt", False): ["ERM", "PG Loss", "Stitch-Up", "CLIP zero-shot", "LMPT", "LMPT with BCE"],
+        ("coco-lt", True): ["HP-DVAL"]
+        + [f"HP-DVAL with {loss}" for loss in ("BCE", "multi-label soft margin", "CB Focal", "ASL", "DB Focal")],
+    }
+
+
+def test_no_caveat_of_the_file_says_what_is_computed():
+    words = ("average to", "epoch picked", "best epoch", "last epoch", "best test")
+    assert not [line.caveat for line in load_reported() if any(word in line.caveat for word in words)]
 
 
 def test_without_a_paper_track_nothing_is_beside(measure):
     records = [make_record("db-focal"), *measure(79.0, overrides={"epochs": 9}, recipe={"epochs": 9})]
     tables = build_tables(records)
     assert len(tables) == 2 and published(tables) == []
-    assert unmeasured(tables) == {"VOC-LT": 38, "COCO-LT": 37}
+    assert unmeasured(tables) == {"VOC-LT": 46, "COCO-LT": 55}
 
 
 # Verdicts
@@ -364,6 +419,98 @@ def test_the_newest_version_of_a_method_counts(measure, compare):
     assert compare(records).measured.row.label == "db-focal v2"
 
 
+# Two epochs of one log
+
+BEST = {"epoch": "best on test", "overall": "82.50"}
+LAST = {
+    "epoch": "last",
+    "overall": "80.10",
+    "head": "85.25",
+    "medium": "",
+    "variant": "released log",
+    "source": "A log",
+}
+
+
+@pytest.fixture
+def compare_two(tmp_path, measure):
+    """The rows that these lines give beside 79, 80, 81: 80 ± 2.484."""
+
+    def run(*lines):
+        [table] = published(build_tables(measure(79.0, 80.0, 81.0)), load_reported(write(tmp_path, *lines)))
+        return table
+
+    return run
+
+
+@pytest.mark.parametrize("lines", [(BEST, LAST), (LAST, BEST)], ids=["best first", "last first"])
+def test_ours_is_held_against_the_last_epoch(lines, compare_two):
+    assert compare_two(BEST).rows[0].verdict.kind == "below"
+    [row] = compare_two(*lines).rows
+    assert (row.reported.epoch, row.last.epoch) == ("best on test", "last")
+    overall = row.scores["Overall"]
+    assert (overall.printed, overall.last, overall.verdict) == (82.5, 80.1, Verdict("within"))
+    assert overall.gap == pytest.approx(2.4) and overall.difference == pytest.approx(-0.1)
+    assert row.scores["Head"].gap == pytest.approx(-0.25) and row.scores["Head"].gap_text == "-0.25"
+
+
+def test_a_group_that_the_last_epoch_lacks_is_not_compared_with_the_best_one(compare_two):
+    [row] = compare_two(BEST, LAST).rows
+    medium = row.scores["Medium"]
+    assert medium.printed == 80.0 and medium.measured is not None
+    assert medium.last is medium.gap is medium.difference is medium.verdict is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dataset": "coco-lt"},
+        {"method": "DB"},
+        {"backbone": "ResNet-101"},
+        {"pretraining": "CLIP"},
+        {"image_size": "448"},
+        {"settings": "sampler=uniform"},
+        {"epoch": ""},
+    ],
+    ids=str,
+)
+def test_epochs_of_other_logs_stay_apart(other, compare_two):
+    table = compare_two(BEST, LAST | other)
+    assert all(row.last is None for row in table.rows)
+    assert [row.reported.epoch for row in table.rows][:1] == ["best on test"]
+    assert len(table.rows) == (1 if "dataset" in other else 2)
+
+
+def test_a_last_epoch_too_many_is_not_lost(compare_two):
+    rows = compare_two(BEST, LAST | {"overall": "79.00"}, LAST).rows
+    assert [(row.reported.overall, row.last and row.last.overall) for row in rows] == [(82.5, 80.1), (79.0, None)]
+
+
+def test_that_the_test_set_picked_the_epoch_is_a_footnote_and_each_caveat_is_there_once(compare_two):
+    table = compare_two(BEST | {"tail": "", "caveat": "a; b"}, LAST | {"caveat": "b; c"})
+    assert table.footnotes == ("a", "b", "best epoch picked on the test set", "c")
+    assert compare_two({"tail": ""}).footnotes == compare_two(LAST).footnotes == ()
+
+
+def test_two_epochs_are_counted_as_one_result(tmp_path, measure):
+    lines = load_reported(write(tmp_path, BEST | {"dataset": "coco-lt"}, LAST | {"dataset": "coco-lt"}))
+    assert unmeasured(build_tables(measure(80.0)), lines) == {"COCO-LT": 1}
+
+
+def test_the_section_shows_both_epochs_and_their_gap(compare_two):
+    text = published_section([compare_two(BEST, LAST)])
+    [[header, row]] = rendered(text).tables
+    cells = dict(zip(header, row, strict=True))
+    assert cells["Printed"] == "82.50 / 85.00 / 80.00 / 75.00"
+    assert cells["Last epoch"] == "80.10 / 85.25 / – / 75.00 (gap 2.40)"
+    assert cells["Difference"] == "-0.10 / -0.25 / – / +0.00"
+    assert (cells["Variant"], cells["Source"]) == (
+        "printed; last epoch: released log",
+        "A paper; last epoch: A log",
+    )
+    assert "1 published result: 1 within." in text
+
+
 # The section
 
 
@@ -383,6 +530,7 @@ def test_the_section_shows_printed_measured_difference_and_verdict(measure, tmp_
         "Variant": "printed",
         "Backbone, pretraining, size": "ResNet-50, ImageNet, 224 px",
         "Printed": "80.00 / 85.00 / 80.00 / 76.25",
+        "Last epoch": "–",
         "Our row": "db-focal",
         "Measured": "80.00 ± 2.48 / 85.00 ± 2.48 / 80.00 ± 2.48 / 75.00 ± 2.48 (n = 3)",
         "Difference": "+0.00 / +0.00 / +0.00 / -1.25",
@@ -390,7 +538,7 @@ def test_the_section_shows_printed_measured_difference_and_verdict(measure, tmp_
         "Source": "A paper",
         "Notes": "1, 2",
     }
-    assert second[3:8] == ["80.00 / – / – / –", "–", "–", "–", "not measured: not implemented here"]
+    assert second[3:9] == ["80.00 / – / – / –", "–", "–", "–", "–", "not measured: not implemented here"]
     assert second[-1] == "2"
     assert "### VOC-LT\n\n2 published results: 1 within, 1 not measured.\n" in text
     assert "\n1. resolution presumed\n2. best epoch\n" in text
@@ -436,6 +584,7 @@ def test_what_a_file_or_a_record_says_cannot_break_the_section(measure, tmp_path
         ({"image_size": ""}, "image_size"),
         ({"source": ""}, "source"),
         ({"dataset": "voc lt"}, "(found 'voc lt')"),
+        ({"epoch": "best"}, "epoch: Input should be 'best on test' or 'last' (found 'best')"),
         ({"measured_by": "db focal"}, "(found 'db focal')"),
         ({"measured_by": "", "settings": "a=b"}, "settings 'a=b' without measured_by"),
     ],
@@ -452,7 +601,7 @@ def test_a_bad_value_is_named_with_file_and_line(change, said, tmp_path):
         ("", ":1", "column 'dataset' is there 0 times"),
         ("dataset,metod\n", ":1", "unknown column 'metod'; did you mean 'method'"),
         (",".join([*LINE, "dataset"]) + "\n", ":1", "column 'dataset' is there 2 times"),
-        (",".join(LINE) + "\nvoc-lt,ERM\n", ":2", "2 values, but the first line names 14 columns"),
+        (",".join(LINE) + "\nvoc-lt,ERM\n", ":2", "2 values, but the first line names 15 columns"),
         (",".join(LINE) + '\n"voc-lt"x,ERM\n', ":2", "not CSV"),
     ],
 )

@@ -391,15 +391,16 @@ def _published_row(row: PublishedRow) -> dict[str, Any]:
     reported, verdict, scores = row.reported, row.verdict, row.scores.values()
     return {
         "method": reported.method,
-        "variant": reported.variant,
+        "variant": row.variant,
         "setting": reported.setting,
         "ours": row.our_label,
-        "printed": [score.printed_text for score in scores],
+        "printed": [(score.printed_text, score.last_text, score.gap_text) for score in scores],
+        "has_last": row.last is not None,
         "measured": [_score_cell(score.measured) for score in scores],
         "difference": [score.difference_text for score in scores],
         "verdict": verdict.kind,
         "reasons": "; ".join(verdict.reasons),
-        "source": reported.source,
+        "source": row.source,
         "notes": row.notes,
     }
 

@@ -44,7 +44,10 @@ _SOMETHING_ELSE = {
     _OTHER_SPLIT: "another benchmark",
     "loader without mean/std normalisation": "its images were not normalised",
 }
+_BEST, _LAST = "best on test", "last"
+_BEST_NOTE = "best epoch picked on the test set"
 _DOES_NOT_ADD_UP = "the printed groups do not average to the printed overall, over the classes of this split"
+_EXCHANGED = f"{_DOES_NOT_ADD_UP}; with medium and tail exchanged they do"
 
 Text = Annotated[str, Field(min_length=1)]
 Kind = Literal["within", "above", "below", "not comparable", "not measured"]
@@ -56,6 +59,7 @@ class Reported(Strict):
     dataset: Name
     method: Text = Field(description="as printed")
     variant: Text = Field(description="printed by the authors, re-run by others, of a repository or a log")
+    epoch: Literal["best on test", "last"] | None = Field(description="whose scores these are; empty where not known")
     backbone: Text
     pretraining: Text
     image_size: Annotated[int, Field(ge=1)] = Field(description="pixels")
@@ -73,6 +77,12 @@ class Reported(Strict):
         if self.settings and self.measured_by is None:
             raise ValueError(f"settings {self.settings!r} without measured_by")
         return self
+
+    @property
+    def log(self) -> tuple:
+        """What the results of one training share: two that differ in their epoch alone are of one log."""
+        network = self.backbone, self.pretraining, self.image_size
+        return self.dataset, self.method, *network, self.measured_by, self.settings
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -104,21 +114,42 @@ class Verdict:
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """One score of one published result, in percent. verdict: None where nothing was printed."""
+    """One score of one published result, in percent.
+
+    last: the last epoch's, where both are published. compared: what ours, a last epoch too, is held against: the last
+    epoch's where there is such a result, else what was printed. verdict: None where that is None.
+    """
 
     printed: float | None
+    last: float | None
+    compared: float | None
     measured: Estimate | None
     verdict: Verdict | None
 
     @property
     def difference(self) -> float | None:
-        """Measured minus printed, in points; None where either is missing."""
-        return None if self.printed is None or self.measured is None else self.measured.mean - self.printed
+        """Measured minus compared, in points; None where either is missing."""
+        return None if self.compared is None or self.measured is None else self.measured.mean - self.compared
+
+    @property
+    def gap(self) -> float | None:
+        """By how many points the epoch that is best on the test set is above the last; None where either is missing."""
+        return None if self.printed is None or self.last is None else self.printed - self.last
 
     @property
     def printed_text(self) -> str:
         """`80.12`, a dash where nothing was printed."""
         return MISSING if self.printed is None else f"{self.printed:.2f}"
+
+    @property
+    def last_text(self) -> str:
+        """`79.02`, a dash for none."""
+        return MISSING if self.last is None else f"{self.last:.2f}"
+
+    @property
+    def gap_text(self) -> str:
+        """`1.10`, a dash for none; there is no minus in front of a zero."""
+        return MISSING if self.gap is None else f"{self.gap:z.2f}"
 
     @property
     def difference_text(self) -> str:
@@ -136,12 +167,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One published result beside ours. scores: a table's mAP column -> comparison. notes: numbers of footnotes."""
+    """One published result beside ours.
+
+    last: of a result that is its best epoch on the test set, that of the last epoch of the same log, where published.
+    scores: a table's mAP column -> comparison. notes: numbers of footnotes.
+    """
 
     reported: Reported
+    last: Reported | None
     measured: Measured | None
     scores: dict[str, PublishedScore]
     notes: tuple[int, ...]
+
+    @property
+    def variant(self) -> str:
+        """The result's variant, and that of the last epoch where it is another."""
+        return self._with_last(self.reported.variant, self.last and self.last.variant)
+
+    @property
+    def source(self) -> str:
+        """The result's source, and that of the last epoch where it is another."""
+        return self._with_last(self.reported.source, self.last and self.last.source)
 
     @property
     def our_label(self) -> str:
@@ -155,10 +201,14 @@ class PublishedRow:
         assert verdict is not None  # an overall value is always printed
         return verdict
 
+    @staticmethod
+    def _with_last(text: str, last: str | None) -> str:
+        return text if last in (None, text) else f"{text}; last epoch: {last}"
+
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """All published results of one dataset, in the file's order.
+    """All published results of one dataset, in the file's order; two epochs of one log are one row.
 
     footnotes: the file's caveats, and that of a result whose own numbers contradict each other; number n is
     `footnotes[n - 1]`.
@@ -192,10 +242,14 @@ def published(tables: Iterable[Table], reported: Sequence[Reported] | None = Non
 
 
 def unmeasured(tables: Iterable[Table], reported: Sequence[Reported] | None = None) -> dict[str, int]:
-    """Title -> number of published results, for the datasets that `published` leaves out."""
+    """Title -> number of published results, for the datasets that `published` leaves out; two epochs count as one."""
     measured = _measured_by_dataset(tables)
     by_dataset = _by_dataset(load_reported() if reported is None else reported)
-    return {DATASETS.get(name).card.title: len(lines) for name, lines in by_dataset.items() if name not in measured}
+    return {
+        DATASETS.get(name).card.title: len(_with_last_epochs(lines))
+        for name, lines in by_dataset.items()
+        if name not in measured
+    }
 
 
 def _read(path: Path, file: Iterable[str]) -> Iterator[Reported]:
@@ -225,7 +279,7 @@ def _check_columns(columns: Sequence[str], where: str) -> None:
 
 def _value(column: str, cell: str) -> Any:
     """A cell as a value to validate: what is no plain number stays text, which a field of numbers refuses."""
-    if column in ("overall", "head", "medium", "tail", "measured_by") and not cell:
+    if column in ("epoch", "overall", "head", "medium", "tail", "measured_by") and not cell:
         return None
     if column in ("overall", "head", "medium", "tail", "image_size") and _NUMBER.fullmatch(cell):
         return float(cell) if "." in cell else int(cell)
@@ -237,6 +291,15 @@ def _by_dataset(reported: Iterable[Reported]) -> dict[str, list[Reported]]:
     for line in reported:
         by_dataset[line.dataset].append(line)
     return by_dataset
+
+
+def _with_last_epochs(lines: Sequence[Reported]) -> list[tuple[Reported, Reported | None]]:
+    """Each result; with one that is the best epoch on the test set, that of the same log's last epoch, if any."""
+    best = {line.log for line in lines if line.epoch == _BEST}
+    last = {line.log: line for line in lines if line.epoch == _LAST and line.log in best}
+    return [
+        (line, last.get(line.log) if line.epoch == _BEST else None) for line in lines if line is not last.get(line.log)
+    ]
 
 
 def _measured_by_dataset(tables: Iterable[Table]) -> dict[str, list[Measured]]:
@@ -251,7 +314,13 @@ def _published_table(dataset: str, lines: Sequence[Reported], measured: Sequence
     here = registered(dataset)
     assert here is not None  # published results are of registered datasets
     fingerprint = here.fingerprint
-    caveats = [_caveats(line, Counter(here.groups.values())) for line in lines]
+    results = _with_last_epochs(lines)
+    classes = Counter(here.groups.values())
+    # Of a result and its last epoch together, each once.
+    caveats = [
+        tuple(dict.fromkeys(caveat for line in result if line for caveat in _caveats(line, classes)))
+        for result in results
+    ]
     footnotes = tuple(dict.fromkeys(caveat for each in caveats for caveat in each))
     numbers = {caveat: number for number, caveat in enumerate(footnotes, 1)}
     candidates = defaultdict(list)
@@ -261,24 +330,37 @@ def _published_table(dataset: str, lines: Sequence[Reported], measured: Sequence
     rows = [
         _published_row(
             line,
+            last,
             _nearest(line, candidates.get((line.measured_by or "", line.settings), []), fingerprint),
             fingerprint,
             tuple(sorted({numbers[caveat] for caveat in each})),
         )
-        for line, each in zip(lines, caveats, strict=True)
+        for (line, last), each in zip(results, caveats, strict=True)
     ]
     return PublishedTable(dataset, DATASETS.get(dataset).card.title, tuple(rows), footnotes)
 
 
 def _caveats(reported: Reported, classes: Mapping[Group, int]) -> tuple[str, ...]:
     """The caveats of a result on a split with so many classes in each group, with what its own numbers say."""
+    own = (_contradiction(reported, classes), _BEST_NOTE if reported.epoch == _BEST else None)
+    return (*reported.caveats, *filter(None, own))
+
+
+def _contradiction(reported: Reported, classes: Mapping[Group, int]) -> str | None:
+    """What the printed groups and the printed overall have against each other; None where they agree."""
     means = {group: getattr(reported, group) for group in classes}
     if None in means.values() or _OTHER_SPLIT in reported.caveats:
-        return reported.caveats
-    overall = sum(means[group] * count for group, count in classes.items()) / sum(classes.values())
-    # The groups are rounded, and so is the overall.
-    adds_up = abs(overall - reported.overall) <= 2 * _ROUNDING + TOLERANCE
-    return reported.caveats if adds_up else (*reported.caveats, _DOES_NOT_ADD_UP)
+        return None
+
+    def adds_up(means: Mapping[Group, float]) -> bool:
+        overall = sum(means[group] * count for group, count in classes.items()) / sum(classes.values())
+        # The groups are rounded, and so is the overall.
+        return abs(overall - reported.overall) <= 2 * _ROUNDING + TOLERANCE
+
+    if adds_up(means):
+        return None
+    exchanged = means | {"medium": means["tail"], "tail": means["medium"]}
+    return _EXCHANGED if adds_up(exchanged) else _DOES_NOT_ADD_UP
 
 
 def _nearest(reported: Reported, candidates: Sequence[Measured], fingerprint: str) -> Measured | None:
@@ -301,16 +383,18 @@ def _nearest(reported: Reported, candidates: Sequence[Measured], fingerprint: st
 
 
 def _published_row(
-    reported: Reported, measured: Measured | None, fingerprint: str, notes: tuple[int, ...]
+    reported: Reported, last: Reported | None, measured: Measured | None, fingerprint: str, notes: tuple[int, ...]
 ) -> PublishedRow:
-    obstacle = _obstacle(reported, measured, fingerprint)
+    against = last or reported
+    obstacle = _obstacle(against, measured, fingerprint)
     scores = {}
     for column, key in Table.MAP_COLUMNS.items():
-        printed = getattr(reported, key)
+        compared = getattr(against, key)
         score = None if measured is None else measured.row.scores[column]
-        verdict = None if printed is None else obstacle or _verdict(printed, score)
-        scores[column] = PublishedScore(printed, score, verdict)
-    return PublishedRow(reported, measured, scores, notes)
+        verdict = None if compared is None else obstacle or _verdict(compared, score)
+        printed, last_epoch = getattr(reported, key), last and getattr(last, key)
+        scores[column] = PublishedScore(printed, last_epoch, compared, score, verdict)
+    return PublishedRow(reported, last, measured, scores, notes)
 
 
 def _obstacle(reported: Reported, measured: Measured | None, fingerprint: str) -> Verdict | None:

@@ -18,7 +18,7 @@ from benchmark.leaderboard.tables import Row, Table
 
 FORMAT = "ltbench leaderboard"
 # Raise it when a key goes or means something else; new keys do not count.
-VERSION = 1
+VERSION = 2
 
 
 def to_json(board: Board) -> str:
@@ -28,6 +28,9 @@ def to_json(board: Board) -> str:
     seconds, means over seeds. Lists of methods, rows of a comparison's matrices and `class_scores` are in the order of
     the table's rows and of its classes. In a matrix the value at [i][j] is of row i minus row j; `half_width`, `p` and
     `p_holm` are null for two rows that are not compared, for want of logits or of a second seed.
+
+    A published result that is the best epoch on the test set may have the same log's `last_epoch` (else null): its
+    `gap` is printed minus last epoch, and its `difference` and `verdict` are against the last epoch.
     """
     data = {
         "format": FORMAT,
@@ -161,10 +164,13 @@ def _published_row(row: PublishedRow) -> dict[str, Any]:
     measured = row.measured
     return {
         "reported": row.reported.model_dump(mode="json"),
+        "last_epoch": row.last and row.last.model_dump(mode="json"),
         "measured": None if measured is None else {"track": measured.track.slug, "label": measured.row.label},
         "scores": {
             Table.MAP_COLUMNS[column]: {
                 "printed": score.printed,
+                "last_epoch": score.last,
+                "gap": number(score.gap),
                 "measured": _estimate(score.measured),
                 "difference": number(score.difference),
                 "verdict": score.verdict and {"kind": score.verdict.kind, "reasons": list(score.verdict.reasons)},

@@ -255,6 +255,8 @@ def _published_caption(measured: Sequence[Row]) -> str:
         f"Overall mAP in percent as printed and as measured here with protocol {tex.escape(PROTOCOL)}.",
         _INTERVAL,
         "Setting: backbone, pretraining, image size.",
+        "In brackets: the last epoch, where printed is the one that is best on the test set and both are published; "
+        "difference and verdict are then against the last.",
         r"Diff.: measured minus printed. Verdict: \emph{within} where the printed value lies in the measured mean's "
         r"interval, \emph{above} and \emph{below} where it does not and the measured mean is above or below it.",
         _rule(measured),
@@ -270,7 +272,7 @@ def _published_cells(row: PublishedRow, texts: Sequence[str], numbers: Mapping[s
     notes = sorted({*row.notes, *(numbers[reason] for reason in row.verdict.reasons)})
     return (
         *printed,
-        score.printed_text,
+        score.printed_text if row.last is None else f"{score.printed_text} ({score.last_text})",
         ours,
         _score(score.measured),
         _MISSING if score.difference is None else f"${score.difference_text}$",
@@ -281,8 +283,8 @@ def _published_cells(row: PublishedRow, texts: Sequence[str], numbers: Mapping[s
 def _published_texts(row: PublishedRow) -> tuple[str, str, str, str]:
     reported = row.reported
     return (
-        reported.method if reported.variant == "printed" else f"{reported.method} ({reported.variant})",
+        reported.method if row.variant == "printed" else f"{reported.method} ({row.variant})",
         reported.setting,
-        reported.source,
+        row.source,
         row.our_label,
     )
