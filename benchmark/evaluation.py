@@ -17,38 +17,37 @@ def average_precision(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Average precision of every class: logits [N, C], targets {0, 1} [N, C] -> float64 [C].
 
     AP = sum_n (R_n - R_{n-1}) P_n over the distinct scores, as scikit-learn's `average_precision_score`: images
-    with one score enter together, so their order does not matter. NaN for a class without positives.
+    with one score enter together, so their order does not matter, and -0.0 is 0.0. NaN for a class without positives.
 
     Raises ValueError for other shapes, for logits that are not finite, and for targets other than 0 and 1.
     """
     logits, targets = np.asarray(logits), np.asarray(targets)
     if not np.issubdtype(logits.dtype, np.floating):
-        logits = logits.astype(np.float64)  # unsigned scores cannot be negated
+        logits = logits.astype(np.float64)
     if logits.ndim != 2 or logits.shape != targets.shape or not len(logits):
         raise ValueError(f"logits and targets must both be [N, C] with N > 0, found {logits.shape}, {targets.shape}")
     if not np.isfinite(logits).all():
         row, column = np.argwhere(~np.isfinite(logits))[0]
         raise ValueError(f"logits are not all finite: {logits[row, column]} at image {row}, class {column}")
-    if not ((targets == 0) | (targets == 1)).all():
+    positive = targets == 1
+    if not (positive | (targets == 0)).all():
         raise ValueError("targets must be 0 or 1")
 
-    n = len(logits)
-    order = np.argsort(-logits, axis=0, kind="stable")
-    scores = np.take_along_axis(logits, order, axis=0)
-    hits = np.take_along_axis(targets, order, axis=0).astype(np.int64)
-    found = np.cumsum(hits, axis=0)
-    precision = found / np.arange(1, n + 1)[:, None]
+    # What precision needs of the order of the images is how many score at least as high as a positive: a binary search
+    # among sorted scores. Values sort several times faster than indices.
+    rows = zip(np.array(logits.T, order="C"), np.array(positive.T, order="C"), strict=True)
+    return np.array([_class_average_precision(*row) for row in rows])
 
-    # Every image takes the precision at the last image that shares its score.
-    last_of_tie = np.ones_like(hits, dtype=bool)
-    last_of_tie[:-1] = scores[1:] != scores[:-1]
-    position = np.where(last_of_tie, np.arange(n)[:, None], n)
-    end = np.minimum.accumulate(position[::-1], axis=0)[::-1]
-    precision = np.take_along_axis(precision, end, axis=0)
 
-    positives = found[-1]
-    total = (precision * hits).sum(axis=0)
-    return np.divide(total, positives, out=np.full(logits.shape[1], np.nan), where=positives > 0)
+def _class_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Of one class: scores [N], which are sorted in place; positive bool [N]."""
+    found = np.sort(scores[np.flatnonzero(positive)])
+    if not len(found):
+        return np.nan
+    scores.sort()
+    starts = np.flatnonzero(np.concatenate(([True], found[1:] != found[:-1])))  # of positives with one score
+    precision = (len(found) - starts) / (len(scores) - np.searchsorted(scores, found[starts]))
+    return (precision * np.diff(starts, append=len(found))).sum() / len(found)
 
 
 def f1_scores(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:

@@ -49,7 +49,7 @@ def test_average_precision_is_scikit_learns(kind):
     @given(problems(SCORES[kind]))
     def agree(problem):
         logits, targets = problem
-        np.testing.assert_allclose(average_precision(logits, targets), sklearn_ap(logits, targets), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(average_precision(logits, targets), sklearn_ap(logits, targets), rtol=0, atol=1e-12)
 
     agree()
 
@@ -60,7 +60,7 @@ def test_average_precision_is_scikit_learns(kind):
 def test_average_precision_is_scikit_learns_on_larger_problems(levels, positives, dtype):
     logits, targets = random_problem(2000, 12, 3, positives, levels)
     found = average_precision(logits.astype(dtype), targets)
-    np.testing.assert_allclose(found, sklearn_ap(logits.astype(dtype), targets), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found, sklearn_ap(logits.astype(dtype), targets), rtol=0, atol=1e-12)
 
 
 def test_scores_that_differ_in_the_last_bit_are_no_tie():
@@ -98,6 +98,17 @@ def test_class_without_positives_is_nan_and_others_are_unaffected():
     assert np.isnan(found).tolist() == [k == 2 for k in range(7)]
     rest = [k for k in range(7) if k != 2]
     np.testing.assert_array_equal(found[rest], average_precision(logits[:, rest], targets[:, rest]))
+
+
+def test_negative_zero_ties_with_zero():
+    logits, targets = np.array([[-0.0], [0.0], [-0.0], [0.0]], np.float32), np.array([[1], [0], [0], [1]])
+    assert average_precision(logits, targets) == average_precision(-logits, targets) == [0.5]
+
+
+def test_one_score_for_all_gives_the_share_of_positives():
+    _, targets = random_problem()
+    found = average_precision(np.full(targets.shape, 0.1, np.float32), targets)
+    np.testing.assert_allclose(found, targets.mean(axis=0), rtol=0, atol=1e-15)
 
 
 def test_all_positive_class_has_one():
