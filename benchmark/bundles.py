@@ -184,7 +184,8 @@ class _Bundle:
             wrong = sorted(expected ^ set(self.manifest.files))[0]
             state = "missing" if wrong in expected else "nothing that the record names"
             raise self.refuse(f"member {wrong[:80]!r} is {state}")
-        numbers = record.num_test_images * len(record.groups) * (4 * len(record.results) + 1)
+        per_class = record.num_test_images * (4 * len(record.results) + 1) + 5 * (record.num_validation_images or 0)
+        numbers = per_class * len(record.groups)
         for name in files_of(record):
             if self.manifest.files[name].size > numbers + _HEADER:
                 size = self.manifest.files[name].size

@@ -50,14 +50,14 @@ def _class_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return (precision * np.diff(starts, append=len(found))).sum() / len(found)
 
 
-def f1_scores(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """(CF1, OF1) in [0, 1] at sigmoid >= 0.5, that is logit >= 0.
+def f1_scores(chosen: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """(CF1, OF1) in [0, 1] of the labels chosen, bool [N, C]; targets {0, 1} [N, C].
 
     CF1 is the F1 of the class-wise means of precision and recall, OF1 that of all decisions together (as in
     ML-GCN's evaluation). A class never predicted has precision 0. A class without positives is in neither mean of
     CF1; what is predicted of it counts in OF1.
     """
-    chosen, true = np.asarray(logits) >= 0, np.asarray(targets) == 1
+    true = np.asarray(targets) == 1
     right, predicted, positives = (chosen & true).sum(0), chosen.sum(0), true.sum(0)
     known = positives > 0
 
@@ -90,11 +90,19 @@ def score(logits: np.ndarray, targets: np.ndarray, groups: Mapping[str, Group]) 
         known = values[~np.isnan(values)]
         return float(known.mean()) if len(known) else None
 
-    cf1, of1 = f1_scores(logits, targets)
     return Metrics(
         overall=mean(ap),
         **{group: mean(ap[group_of == group]) for group in GROUPS},
-        cf1=100 * cf1,
-        of1=100 * of1,
         per_class={name: None if np.isnan(value) else float(value) for name, value in zip(groups, ap, strict=True)},
     )
+
+
+def numbers_again(
+    recorded: Mapping[str, float | None], logits: np.ndarray, targets: np.ndarray, groups: Mapping[str, Group]
+) -> dict[str, float | None]:
+    """What the logits give for the recorded `Metrics.numbers`, to be compared with them: `score`'s and, where they are
+    recorded (schema 1), CF1 and OF1 at a sigmoid of 0.5. Raises RunFailed as `score`."""
+    found = score(logits, targets, groups).numbers()
+    if "cf1" in recorded:
+        found["cf1"], found["of1"] = (100 * f1 for f1 in f1_scores(logits >= 0, targets))
+    return found

@@ -192,7 +192,12 @@ BROKEN = {
     "not finite": (lambda s, r: rewrite(s, r, with_raw(nan_at_one_place)), "not all finite: nan"),
     "other logits": (lambda s, r: rewrite(s, r, with_raw(lambda v: v[::-1].copy())), "the record says"),
     "another F1 than that of the logits": (
-        lambda s, r: rewrite(s, r, lambda tensors: tensors, results={"raw": {"cf1": 99.0}}),
+        lambda s, r: rewrite(
+            s,
+            make_scored("asl", r.record.spec.seed, 2.5, history=HISTORY, schema_version=1),
+            lambda tensors: tensors,
+            results={"raw": {"cf1": 99.0}},
+        ),
         "give cf1",
     ),
     "two classes exchanged within a group": (
@@ -243,7 +248,7 @@ def test_a_record_of_other_labels_than_most_is_left_out(store):
         return {"targets": labels, "raw": tensors["raw"]}
 
     tensors = swapped(load_safetensors(odd.content))
-    metrics = score(tensors["raw"], tensors["targets"], odd.record.groups).model_dump()
+    metrics = score(tensors["raw"], tensors["targets"], odd.record.groups).model_dump(exclude_unset=True)
     rewrite(store, odd, swapped, results={"raw": metrics})
     board, problems = board_of(store)
     assert board.num_records == 5 and "labels of the test images" in str(problems[0])
@@ -283,7 +288,7 @@ def test_a_record_that_hides_what_was_changed_is_left_out(store):
 def test_the_weights_that_do_not_count_are_scored_too(store):
     tensors = load_safetensors(RUNS[0].content)
     ema = tensors["raw"] * np.float32(0.5) + tensors["targets"]
-    right = score(ema, tensors["targets"], RUNS[0].record.groups).model_dump()
+    right = score(ema, tensors["targets"], RUNS[0].record.groups).model_dump(exclude_unset=True)
     rewrite(store, RUNS[0], lambda tensors: tensors | {"ema": ema}, results={"ema": right})
     assert board_of(store)[0].num_records == 6
     for change in (lambda tensors: tensors | {"ema": -ema}, lambda tensors: tensors):
@@ -312,7 +317,7 @@ def test_a_class_without_a_test_positive_is_in_no_mean(tmp_path):
         content = save_safetensors(tensors)
         digest = hashlib.sha256(content).hexdigest()
         changes = {
-            "results": {"raw": metrics.model_dump()},
+            "results": {"raw": metrics.model_dump(exclude_unset=True)},
             "logits": {"file": f"logits-{digest[:16]}.safetensors", "sha256": digest},
         }
         runs.append(Scored(Record.model_validate_json(edited(record, **changes)), content))
@@ -371,7 +376,7 @@ def test_the_same_epoch_logits_with_other_labels_are_another_oracle(store, tmp_p
     tensors["targets"] = np.roll(tensors["targets"], 1, axis=1)
     other = tmp_path / "other"
     kept = json.loads((folder_of(store, RUNS[0]) / "record.json").read_text())["oracle"]
-    metrics = score(tensors["raw"], tensors["targets"], record.groups).model_dump()
+    metrics = score(tensors["raw"], tensors["targets"], record.groups).model_dump(exclude_unset=True)
     write_scored(other, [RUNS[0]])
     for epoch in kept:
         (folder_of(other, RUNS[0]) / epoch["file"]).write_bytes(

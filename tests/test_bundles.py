@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import TINY
-from stores import edit_record, edit_tensors, make_store, register_tiny, run_of, snapshot
+from stores import as_first_version, edit_record, edit_tensors, make_store, register_tiny, run_of, snapshot
 from test_bad_disk import SmallDisk, mounted
 from test_cli import ltbench, refused
 
@@ -164,6 +164,7 @@ def test_export_writes_to_the_current_folder_and_overwrites_nothing(store, tmp_p
 
 def test_export_refuses_a_run_that_does_not_hold(store, tmp_path):
     folder = run_of(store)
+    as_first_version(folder)
     edit_record(folder, results={"raw": {"cf1": 12.5}, "ema": {"cf1": 12.5}})
     out = tmp_path / "a.zip"
     refused(
@@ -306,14 +307,19 @@ def test_a_member_over_the_limit_is_not_read(bundle, target, monkeypatch):
     nothing_arrives(bundle, target, "more than the 100 that are read")
 
 
+def first_with_another_f1(folder: RunFolder) -> None:
+    as_first_version(folder)
+    edit_record(folder, results={"ema": {"cf1": 12.5}})
+
+
 @pytest.mark.parametrize(
     ("change_run", "words"),
     [
-        (lambda folder: edit_record(folder, results={"ema": {"cf1": 12.5}}), "cf1 is 12.5, and the logits score"),
+        (first_with_another_f1, "cf1 is 12.5, and the logits score"),
         (lambda folder: edit_record(folder, results={"ema": {"per_class": {"red": 1.0}}}), "and the logits score"),
         (lambda folder: edit_tensors(folder, lambda t: t["raw"].__setitem__((1, 2), np.nan)), "raw is nan at image 1"),
         (lambda folder: edit_tensors(folder, lambda t: t["raw"].fill(np.inf), epoch=2), "raw is inf"),
-        (lambda folder: edit_tensors(folder, lambda t: t.pop("ema")), "it holds raw, targets instead of"),
+        (lambda folder: edit_tensors(folder, lambda t: t.pop("ema")), "it holds raw, targets, validation"),
         (lambda folder: edit_tensors(folder, lambda t: t["targets"].__isub__(t["targets"])), "the logits score"),
     ],
     ids=["metric", "class", "nan", "epoch", "weights", "targets"],

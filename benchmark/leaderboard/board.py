@@ -7,7 +7,7 @@ import gc
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.errors import StoreError
@@ -15,6 +15,7 @@ from benchmark.leaderboard.reported import PublishedTable, published
 from benchmark.leaderboard.samples import Sample, samples
 from benchmark.leaderboard.summary import Summary, summaries
 from benchmark.leaderboard.tables import Table, build_tables, dataset_facts, place
+from benchmark.leaderboard.thresholds import thresholds
 from benchmark.progress import Reporter
 from benchmark.records import Record
 from benchmark.splits import registered, usual
@@ -79,6 +80,8 @@ def load_board(
         whole = _agreeing(whole, labels, "labels of the test images", problems)
         # Without the way to the results folder: the page is the same wherever the folder lies.
         excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]
+        for run, scores in thresholds(results, whole, reporter).items():
+            sampled[run] = replace(sampled[run], at_threshold=scores)
         runs = Path(os.path.relpath((results / "runs").resolve(), out.resolve())).as_posix()
         return make_board(whole, sampled, excluded, runs)
 

@@ -455,6 +455,11 @@ def _digest_without_seed(record: Record) -> str:
     return hashlib.sha256(canonical_json([identity, record.declared, record.selection.rule]).encode()).hexdigest()
 
 
+def row_key(record: Record) -> tuple:
+    """What the records of one row share, and no others."""
+    return Track.from_record(record), _label(record, ()), _digest_without_seed(record)
+
+
 def _by_seed(records: Sequence[Record]) -> tuple[Record, ...]:
     seeds = Counter(record.spec.seed for record in records)
     twice = [record for record in records if seeds[record.spec.seed] > 1]
