@@ -288,8 +288,8 @@ HOSTILE = {
     "lzma": (lambda bundle: pack(bundle, members_of(bundle).items(), zipfile.ZIP_LZMA), "compressed in a way"),
     "record bomb": (bomb("record", 17 * 2**20), "'record.json' has 17825792 bytes, more than the 16777216"),
     "manifest bomb": (edited(put("manifest.json", bytes(17 * 2**20)), sums=False), "more than the 16777216"),
-    "logits bomb": (bomb("logits", 64 * 2**20), "has 67108864 bytes, more than the 324 that the record tells of"),
-    "epoch bomb": (bomb("epoch", 64 * 2**20), "has 67108864 bytes, more than the 324"),
+    "logits bomb": (bomb("logits", 64 * 2**20), "has 67108864 bytes, more than the 474 that the record tells of"),
+    "epoch bomb": (bomb("epoch", 64 * 2**20), "has 67108864 bytes, more than the 474"),
     "lying sizes": (lying_about_sizes, "not a whole zip file (Bad CRC-32"),
 }
 

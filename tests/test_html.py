@@ -65,7 +65,7 @@ def store() -> list:
     gap = {"results": {"raw": {"per_class": {"sofa": None, "sheep": None}}}}
     best_val = {"recipe": {"selection": "best-val", "report": "ema", "ema_decay": 0.99}}
     settings = {"config": {"gamma": 2.0}, "config_overrides": {"gamma": 2.0}}
-    scores = {"per_class": dict.fromkeys(CLASSES, 60.0), "cf1": 10.0, "of1": 20.0}
+    scores = {"per_class": dict.fromkeys(CLASSES, 60.0)}
     focal = on_voc(
         "focal",
         4,
@@ -250,8 +250,8 @@ def test_the_data_of_a_run_is_that_of_its_record(board):
     assert data["shared"][run["spec"]] == spec
     assert data["shared"][run["recipe"]] == record.spec.recipe.model_dump(mode="json")
     assert data["shared"][run["scheduler"]] == {"SLURM_JOB_ID": "4711"}
-    assert run["scores"]["raw"] == [60.0, 60.0, 60.0, 60.0, 10.0, 20.0] == run["validation"]
-    assert run["scores"]["ema"] == [75.0, 80.0, 75.0, 70.0, 70.0, 75.0]
+    assert run["scores"]["raw"] == [60.0, 60.0, 60.0, 60.0] == run["validation"]
+    assert run["scores"]["ema"] == [75.0, 80.0, 75.0, 70.0]
     assert run["history"]["val"] == [41.0, 42.0, 43.0, 44.0, 45.0, 46.0, 47.0, 48.0]
     assert run["history"]["loss"][2] == 0.3333
     assert run["command"] == command(record)

@@ -140,6 +140,6 @@ def test_scores_at_a_threshold_count_what_is_at_least_as_high():
     targets = np.array([[1, 1], [0, 1]], np.uint8)
     found = at_threshold(logits, targets, 0.5)
     assert found.threshold == 0.5
-    assert found.of1 == pytest.approx(100 * f1_score(targets, logits >= 0.5, average="micro"))
+    assert found.of1_val == pytest.approx(100 * f1_score(targets, logits >= 0.5, average="micro"))
     precision, recall = (1 / 2 + 1) / 2, (1 + 1 / 2) / 2
-    assert found.cf1 == pytest.approx(100 * 2 * precision * recall / (precision + recall))
+    assert found.cf1_val == pytest.approx(100 * 2 * precision * recall / (precision + recall))

@@ -58,6 +58,11 @@ class Sample:
     secondary: Secondary | None = None
     at_threshold: AtThreshold | None = None
 
+    def beside(self, key: str) -> float | None:
+        """A number of `secondary` or `at_threshold` by its name, None where it is missing."""
+        value = getattr(self.secondary, key, getattr(self.at_threshold, key, np.nan))
+        return None if np.isnan(value) else value
+
 
 @dataclass(frozen=True)
 class _Source:

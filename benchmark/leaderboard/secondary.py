@@ -38,11 +38,11 @@ class Secondary:
 
 @dataclass(frozen=True)
 class AtThreshold:
-    """Test scores where every logit of at least `threshold` is a label."""
+    """Test scores where every logit of at least `threshold`, chosen on the validation list, is a label."""
 
     threshold: float
-    cf1: float
-    of1: float
+    cf1_val: float
+    of1_val: float
 
 
 def secondary(logits: np.ndarray, targets: np.ndarray, class_ap: np.ndarray) -> Secondary:

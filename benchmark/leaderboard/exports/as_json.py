@@ -18,7 +18,7 @@ from benchmark.leaderboard.tables import Row, Table
 
 FORMAT = "ltbench leaderboard"
 # Raise it when a key goes or means something else; new keys do not count.
-VERSION = 1
+VERSION = 2
 
 
 def to_json(board: Board) -> str:
@@ -93,6 +93,8 @@ def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
             key: _estimate(row.scores[column], test_noise=number(row.noise.get(column), REPLICATE_DIGITS))
             for column, key in Table.SCORES.items()
         },
+        "details": {key: _estimate(row.details[column]) for column, key in Table.DETAILS.items()},
+        "threshold": number(row.threshold),
         "class_scores": [_estimate(row.class_scores(name)) for name in table.classes],
         "rank_group": table.ranks[row.label],
         "wins_ties_losses": None if wins is None else dict(zip(("wins", "ties", "losses"), wins, strict=True)),
