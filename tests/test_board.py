@@ -11,18 +11,21 @@ import pytest
 from factories import CLASSES, Scored, edited, make_scored, write_scored
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
+from stores import edit_record
 
 from benchmark.data.dataset import DATASETS
 from benchmark.errors import StoreError
-from benchmark.evaluation import score
+from benchmark.evaluation import average_precision, score
 from benchmark.leaderboard import samples as samples_module
+from benchmark.leaderboard import thresholds as thresholds_module
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.resampling import run_scores
 from benchmark.leaderboard.samples import samples
+from benchmark.leaderboard.secondary import at_threshold, best_threshold, secondary
 from benchmark.records import Record
 from benchmark.runner import plan
-from benchmark.store import load_records
+from benchmark.store import RunFolder, load_records
 
 HISTORY = [{"epoch": epoch, "loss": 0.1, "lr": 0.01} for epoch in (1, 2, 3)]
 RUNS = [
@@ -337,6 +340,89 @@ def test_an_empty_store_has_an_empty_board(tmp_path):
 
 
 # The oracle
+
+
+# Beside the metric
+
+
+def validated(method: str = "erm", seeds: int = 3) -> list[Scored]:
+    return [make_scored(method, seed, history=HISTORY, validation=50) for seed in range(seeds)]
+
+
+def test_a_row_has_one_threshold_for_all_its_seeds_and_their_f1_at_it(tmp_path):
+    runs = validated()
+    board, problems = board_of(write_scored(tmp_path / "results", runs))
+    [row] = board.tables[0].rows
+    tensors = [load_safetensors(run.content) for run in runs]
+    threshold = best_threshold([(t["validation"], t["validation_targets"]) for t in tensors])
+    assert problems == [] and row.threshold == threshold
+    assert len({best_threshold([(t["validation"], t["validation_targets"])]) for t in tensors}) == 3
+    for sample, t in zip(row.samples, tensors, strict=True):
+        assert sample.at_threshold == at_threshold(t["raw"], t["targets"], threshold)
+        class_ap = 100 * average_precision(t["raw"], t["targets"])
+        assert sample.secondary == secondary(t["raw"], t["targets"], class_ap)
+    page = markdown_page(board, {})
+    assert "| CF1 top-3 | OF1 top-3 | CF1 val | OF1 val |" in page and "LRAP" not in page
+
+
+def test_what_stands_beside_the_metric_comes_from_the_cache_the_second_time(tmp_path, monkeypatch):
+    store = write_scored(tmp_path / "results", validated())
+    first = board_of(store)[0].tables[0].rows[0]
+    for module, name in ((samples_module, "secondary"), (thresholds_module, "best_threshold")):
+        monkeypatch.setattr(module, name, lambda *args: pytest.fail("computed again"))
+    second = board_of(store)[0].tables[0].rows[0]
+    assert [sample.secondary for sample in second.samples] == [sample.secondary for sample in first.samples]
+    assert [sample.at_threshold for sample in second.samples] == [sample.at_threshold for sample in first.samples]
+    assert first.threshold is not None
+
+
+def test_another_seed_is_another_threshold(tmp_path):
+    runs = validated()
+    store = write_scored(tmp_path / "results", runs[:1])
+    first = board_of(store)[0].tables[0].rows[0].threshold
+    write_scored(store, runs)
+    tensors = [load_safetensors(run.content) for run in runs]
+    both = best_threshold([(t["validation"], t["validation_targets"]) for t in tensors])
+    assert board_of(store)[0].tables[0].rows[0].threshold == both != first
+
+
+def test_rows_of_a_track_have_their_own_thresholds(tmp_path):
+    store = write_scored(tmp_path / "results", [*validated("erm"), *validated("asl"), make_scored("focal")])
+    rows = {row.label: row for row in board_of(store)[0].tables[0].rows}
+    assert rows["focal"].threshold is None and rows["focal"].scores["OF1 top-3"] is not None
+    assert None not in (rows["erm"].threshold, rows["asl"].threshold)
+    assert rows["erm"].threshold != rows["asl"].threshold
+
+
+def test_a_validation_list_without_a_positive_gives_no_threshold(tmp_path):
+    scored = make_scored("erm", history=HISTORY, validation=50)
+    store = write_scored(tmp_path / "results", [scored])
+    nothing = dict.fromkeys(scored.record.groups)
+    scores = {"per_class": nothing} | dict.fromkeys(("overall", "head", "medium", "tail"))
+    rewrite(store, scored, lambda t: t | {"validation_targets": 0 * t["validation_targets"]}, validation=scores)
+    board, problems = board_of(store)
+    assert problems == [] and board.tables[0].rows[0].threshold is None
+
+
+@pytest.mark.parametrize(
+    ("change", "fields", "words"),
+    [
+        (lambda t: t, {"validation": {"per_class": {"person": 1.0}}}, "logits 'validation' give overall"),
+        (lambda t: t | {"validation": t["validation"][::-1].copy()}, {}, "logits 'validation' give"),
+        (lambda t: {k: v for k, v in t.items() if not k.startswith("val")}, {}, "holds no logits 'validation'"),
+        (lambda t: {k: v for k, v in t.items() if k != "validation_targets"}, {}, "holds no labels"),
+        (lambda t: t, {"num_validation_images": 51}, "of 51 images x 6 classes"),
+    ],
+    ids=["number", "order", "none", "no labels", "images"],
+)
+def test_validation_logits_that_do_not_give_the_records_scores_are_told(tmp_path, change, fields, words):
+    scored, *others = validated()
+    store = write_scored(tmp_path / "results", [scored, *others])
+    rewrite(store, scored, change, **fields)
+    if "validation" in fields:  # the means follow, so that the record is valid
+        edit_record(RunFolder(folder_of(store, scored)))
+    board, problems = board_of(store)
+    assert board.num_records == 2 and words in str(problems[0])
 
 
 def with_epochs(scored: Scored, store, skills) -> list[float]:

@@ -252,6 +252,7 @@ def test_the_data_of_a_run_is_that_of_its_record(board):
     assert data["shared"][run["scheduler"]] == {"SLURM_JOB_ID": "4711"}
     assert run["scores"]["raw"] == [60.0, 60.0, 60.0, 60.0] == run["validation"]
     assert run["scores"]["ema"] == [75.0, 80.0, 75.0, 70.0]
+    assert run["beside"] == [40.0, 45.0, None, None, 20.0, 65.0, 85.0, 3.0, None]
     assert run["history"]["val"] == [41.0, 42.0, 43.0, 44.0, 45.0, 46.0, 47.0, 48.0]
     assert run["history"]["loss"][2] == 0.3333
     assert run["command"] == command(record)
@@ -462,6 +463,8 @@ def test_a_run_opens_by_click_and_back_returns_to_its_link(visit, file):
     scores = page.locator("#run table").first
     assert scores.locator("tbody tr").count() == 3
     assert "70.00" in scores.inner_text() and "these count" in scores.inner_text()
+    beside = page.locator("#run table").nth(1).inner_text().split()
+    assert beside[-9:] == ["40.00", "45.00", "–", "–", "20.00", "65.00", "85.00", "3.00", "–"]
     assert page.locator("#run svg").count() == 3
     assert page.locator("#run svg").last.locator("circle").count() == 8
     record = page.get_by_role("link", name="record.json").get_attribute("href")

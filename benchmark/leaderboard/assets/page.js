@@ -399,7 +399,7 @@
       "Run it again",
       element("pre", { tabindex: "0", "aria-label": "Command" }, code),
       element("p", {}, button, " ", status),
-      element("p", {}, "All of this, unrounded, is in ", file, "."),
+      element("p", {}, "What the run stored, unrounded, is in ", file, " and the logits beside it."),
     );
   };
 
