@@ -12,6 +12,8 @@ import numpy as np
 from benchmark.errors import RunFailed
 from benchmark.records import GROUPS, Group, Metrics
 
+_EDGE = np.array([True])
+
 
 def average_precision(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Average precision of every class: logits [N, C], targets {0, 1} [N, C] -> float64 [C].
@@ -45,17 +47,19 @@ def _class_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     if not len(found):
         return np.nan
     scores.sort()
-    starts = np.flatnonzero(np.concatenate(([True], found[1:] != found[:-1])))  # of positives with one score
+    # Where the runs of positives with one score begin, and the end.
+    edges = np.flatnonzero(np.concatenate((_EDGE, found[1:] != found[:-1], _EDGE)))
+    starts = edges[:-1]
     precision = (len(found) - starts) / (len(scores) - np.searchsorted(scores, found[starts]))
-    return (precision * np.diff(starts, append=len(found))).sum() / len(found)
+    return (precision * (edges[1:] - starts)).sum() / len(found)
 
 
 def f1_scores(chosen: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     """(CF1, OF1) in [0, 1] of the labels chosen, bool [N, C]; targets {0, 1} [N, C].
 
     CF1 is the F1 of the class-wise means of precision and recall, OF1 that of all decisions together (as in
-    ML-GCN's evaluation). A class never predicted has precision 0. A class without positives is in neither mean of
-    CF1; what is predicted of it counts in OF1.
+    ML-GCN's evaluation; Chen et al., CVPR 2019). A class never predicted has precision 0. A class without positives
+    is in neither mean of CF1; what is predicted of it counts in OF1.
     """
     true = np.asarray(targets) == 1
     right, predicted, positives = (chosen & true).sum(0), chosen.sum(0), true.sum(0)

@@ -53,7 +53,7 @@ def secondary(logits: np.ndarray, targets: np.ndarray, class_ap: np.ndarray) -> 
     top3 = f1_scores(highest(logits, TOP), targets)
     return Secondary(
         *(100 * f1 for f1 in top3),
-        ap_std=float(np.nanstd(class_ap)),
+        ap_std=float(class_ap[~np.isnan(class_ap)].std()),
         micro_ap=100 * float(average_precision(logits.reshape(-1, 1), targets.reshape(-1, 1))[0]),
         lrap=100 * label_ranking_average_precision(logits, targets),
         ece=100 * calibration_error(logits, targets),
@@ -62,7 +62,7 @@ def secondary(logits: np.ndarray, targets: np.ndarray, class_ap: np.ndarray) -> 
 
 def highest(logits: np.ndarray, k: int) -> np.ndarray:
     """bool [N, C]: the k highest logits of each image, all where there are fewer classes. Of equal ones the first in
-    class order."""
+    class order. ML-GCN's `overall_topk` leaves out those below 0, which would compare calibration."""
     if k >= logits.shape[1]:
         return np.ones(logits.shape, dtype=bool)
     last = np.partition(logits, -k, axis=1)[:, -k, None]

@@ -25,9 +25,10 @@ def to_json(board: Board) -> str:
     """The board as JSON: ASCII, keys sorted, one spelling for equal boards; null where there is no value.
 
     Scores and differences are mAP (or F1) in percent and percent points, half-widths those of 95 % intervals, times in
-    seconds, means over seeds. Lists of methods, rows of a comparison's matrices and `class_scores` are in the order of
-    the table's rows and of its classes. In a matrix the value at [i][j] is of row i minus row j; `half_width`, `p` and
-    `p_holm` are null for two rows that are not compared, for want of logits or of a second seed.
+    seconds, means over seeds. `details` stand beside the metric, in percent or points; `threshold` is a logit. Lists
+    of methods, rows of a comparison's matrices and `class_scores` are in the order of the table's rows and of its
+    classes. In a matrix the value at [i][j] is of row i minus row j; `half_width`, `p` and `p_holm` are null for two
+    rows that are not compared, for want of logits or of a second seed.
     """
     data = {
         "format": FORMAT,
