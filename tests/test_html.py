@@ -389,6 +389,20 @@ def test_scores_sort_both_ways_with_missing_ones_last(visit, file):
     assert page.locator("table.results").first.locator('th[aria-sort="ascending"]').count() == 1
 
 
+def test_what_stands_beside_the_metric_is_folded_away_below_the_table(visit, file):
+    page = visit(file)
+    details = page.locator("section.track details", has_text="Scores beside the metric").first
+    table = details.locator("table")
+    assert not table.is_visible()
+    details.locator("summary").click()
+    names = [text.strip(" ↕↑↓") for text in table.locator("th[scope=col]").all_inner_texts()]
+    assert names == ["Method", *Table.DETAILS, Table.THRESHOLD]
+    cells = {
+        row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in table.locator("tbody tr").all()
+    }
+    assert cells["asl"] == ["20.00 ± 0.00 (3)", "65.00 ± 0.00 (3)", "85.00 ± 0.00 (3)", "3.00 ± 0.00 (3)", "–"]
+
+
 def test_every_kind_of_column_sorts(visit, file):
     page = visit(file)
     firsts = {
@@ -463,8 +477,19 @@ def test_a_run_opens_by_click_and_back_returns_to_its_link(visit, file):
     scores = page.locator("#run table").first
     assert scores.locator("tbody tr").count() == 3
     assert "70.00" in scores.inner_text() and "these count" in scores.inner_text()
-    beside = page.locator("#run table").nth(1).inner_text().split()
-    assert beside[-9:] == ["40.00", "45.00", "–", "–", "20.00", "65.00", "85.00", "3.00", "–"]
+    beside = page.locator("#run table").nth(1)
+    assert beside.locator("th").all_inner_texts() == [*Table.F1_COLUMNS, *Table.DETAILS, Table.THRESHOLD]
+    assert beside.locator("td").all_inner_texts() == [
+        "40.00",
+        "45.00",
+        "–",
+        "–",
+        "20.00",
+        "65.00",
+        "85.00",
+        "3.00",
+        "–",
+    ]
     assert page.locator("#run svg").count() == 3
     assert page.locator("#run svg").last.locator("circle").count() == 8
     record = page.get_by_role("link", name="record.json").get_attribute("href")

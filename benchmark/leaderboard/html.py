@@ -304,12 +304,15 @@ def _cells(table: Table, row: Row) -> dict[str, Cell]:
     return cells
 
 
+_DETAIL_NOTES = {
+    "ap_std": "standard deviation of average precision over the classes, in points",
+    "micro_ap": "average precision of all decisions together",
+    "lrap": "label ranking average precision",
+    "ece": "expected calibration error of the sigmoid over all decisions, in points",
+}
 _DETAILS = [
     Column(Table.METHOD, numeric=False),
-    Column("AP std", note="standard deviation of average precision over the classes, in points"),
-    Column("Micro AP", best_high=True, note="average precision of all decisions together"),
-    Column("LRAP", best_high=True, note="label ranking average precision"),
-    Column(Table.ECE, note="expected calibration error of the sigmoid over all decisions, in points"),
+    *(Column(name, note=_DETAIL_NOTES[key]) for name, key in Table.DETAILS.items()),
     Column(Table.THRESHOLD, note="from which on CF1 val and OF1 val choose a label"),
 ]
 
