@@ -27,6 +27,9 @@ from benchmark.undeclared import undeclared_change
 
 Kind = Literal["fault", "stale", "note"]
 
+# Labels in a file of logits: tensor -> what a message calls them.
+LABELS = {TARGETS: "test labels", VALIDATION_TARGETS: "validation labels"}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -100,13 +103,13 @@ class Files:
 class Checked:
     """What comes out of comparing a record with its files.
 
-    faults: messages. scored: whether its logits could be scored. targets: sha256 of its test labels, None where they
-    could not be read.
+    faults: messages. scored: whether its logits could be scored. labels: see `labels_digests`; none where they could
+    not be read.
     """
 
     faults: list[str] = field(default_factory=list)
     scored: bool = False
-    targets: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 def verify(results: Path, reporter: Reporter) -> Verification:
@@ -134,7 +137,7 @@ def verify(results: Path, reporter: Reporter) -> Verification:
             scored += checked.scored
             findings += [Finding(folder.path.name, "fault", message) for message in checked.faults]
             findings += _notes(folder, record)
-            shared.add(folder.path.name, record, checked.targets)
+            shared.add(folder.path.name, record, checked.labels)
     findings += [_difference_fault(results, difference) for difference in shared.differences()]
     return Verification(len(folders), scored, sorted(findings, key=lambda finding: finding.run))
 
@@ -156,7 +159,7 @@ def _score_again(record: Record, files: Files) -> Checked:
     except StoreError as error:
         return Checked([str(error)])
     targets = tensors[TARGETS]
-    checked = Checked(_target_faults(tensors, record, files), targets=_digest(targets))
+    checked = Checked(_target_faults(tensors, record, files), labels=_digests(tensors))
     scored = [(f"results.{name}", metrics, tensors[name], targets) for name, metrics in record.results.items()]
     if record.validation is not None and record.num_validation_images is not None:
         scored.append(("validation", record.validation, tensors[VALIDATION], tensors[VALIDATION_TARGETS]))
@@ -172,13 +175,14 @@ def _score_again(record: Record, files: Files) -> Checked:
     return checked
 
 
-def targets_digest(record: Record, files: Files) -> str:
-    """sha256 of the test labels stored with a run. Raises StoreError where its logits are not what the record says."""
-    return _digest(_logits(record, files)[TARGETS])
+def labels_digests(record: Record, files: Files) -> dict[str, str]:
+    """sha256 of the labels stored with a run, by their names in `LABELS`. Raises StoreError where its logits are not
+    what the record says."""
+    return _digests(_logits(record, files))
 
 
-def _digest(targets: np.ndarray) -> str:
-    return hashlib.sha256(targets.tobytes()).hexdigest()
+def _digests(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {what: hashlib.sha256(tensors[key].tobytes()).hexdigest() for key, what in LABELS.items() if key in tensors}
 
 
 def _logits(record: Record, files: Files) -> dict[str, np.ndarray]:
@@ -351,9 +355,9 @@ class SharedFacts:
     def __init__(self) -> None:
         self._facts: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
 
-    def add(self, run: str, record: Record, targets: str | None) -> None:
-        """Note what the record of a run says. targets: sha256 of its test labels, None where they are not known."""
-        for what, digest in _facts(record, targets).items():
+    def add(self, run: str, record: Record, labels: Mapping[str, str]) -> None:
+        """Note what the record of a run says. labels: `labels_digests`, as far as they are known."""
+        for what, digest in _facts(record, labels).items():
             self._facts[record.spec.dataset.fingerprint, what].append((run, digest))
 
     def differences(self) -> Iterator[Difference]:
@@ -367,14 +371,13 @@ class SharedFacts:
                     yield Difference(run, what, digest, other, others)
 
 
-def _facts(record: Record, targets: str | None) -> dict[str, str]:
+def _facts(record: Record, labels: Mapping[str, str]) -> dict[str, str]:
     """What a run has of the data that runs share: as a message names it -> digest."""
     facts = {}
     if registered_split(record) is None:  # otherwise both were compared with the lists themselves
         counts = canonical_json([record.groups, record.class_counts])
         facts["groups and class counts"] = hashlib.sha256(counts.encode()).hexdigest()
-        if targets is not None:
-            facts["test labels"] = targets
+        facts |= labels
     for split, size in _image_sizes(record).items():
         facts[f"{split} images at {size} px, {record.spec.weights.interpolation},"] = record.data_digests[split]
     return facts

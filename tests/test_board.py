@@ -365,6 +365,23 @@ def test_a_row_has_one_threshold_for_all_its_seeds_and_their_f1_at_it(tmp_path):
     assert "| CF1 top-3 | OF1 top-3 | CF1 val | OF1 val |" in page and "LRAP" not in page
 
 
+def test_a_record_of_other_validation_labels_than_most_is_left_out(tmp_path):
+    odd, *others = validated()
+    old = make_scored("focal", history=HISTORY, schema_version=1)
+    store = write_scored(tmp_path / "results", [odd, *others, old])
+
+    def corrected(tensors):
+        labels = tensors["validation_targets"].copy()
+        labels[5] = 1 - labels[5]
+        return tensors | {"validation_targets": labels}
+
+    tensors = corrected(load_safetensors(odd.content))
+    metrics = score(tensors["validation"], tensors["validation_targets"], odd.record.groups)
+    rewrite(store, odd, corrected, validation=metrics.model_dump(exclude_unset=True))
+    board, problems = board_of(store)
+    assert board.num_records == 3 and "labels of the validation images are not those of most" in str(problems[0])
+
+
 def test_what_stands_beside_the_metric_comes_from_the_cache_the_second_time(tmp_path, monkeypatch):
     store = write_scored(tmp_path / "results", validated())
     first = board_of(store)[0].tables[0].rows[0]

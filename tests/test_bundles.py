@@ -450,10 +450,17 @@ def test_labels_are_compared_with_the_first_run_that_can_be_read(bundle, without
 
 def test_the_logits_of_one_run_there_are_read(bundle, without, monkeypatch):
     read = []
-    original = bundles.targets_digest
-    monkeypatch.setattr(bundles, "targets_digest", lambda *of: read.append(of[0].folder_name) or original(*of))
+    original = bundles.labels_digests
+    monkeypatch.setattr(bundles, "labels_digests", lambda *of: read.append(of[0].folder_name) or original(*of))
     assert import_bundle(bundle, without).outcome == "imported"
     assert read == [run_of(without, "asl").path.name]
+
+
+def test_validation_labels_are_compared_with_the_first_run_that_has_them(bundle, without):
+    first, second = run_of(without, "asl"), run_of(without, "erm-s1")
+    as_first_version(first)
+    edit_tensors(second, lambda tensors: tensors["validation_targets"].__setitem__(0, [0, 1, 1]))
+    assert second.path.name in nothing_arrives(bundle, without, "its validation labels have the digest")
 
 
 def test_runs_there_that_cannot_be_read_are_not_compared(bundle, without):

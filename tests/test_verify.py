@@ -281,6 +281,28 @@ def test_labels_that_differ_from_those_of_the_other_runs(store):
     assert "its test labels have the digest" in shared and "asl-s0-" in shared
 
 
+def test_validation_labels_that_differ_from_those_of_the_other_runs(store):
+    folder = run_of(store)
+    edit_tensors(folder, lambda tensors: tensors["validation_targets"].__setitem__(0, [0, 1, 1]))
+    messages = faults(store)
+    assert list(messages) == [folder.path.name]
+    scores, shared = messages[folder.path.name]
+    assert "record.json: validation." in scores and "its validation labels have the digest" in shared
+
+
+def test_validation_labels_that_are_not_those_of_the_registered_list(store, made, monkeypatch):
+    register_tiny(monkeypatch, made.parent / "tiny")
+    folder = run_of(store)
+    path = edit_tensors(folder, lambda tensors: tensors["validation_targets"].__setitem__(0, [0, 1, 1]))
+    lists, _ = faults(store)[folder.path.name]
+    assert lists.startswith(f"{path}: validation_targets are not those of the val list of dataset 'tiny'")
+
+
+def test_a_first_record_beside_others_has_no_validation_labels_to_compare(store):
+    as_first_version(run_of(store))
+    assert faults(store) == {}
+
+
 def test_labels_that_are_not_those_of_the_registered_list(store, made, monkeypatch):
     register_tiny(monkeypatch, made.parent / "tiny")
     assert faults(store) == {}

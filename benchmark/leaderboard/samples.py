@@ -48,13 +48,15 @@ class Sample:
 
     scores: float32 [4, 1 + REPLICATES], see `resampling.run_scores`. targets: sha256 of the test labels. oracle: of the
     epoch and weight set with the highest overall mAP on the test set, None where not every epoch was kept.
-    secondary: scores beside the metric. at_threshold: those at the row's threshold, None where there is none; see
+    validation_targets: sha256 of the labels of the validation list, None where its logits are not stored. secondary:
+    scores beside the metric. at_threshold: those at the row's threshold, None where there is none; see
     `thresholds`.
     """
 
     scores: np.ndarray
     targets: str
     oracle: Oracle | None = None
+    validation_targets: str | None = None
     secondary: Secondary | None = None
     at_threshold: AtThreshold | None = None
 
@@ -141,10 +143,15 @@ def _sample(source: _Source) -> Sample | StoreError:
     try:
         stored = read_logits(source.path, source.sha256)
         scores, beside = _scores(source, stored)
-        labels = hashlib.sha256(np.ascontiguousarray(stored.targets)).hexdigest()
-        return Sample(scores, labels, _oracle(source, stored.targets, labels), beside)
+        labels = _digest(stored.targets)
+        validation = None if source.validation is None or stored.validation is None else _digest(stored.validation[1])
+        return Sample(scores, labels, _oracle(source, stored.targets, labels), validation, beside)
     except StoreError as error:
         return error
+
+
+def _digest(labels: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(labels)).hexdigest()
 
 
 def _scores(source: _Source, stored: StoredLogits) -> tuple[np.ndarray, Secondary]:
