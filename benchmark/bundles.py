@@ -36,8 +36,8 @@ from benchmark.records import Record
 from benchmark.reproduce import command
 from benchmark.spec import Sha256, Strict
 from benchmark.splits import registered
-from benchmark.store import RunFolder, load_records, write_atomically
-from benchmark.verify import Checked, Files, SharedFacts, check_record, files_of, targets_digest
+from benchmark.store import VALIDATION_TARGETS, RunFolder, load_records, write_atomically
+from benchmark.verify import LABELS, Checked, Files, SharedFacts, check_record, files_of, labels_digests
 
 Outcome = Literal["imported", "restored", "already there"]
 
@@ -184,7 +184,8 @@ class _Bundle:
             wrong = sorted(expected ^ set(self.manifest.files))[0]
             state = "missing" if wrong in expected else "nothing that the record names"
             raise self.refuse(f"member {wrong[:80]!r} is {state}")
-        numbers = record.num_test_images * len(record.groups) * (4 * len(record.results) + 1)
+        per_class = record.num_test_images * (4 * len(record.results) + 1) + 5 * (record.num_validation_images or 0)
+        numbers = per_class * len(record.groups)
         for name in files_of(record):
             if self.manifest.files[name].size > numbers + _HEADER:
                 size = self.manifest.files[name].size
@@ -271,41 +272,47 @@ def import_bundle(path: Path, results: Path) -> Imported:
         _refuse_faults(checked)
         folder = RunFolder(results / "runs" / record.folder_name)
         # What is there is compared by `ltbench verify`: its files are wanted, whatever other runs say.
-        note = "" if _is_there(folder, content) else _compare(path, record, checked.targets, results)
+        note = "" if _is_there(folder, content) else _compare(path, record, checked.labels, results)
         outcome = _place(bundle, record, content, folder)
     return Imported(record.folder_name, outcome, note)
 
 
-def _compare(path: Path, record: Record, targets: str | None, results: Path) -> str:
+def _compare(path: Path, record: Record, labels: dict[str, str], results: Path) -> str:
     """Compare a new record with those of a results folder, as far as they can be read, in one pass.
 
-    targets: sha256 of its test labels. Returns what could not be compared. Raises StoreError where it has another
+    labels: `labels_digests` of it. Returns what could not be compared. Raises StoreError where it has another
     split, or data for which `ltbench verify` would blame it.
     """
     ref = record.spec.dataset
     known: set[str] = set()
     shared = SharedFacts()
-    shared.add(record.folder_name, record, targets)
+    shared.add(record.folder_name, record, labels)
     # `check_record` has compared the labels of a registered dataset.
-    labels_wanted = registered(ref.name) is None
+    wanted = set(labels) if registered(ref.name) is None else set()
     for other in load_records(results, problems=[]) if results.is_dir() else ():
         if other.spec.dataset.name == ref.name:
             known.add(other.spec.dataset.fingerprint)
         if other.spec.dataset.fingerprint == ref.fingerprint:
-            labels = _labels_digest(other, results) if labels_wanted else None
-            # Those of one run: to read the logits of all would take long.
-            labels_wanted = labels_wanted and labels is None
-            shared.add(other.folder_name, other, labels)
+            # Those of one run that has them: to read the logits of all would take long.
+            theirs = _labels(other, results) if wanted & _stored_labels(other) else {}
+            wanted -= theirs.keys()
+            shared.add(other.folder_name, other, theirs)
     note = _split_note(path, record, known, results)
     _refuse_differences(path, record, shared, results)
     return note
 
 
-def _labels_digest(record: Record, results: Path) -> str | None:
-    """sha256 of the test labels of a run there, None where they cannot be read."""
+def _stored_labels(record: Record) -> set[str]:
+    """Names of the labels that a run has beside its logits."""
+    without = {LABELS[VALIDATION_TARGETS]} if record.num_validation_images is None else set()
+    return {*LABELS.values()} - without
+
+
+def _labels(record: Record, results: Path) -> dict[str, str]:
+    """`labels_digests` of a run there, none where they cannot be read."""
     with contextlib.suppress(StoreError):
-        return targets_digest(record, Files.in_folder(RunFolder(results / "runs" / record.folder_name)))
-    return None
+        return labels_digests(record, Files.in_folder(RunFolder(results / "runs" / record.folder_name)))
+    return {}
 
 
 def _split_note(path: Path, record: Record, known: set[str], results: Path) -> str:

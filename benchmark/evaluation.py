@@ -12,53 +12,56 @@ import numpy as np
 from benchmark.errors import RunFailed
 from benchmark.records import GROUPS, Group, Metrics
 
+_EDGE = np.array([True])
+
 
 def average_precision(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Average precision of every class: logits [N, C], targets {0, 1} [N, C] -> float64 [C].
 
     AP = sum_n (R_n - R_{n-1}) P_n over the distinct scores, as scikit-learn's `average_precision_score`: images
-    with one score enter together, so their order does not matter. NaN for a class without positives.
+    with one score enter together, so their order does not matter, and -0.0 is 0.0. NaN for a class without positives.
 
     Raises ValueError for other shapes, for logits that are not finite, and for targets other than 0 and 1.
     """
     logits, targets = np.asarray(logits), np.asarray(targets)
     if not np.issubdtype(logits.dtype, np.floating):
-        logits = logits.astype(np.float64)  # unsigned scores cannot be negated
+        logits = logits.astype(np.float64)
     if logits.ndim != 2 or logits.shape != targets.shape or not len(logits):
         raise ValueError(f"logits and targets must both be [N, C] with N > 0, found {logits.shape}, {targets.shape}")
     if not np.isfinite(logits).all():
         row, column = np.argwhere(~np.isfinite(logits))[0]
         raise ValueError(f"logits are not all finite: {logits[row, column]} at image {row}, class {column}")
-    if not ((targets == 0) | (targets == 1)).all():
+    positive = targets == 1
+    if not (positive | (targets == 0)).all():
         raise ValueError("targets must be 0 or 1")
 
-    n = len(logits)
-    order = np.argsort(-logits, axis=0, kind="stable")
-    scores = np.take_along_axis(logits, order, axis=0)
-    hits = np.take_along_axis(targets, order, axis=0).astype(np.int64)
-    found = np.cumsum(hits, axis=0)
-    precision = found / np.arange(1, n + 1)[:, None]
-
-    # Every image takes the precision at the last image that shares its score.
-    last_of_tie = np.ones_like(hits, dtype=bool)
-    last_of_tie[:-1] = scores[1:] != scores[:-1]
-    position = np.where(last_of_tie, np.arange(n)[:, None], n)
-    end = np.minimum.accumulate(position[::-1], axis=0)[::-1]
-    precision = np.take_along_axis(precision, end, axis=0)
-
-    positives = found[-1]
-    total = (precision * hits).sum(axis=0)
-    return np.divide(total, positives, out=np.full(logits.shape[1], np.nan), where=positives > 0)
+    # What precision needs of the order of the images is how many score at least as high as a positive: a binary search
+    # among sorted scores. Values sort several times faster than indices.
+    rows = zip(np.array(logits.T, order="C"), np.array(positive.T, order="C"), strict=True)
+    return np.array([_class_average_precision(*row) for row in rows])
 
 
-def f1_scores(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """(CF1, OF1) in [0, 1] at sigmoid >= 0.5, that is logit >= 0.
+def _class_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Of one class: scores [N], which are sorted in place; positive bool [N]."""
+    found = np.sort(scores[np.flatnonzero(positive)])
+    if not len(found):
+        return np.nan
+    scores.sort()
+    # Where the runs of positives with one score begin, and the end.
+    edges = np.flatnonzero(np.concatenate((_EDGE, found[1:] != found[:-1], _EDGE)))
+    starts = edges[:-1]
+    precision = (len(found) - starts) / (len(scores) - np.searchsorted(scores, found[starts]))
+    return (precision * (edges[1:] - starts)).sum() / len(found)
+
+
+def f1_scores(chosen: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """(CF1, OF1) in [0, 1] of the labels chosen, bool [N, C]; targets {0, 1} [N, C].
 
     CF1 is the F1 of the class-wise means of precision and recall, OF1 that of all decisions together (as in
-    ML-GCN's evaluation). A class never predicted has precision 0. A class without positives is in neither mean of
-    CF1; what is predicted of it counts in OF1.
+    ML-GCN's evaluation; Chen et al., CVPR 2019). A class never predicted has precision 0. A class without positives
+    is in neither mean of CF1; what is predicted of it counts in OF1.
     """
-    chosen, true = np.asarray(logits) >= 0, np.asarray(targets) == 1
+    true = np.asarray(targets) == 1
     right, predicted, positives = (chosen & true).sum(0), chosen.sum(0), true.sum(0)
     known = positives > 0
 
@@ -91,11 +94,19 @@ def score(logits: np.ndarray, targets: np.ndarray, groups: Mapping[str, Group]) 
         known = values[~np.isnan(values)]
         return float(known.mean()) if len(known) else None
 
-    cf1, of1 = f1_scores(logits, targets)
     return Metrics(
         overall=mean(ap),
         **{group: mean(ap[group_of == group]) for group in GROUPS},
-        cf1=100 * cf1,
-        of1=100 * of1,
         per_class={name: None if np.isnan(value) else float(value) for name, value in zip(groups, ap, strict=True)},
     )
+
+
+def numbers_again(
+    recorded: Mapping[str, float | None], logits: np.ndarray, targets: np.ndarray, groups: Mapping[str, Group]
+) -> dict[str, float | None]:
+    """What the logits give for the recorded `Metrics.numbers`, to be compared with them: `score`'s and, where they are
+    recorded (schema 1), CF1 and OF1 at a sigmoid of 0.5. Raises RunFailed as `score`."""
+    found = score(logits, targets, groups).numbers()
+    if "cf1" in recorded:
+        found["cf1"], found["of1"] = (100 * f1 for f1 in f1_scores(logits >= 0, targets))
+    return found

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from benchmark.errors import StoreError
 from benchmark.spec import NonNegative, RunSpec, Sha256, Strict, flatten
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 GROUPS = ("head", "medium", "tail")
 
 # In percent points: the same logits give the same numbers up to the order of a sum.
@@ -30,8 +30,8 @@ class Metrics(Strict):
     head: Percent | None
     medium: Percent | None
     tail: Percent | None
-    cf1: Percent = Field(description="F1 of mean class precision and mean class recall, sigmoid >= 0.5")
-    of1: Percent = Field(description="F1 over all decisions together, sigmoid >= 0.5")
+    cf1: Percent | None = Field(None, description="schema 1 alone: F1 of class means, sigmoid >= 0.5")
+    of1: Percent | None = Field(None, description="schema 1 alone: F1 over all decisions, sigmoid >= 0.5")
     per_class: dict[str, Percent | None] = Field(description="average precision; None without a positive")
 
     def check_means(self, groups: dict[str, Group]) -> None:
@@ -51,7 +51,7 @@ class Metrics(Strict):
 
     def numbers(self) -> dict[str, float | None]:
         """Every score by its name, that of a class as `per_class.<name>`."""
-        named = self.model_dump(exclude={"per_class"})
+        named = self.model_dump(exclude={"per_class"}, exclude_unset=True)
         return named | {f"per_class.{name}": value for name, value in self.per_class.items()}
 
     @property
@@ -148,7 +148,9 @@ class Environment(Strict):
 
 
 class LogitsFile(Strict):
-    """The stored test logits: `raw` (and `ema`) float32 [N, C] and `targets` uint8 [N, C], safetensors."""
+    """The stored logits: of the test list `raw` (and `ema`) float32 [N, C] and `targets` uint8 [N, C]; of the
+    validation list, where the record counts its images, `validation` float32 [M, C] of the declared weights and
+    `validation_targets` uint8 [M, C]. One safetensors file."""
 
     file: Annotated[str, Field(pattern=r"^logits-[0-9a-f]{16}\.safetensors$")]
     sha256: Sha256
@@ -163,9 +165,13 @@ class EpochLogits(Strict):
 
 
 class Record(Strict):
-    """Everything that a run leaves behind."""
+    """Everything that a run leaves behind.
 
-    schema_version: Literal[1]
+    Schema 1 has CF1 and OF1 at a sigmoid of 0.5 in every `Metrics`, and no validation logits. Schema 2 has no F1: it
+    follows from the logits, of which it has those of the validation list too.
+    """
+
+    schema_version: Literal[1, 2]
     run_id: Sha256
     spec: RunSpec
     method_title: str
@@ -174,6 +180,9 @@ class Record(Strict):
     class_counts: dict[str, int] = Field(description="class name -> training positives, in class order")
     num_train_images: int
     num_test_images: int
+    num_validation_images: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="whose logits are stored; None without a validation list, and in schema 1"
+    )
     declared: Literal["raw", "ema"]
     results: dict[Literal["raw", "ema"], Metrics]
     validation: Metrics | None = Field(description="of the declared weights on the validation list")
@@ -202,6 +211,7 @@ class Record(Strict):
             raise ValueError("the declared weights or the selection rule are not those of the recipe")
         if self.parameters.trained > self.parameters.all:
             raise ValueError("the trained parameters are more than there are")
+        self._check_version()
         self._check_epochs()
         _check_named("overrides", self.spec.overrides, "recipe", self.spec.recipe)
         _check_named("config_overrides", self.spec.config_overrides, "config", self.spec.config)
@@ -209,6 +219,17 @@ class Record(Strict):
             if metrics is not None:
                 metrics.check_means(self.groups)
         return self
+
+    def _check_version(self) -> None:
+        """Raise ValueError unless the fields are those of the schema version."""
+        first = self.schema_version == 1
+        for metrics in filter(None, (*self.results.values(), self.validation)):
+            if {"cf1", "of1"} & metrics.model_fields_set != ({"cf1", "of1"} if first else set()):
+                raise ValueError(f"schema version {self.schema_version} has {'both' if first else 'none'} of cf1, of1")
+            if first and None in (metrics.cf1, metrics.of1):
+                raise ValueError("cf1 or of1 is null")
+        if (self.num_validation_images is not None) != (not first and self.validation is not None):
+            raise ValueError("num_validation_images is for schema version 2 with validation scores, and only for it")
 
     def _check_epochs(self) -> None:
         """Raise ValueError unless history, selection and oracle tell of the recipe's epochs, or all of none."""
@@ -262,10 +283,10 @@ def _fault(content: bytes, refusal: ValidationError) -> str:
     except (ValueError, RecursionError) as error:
         return f"the record is truncated or not JSON ({error}); remove the file and run again"
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         return (
-            f"schema version {version!r} is not known to this version of ltbench (known: {SCHEMA_VERSION}); update "
-            "ltbench"
+            f"schema version {version!r} is not known to this version of ltbench (known: 1 to {SCHEMA_VERSION}); "
+            "update ltbench"
         )
     first = refusal.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "record"

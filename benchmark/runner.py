@@ -39,7 +39,7 @@ from benchmark.models.clip import clip_backbones, make_clip, make_text_tower
 from benchmark.models.weights import NONE as NO_WEIGHTS
 from benchmark.models.weights import PretrainedWeights, resolve_weights
 from benchmark.progress import Reporter
-from benchmark.records import EpochLogits, Metrics, Parameters, Record, Selection, Timings
+from benchmark.records import SCHEMA_VERSION, EpochLogits, Metrics, Parameters, Record, Selection, Timings
 from benchmark.registry import did_you_mean
 from benchmark.signals import handled
 from benchmark.spec import (
@@ -706,9 +706,9 @@ def _evaluate(
     results = {name: score(values, test.targets, dataset.groups) for name, values in logits.items()}
     validation = None
     if "val" in dataset.splits:
-        validation = score(logits_of("val", declared), dataset.splits["val"].targets, dataset.groups)
+        validation = logits_of("val", declared), dataset.splits["val"].targets
     return Record(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         run_id=spec.run_id,
         spec=spec,
         method_title=work.method.row_title(work.config),
@@ -717,9 +717,10 @@ def _evaluate(
         class_counts=dict(zip(dataset.classes, dataset.class_counts.tolist(), strict=True)),
         num_train_images=len(dataset.splits["train"]),
         num_test_images=len(test),
+        num_validation_images=len(validation[0]) if validation else None,
         declared=declared,
         results=results,
-        validation=validation,
+        validation=score(*validation, dataset.groups) if validation else None,
         selection=Selection(rule=spec.recipe.selection, epoch=outcome.selected_epoch),
         history=outcome.history,
         timings=Timings(
@@ -737,7 +738,7 @@ def _evaluate(
         attempts=claim.number,
         data_digests={name: images.digest for name, images in cached.items()},
         model_digest=_state_digest(outcome.states[declared]),
-        logits=claim.store_logits(logits, test.targets),
+        logits=claim.store_logits(logits, test.targets, validation),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         # A record without them reads as those before there could be any.
         **({"oracle": outcome.observed} if outcome.observed else {}),

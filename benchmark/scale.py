@@ -33,6 +33,7 @@ from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted
 from benchmark.evaluation import score
 from benchmark.progress import Reporter
 from benchmark.records import (
+    SCHEMA_VERSION,
     Environment,
     EpochLog,
     LogitsFile,
@@ -205,7 +206,7 @@ class _RecordMaker:
         epochs = spec.recipe.epochs
         losses = np.linspace(0.6, 0.1, epochs) + self._random.normal(0, 0.01, epochs)
         record = Record(
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             run_id=spec.run_id,
             spec=spec,
             method_title=f"{work.method.title} ({TITLE})",

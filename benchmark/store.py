@@ -52,6 +52,8 @@ HEARTBEAT_S = 15.0
 LEASE_LIFETIME_S = 600.0
 # Of a run's id, at the end of its folder's name.
 _ID_DIGITS = 12
+# The tensors of a logits file beside those of the weight sets; see `records.LogitsFile`.
+TARGETS, VALIDATION, VALIDATION_TARGETS = "targets", "validation", "validation_targets"
 _HOW_TO_NAME = "give a run's folder name or the start of its id"
 
 
@@ -518,12 +520,21 @@ class Claim:
         except OSError:
             return []
 
-    def store_logits(self, logits: dict[str, np.ndarray], targets: np.ndarray) -> LogitsFile:
+    def store_logits(
+        self,
+        logits: dict[str, np.ndarray],
+        targets: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> LogitsFile:
         """Store test logits (float32 [N, C] a weight set) and targets (uint8 [N, C]); returns the reference.
 
-        The file is named by its content, so an older record keeps its own logits until it is replaced.
+        validation: logits of the declared weight set and targets on the validation list, where there is one. The file
+        is named by its content, so an older record keeps its own logits until it is replaced.
         """
-        file, digest = self._store_tensors("logits", {"targets": targets.astype(np.uint8)} | logits)
+        tensors = {TARGETS: targets.astype(np.uint8)} | logits
+        if validation is not None:
+            tensors |= {VALIDATION: validation[0], VALIDATION_TARGETS: validation[1].astype(np.uint8)}
+        file, digest = self._store_tensors("logits", tensors)
         return LogitsFile(file=file, sha256=digest)
 
     def store_epoch(self, epoch: int, logits: dict[str, np.ndarray]) -> EpochLogits:
@@ -663,21 +674,35 @@ def load_logits(root: Path | str, record: Record) -> tuple[dict[str, np.ndarray]
 
     Raises StoreError when the file is missing or its digest is not the record's.
     """
-    return read_logits(logits_path(root, record), record.logits.sha256)
+    stored = read_logits(logits_path(root, record), record.logits.sha256)
+    return stored.logits, stored.targets
 
 
 def logits_path(root: Path | str, record: Record) -> Path:
-    """Where the stored test logits of a record are."""
+    """Where the stored logits of a record are."""
     return Path(root) / "runs" / record.folder_name / record.logits.file
 
 
-def read_logits(path: Path, sha256: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The file of stored logits at `path`; see `load_logits`."""
+@dataclass(frozen=True)
+class StoredLogits:
+    """What a file of logits holds: logits: of the test list, weight set -> float32 [N, C]. targets: uint8 [N, C].
+    validation: logits of the declared weight set and targets [M, C] on the validation list, None where there are none.
+    """
+
+    logits: dict[str, np.ndarray]
+    targets: np.ndarray
+    validation: tuple[np.ndarray, np.ndarray] | None
+
+
+def read_logits(path: Path, sha256: str) -> StoredLogits:
+    """The file of stored logits at `path`. Raises StoreError when it is missing, is not the one of this digest or
+    holds no labels."""
     tensors = read_tensors(path, sha256)
-    if "targets" not in tensors:
+    given = {name: tensors.pop(name, None) for name in (TARGETS, VALIDATION, VALIDATION_TARGETS)}
+    if given[TARGETS] is None or (given[VALIDATION] is None) != (given[VALIDATION_TARGETS] is None):
         raise StoreError(f"{path}: holds no labels; run again with --rerun always")
-    targets = tensors.pop("targets")
-    return tensors, targets
+    validation = None if given[VALIDATION] is None else (given[VALIDATION], given[VALIDATION_TARGETS])
+    return StoredLogits(tensors, given[TARGETS], validation)
 
 
 def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:

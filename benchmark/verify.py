@@ -15,17 +15,20 @@ import numpy as np
 from benchmark.data.augment import training_cache_size
 from benchmark.environment import code_digest
 from benchmark.errors import RunFailed, StoreError
-from benchmark.evaluation import score
+from benchmark.evaluation import numbers_again
 from benchmark.inference import scoring_cache_size
 from benchmark.method import METHODS
 from benchmark.progress import Reporter, plural
-from benchmark.records import Metrics, Record, differing
+from benchmark.records import Record, differing
 from benchmark.spec import canonical_json
 from benchmark.splits import registered, registered_split, usual
-from benchmark.store import RunFolder, record_paths, tensors_of
+from benchmark.store import TARGETS, VALIDATION, VALIDATION_TARGETS, RunFolder, record_paths, tensors_of
 from benchmark.undeclared import undeclared_change
 
 Kind = Literal["fault", "stale", "note"]
+
+# Labels in a file of logits: tensor -> what a message calls them.
+LABELS = {TARGETS: "test labels", VALIDATION_TARGETS: "validation labels"}
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,13 @@ class Files:
 class Checked:
     """What comes out of comparing a record with its files.
 
-    faults: messages. scored: whether its logits could be scored. targets: sha256 of its test labels, None where they
-    could not be read.
+    faults: messages. scored: whether its logits could be scored. labels: see `labels_digests`; none where they could
+    not be read.
     """
 
     faults: list[str] = field(default_factory=list)
     scored: bool = False
-    targets: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 def verify(results: Path, reporter: Reporter) -> Verification:
@@ -134,7 +137,7 @@ def verify(results: Path, reporter: Reporter) -> Verification:
             scored += checked.scored
             findings += [Finding(folder.path.name, "fault", message) for message in checked.faults]
             findings += _notes(folder, record)
-            shared.add(folder.path.name, record, checked.targets)
+            shared.add(folder.path.name, record, checked.labels)
     findings += [_difference_fault(results, difference) for difference in shared.differences()]
     return Verification(len(folders), scored, sorted(findings, key=lambda finding: finding.run))
 
@@ -155,11 +158,16 @@ def _score_again(record: Record, files: Files) -> Checked:
         tensors = _logits(record, files)
     except StoreError as error:
         return Checked([str(error)])
-    targets = tensors.pop("targets")
-    checked = Checked(_target_faults(targets, record, files), targets=_digest(targets))
+    targets = tensors[TARGETS]
+    checked = Checked(_target_faults(tensors, record, files), labels=_digests(tensors))
+    scored = [(f"results.{name}", metrics, tensors[name], targets) for name, metrics in record.results.items()]
+    if record.validation is not None and record.num_validation_images is not None:
+        scored.append(("validation", record.validation, tensors[VALIDATION], tensors[VALIDATION_TARGETS]))
     try:
-        for name, metrics in record.results.items():
-            checked.faults += _score_faults(name, metrics, score(tensors[name], targets, record.groups), files)
+        for place, metrics, logits, labels in scored:
+            recorded = metrics.numbers()
+            again = numbers_again(recorded, logits, labels, record.groups)
+            checked.faults += _score_faults(place, recorded, again, files)
     except RunFailed as error:
         checked.faults.append(files.fault(record.logits.file, str(error)))
     else:
@@ -167,19 +175,20 @@ def _score_again(record: Record, files: Files) -> Checked:
     return checked
 
 
-def targets_digest(record: Record, files: Files) -> str:
-    """sha256 of the test labels stored with a run. Raises StoreError where its logits are not what the record says."""
-    return _digest(_logits(record, files)["targets"])
+def labels_digests(record: Record, files: Files) -> dict[str, str]:
+    """sha256 of the labels stored with a run, by their names in `LABELS`. Raises StoreError where its logits are not
+    what the record says."""
+    return _digests(_logits(record, files))
 
 
-def _digest(targets: np.ndarray) -> str:
-    return hashlib.sha256(targets.tobytes()).hexdigest()
+def _digests(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {what: hashlib.sha256(tensors[key].tobytes()).hexdigest() for key, what in LABELS.items() if key in tensors}
 
 
 def _logits(record: Record, files: Files) -> dict[str, np.ndarray]:
-    """The stored logits and test labels of a record. Raises StoreError where they are not what it says."""
+    """The stored logits and labels of a record. Raises StoreError where they are not what it says."""
     tensors = _tensors(files, record.logits.file, record.logits.sha256)
-    _check_tensors(tensors, record, files, record.logits.file, with_targets=True)
+    _check_tensors(tensors, record, files, record.logits.file, _test_tensors(record) | _validation_tensors(record))
     return tensors
 
 
@@ -190,17 +199,30 @@ def _tensors(files: Files, name: str, sha256: str) -> dict[str, np.ndarray]:
         raise StoreError(files.fault(name, str(error))) from None
 
 
+def _weight_tensors(record: Record) -> dict[str, tuple[type, int]]:
+    """Test logits by their names: dtype and number of images."""
+    return dict.fromkeys(record.results, (np.float32, record.num_test_images))
+
+
+def _test_tensors(record: Record) -> dict[str, tuple[type, int]]:
+    return _weight_tensors(record) | {TARGETS: (np.uint8, record.num_test_images)}
+
+
+def _validation_tensors(record: Record) -> dict[str, tuple[type, int]]:
+    images = record.num_validation_images
+    return {} if images is None else {VALIDATION: (np.float32, images), VALIDATION_TARGETS: (np.uint8, images)}
+
+
 def _check_tensors(
-    tensors: Mapping[str, np.ndarray], record: Record, files: Files, name: str, with_targets: bool
+    tensors: Mapping[str, np.ndarray], record: Record, files: Files, name: str, expected: Mapping[str, tuple[type, int]]
 ) -> None:
-    """Raise StoreError unless a file holds the record's weight sets, of its shape, finite."""
-    expected = {"targets", *record.results} if with_targets else {*record.results}
-    if set(tensors) != expected:
+    """Raise StoreError unless a file holds the tensors expected of the record, finite."""
+    if set(tensors) != set(expected):
         found = ", ".join(sorted(tensors)) or "nothing"
         raise StoreError(files.fault(name, f"it holds {found} instead of {', '.join(sorted(expected))}"))
-    shape = (record.num_test_images, len(record.groups))
     for key, values in tensors.items():
-        dtype = np.dtype(np.uint8 if key == "targets" else np.float32)
+        kind, images = expected[key]
+        dtype, shape = np.dtype(kind), (images, len(record.groups))
         if values.dtype != dtype or values.shape != shape or not values.size:
             found = f"{values.dtype} {list(values.shape)}"
             raise StoreError(files.fault(name, f"{key} is {found}; {dtype} {list(shape)} is what the record tells of"))
@@ -210,14 +232,15 @@ def _check_tensors(
             raise StoreError(files.fault(name, problem))
 
 
-def _score_faults(weights: str, recorded: Metrics, again: Metrics, files: Files) -> list[str]:
+def _score_faults(
+    place: str, recorded: Mapping[str, float | None], again: Mapping[str, float | None], files: Files
+) -> list[str]:
     """At most one message: the first number that is not what the logits give, and how many are not."""
-    given, found = recorded.numbers(), again.numbers()
-    wrong = differing(found, given)
+    wrong = differing(again, recorded)
     if not wrong:
         return []
     first, more = wrong[0], f" (and {len(wrong) - 1} more numbers differ)" if len(wrong) > 1 else ""
-    problem = f"results.{weights}.{first} is {given[first]}, and the logits score {found[first]}{more}"
+    problem = f"{place}.{first} is {recorded[first]}, and the logits score {again[first]}{more}"
     return [files.fault("record.json", problem)]
 
 
@@ -225,7 +248,7 @@ def _epoch_faults(record: Record, files: Files) -> Iterator[str]:
     for epoch in record.oracle:
         try:
             tensors = _tensors(files, epoch.file, epoch.sha256)
-            _check_tensors(tensors, record, files, epoch.file, with_targets=False)
+            _check_tensors(tensors, record, files, epoch.file, _weight_tensors(record))
         except StoreError as error:
             yield str(error)
 
@@ -246,6 +269,9 @@ def split_faults(record: Record, files: Files) -> list[str]:
             "under another dataset name, or run again"
         ]
     recorded = (record.groups, record.class_counts, record.num_train_images, record.num_test_images)
+    if record.num_validation_images not in (None, len(dataset.splits.get("val", ()))):
+        problem = f"num_validation_images is not that of dataset {ref.name!r}"
+        return [files.fault("record.json", problem)]
     counts = dict(zip(dataset.classes, dataset.class_counts.tolist(), strict=True))
     if recorded != (dataset.groups, counts, len(dataset.splits["train"]), len(dataset.splits["test"])):
         problem = f"groups, class_counts or numbers of images are not those of dataset {ref.name!r}"
@@ -253,12 +279,17 @@ def split_faults(record: Record, files: Files) -> list[str]:
     return []
 
 
-def _target_faults(targets: np.ndarray, record: Record, files: Files) -> list[str]:
+def _target_faults(tensors: Mapping[str, np.ndarray], record: Record, files: Files) -> list[str]:
     dataset = registered_split(record)
-    if dataset is None or np.array_equal(targets, dataset.splits["test"].targets):
+    if dataset is None:
         return []
-    problem = f"targets are not those of the test list of dataset {record.spec.dataset.name!r}"
-    return [files.fault(record.logits.file, problem)]
+    faults = []
+    for key, split in ((TARGETS, "test"), (VALIDATION_TARGETS, "val")):
+        known = dataset.splits.get(split)  # a list that is not there is told of by `split_faults`
+        if key in tensors and known is not None and not np.array_equal(tensors[key], known.targets):
+            problem = f"{key} are not those of the {split} list of dataset {record.spec.dataset.name!r}"
+            faults.append(files.fault(record.logits.file, problem))
+    return faults
 
 
 # --- notes -------------------------------------------------------------------------------------------------------
@@ -324,9 +355,9 @@ class SharedFacts:
     def __init__(self) -> None:
         self._facts: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
 
-    def add(self, run: str, record: Record, targets: str | None) -> None:
-        """Note what the record of a run says. targets: sha256 of its test labels, None where they are not known."""
-        for what, digest in _facts(record, targets).items():
+    def add(self, run: str, record: Record, labels: Mapping[str, str]) -> None:
+        """Note what the record of a run says. labels: `labels_digests`, as far as they are known."""
+        for what, digest in _facts(record, labels).items():
             self._facts[record.spec.dataset.fingerprint, what].append((run, digest))
 
     def differences(self) -> Iterator[Difference]:
@@ -340,14 +371,13 @@ class SharedFacts:
                     yield Difference(run, what, digest, other, others)
 
 
-def _facts(record: Record, targets: str | None) -> dict[str, str]:
+def _facts(record: Record, labels: Mapping[str, str]) -> dict[str, str]:
     """What a run has of the data that runs share: as a message names it -> digest."""
     facts = {}
     if registered_split(record) is None:  # otherwise both were compared with the lists themselves
         counts = canonical_json([record.groups, record.class_counts])
         facts["groups and class counts"] = hashlib.sha256(counts.encode()).hexdigest()
-        if targets is not None:
-            facts["test labels"] = targets
+        facts |= labels
     for split, size in _image_sizes(record).items():
         facts[f"{split} images at {size} px, {record.spec.weights.interpolation},"] = record.data_digests[split]
     return facts

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as save_safetensors
 
-from benchmark.evaluation import score
+from benchmark.evaluation import numbers_again
 from benchmark.leaderboard.resampling import REPLICATES
 from benchmark.leaderboard.samples import Sample
+from benchmark.leaderboard.secondary import Secondary
 from benchmark.method import METHODS, Task
 from benchmark.models.backbones import make_backbone
-from benchmark.records import GROUPS, Record
+from benchmark.records import GROUPS, SCHEMA_VERSION, Record
 from benchmark.spec import Recipe, RunSpec, deep_merge, nested, parse
 
 CLASSES = {"person": 400, "car": 100, "dog": 99, "cat": 20, "sofa": 19, "sheep": 3}
@@ -36,9 +37,10 @@ def make_record(
     classes: name -> training positives; 100 and 20 divide the groups. changes: fields of the record, nested
     mappings merged key by key, e.g. `spec={"overrides": {"epochs": 3}}` or
     `results={"raw": {"per_class": {"sheep": None}}}`. What follows from other fields is derived: the means from
-    `per_class` (so `overall` comes out as given where head and tail have as many classes), the recipe and the
-    configuration from what was changed in them, its epochs from the history, the declared weights, the selection and
-    the history from the recipe, the run id from the specification.
+    `per_class` (so `overall` comes out as given where head and tail have as many classes), what belongs to the schema
+    version (F1 at a sigmoid of 0.5 in the first, 40 validation images in others that were validated), the recipe and
+    the configuration from what was changed in them, its epochs from the history, the declared weights, the selection
+    and the history from the recipe, the run id from the specification.
     """
     spec = deep_merge(_spec(method, seed), changes.pop("spec", {}))
     if changes.get("history"):
@@ -46,8 +48,12 @@ def make_record(
     spec["recipe"] = deep_merge(spec["recipe"], nested(spec["overrides"]))
     spec["config"] = deep_merge(nested(spec["config_overrides"]), spec["config"])
     data = deep_merge(_record(spec, overall, dict(classes)), changes)
+    if data["schema_version"] > 1 and data["validation"]:
+        data.setdefault("num_validation_images", 40)
     for metrics in [*data["results"].values(), *([data["validation"]] if data["validation"] else [])]:
         metrics |= _means(metrics["per_class"], data["groups"])
+        if data["schema_version"] == 1:
+            metrics |= {"cf1": 70.0, "of1": 75.0} | metrics
     data["run_id"] = RunSpec.model_validate_json(json.dumps(spec)).run_id
     return Record.model_validate_json(json.dumps(data))
 
@@ -55,14 +61,16 @@ def make_record(
 def make_sample(record: Record, seed: int = 0) -> Sample:
     """A sample of a record: its own scores, NaN for missing ones, and replicates that scatter around them, sd 1.
 
-    The noise of two runs is independent; another seed draws it anew.
+    The noise of two runs is independent; another seed draws it anew. What stands beside the metric is the same for all;
+    there is no threshold.
     """
     metrics = record.metrics
     values = np.array([metrics.overall, *(getattr(metrics, group) for group in GROUPS)], dtype=np.float64)
     rng = np.random.default_rng([seed, int(record.run_id[:16], 16)])
     noise = rng.standard_normal((len(values), 1 + REPLICATES))
     noise[:, 0] = 0
-    return Sample((values[:, None] + noise).astype(np.float32), targets="f" * 64)
+    beside = Secondary(cf1_top3=40.0, of1_top3=45.0, ap_std=20.0, micro_ap=65.0, lrap=85.0, ece=3.0)
+    return Sample((values[:, None] + noise).astype(np.float32), targets="f" * 64, secondary=beside)
 
 
 def edited(record: Record, **changes: Any) -> str:
@@ -97,9 +105,9 @@ def _record(spec: dict[str, Any], overall: float | None, classes: dict[str, int]
     }
     recipe = spec["recipe"]
     declared, epochs = recipe.get("report", "raw"), recipe["epochs"]
-    metrics = {"cf1": 70.0, "of1": 75.0, "per_class": {name: scores[group] for name, group in groups.items()}}
+    metrics = {"per_class": {name: scores[group] for name, group in groups.items()}}
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "spec": spec,
         "method_title": f"Title of {spec['method']}",
         "dataset_title": "VOC-LT",
@@ -215,28 +223,47 @@ def make_scored(
     *,
     classes: Mapping[str, int] = CLASSES,
     images: int = 60,
+    validation: int = 0,
     **changes: Any,
 ) -> Scored:
     """A record whose scores are those of logits, and their file; of a dataset that is not registered.
 
-    skill: by how much the logits of positives are higher, in standard deviations. changes: as for `make_record`. The
-    labels are the same for all with as many images and classes.
+    skill: by how much the logits of positives are higher, in standard deviations. validation: number of validation
+    images, whose logits are stored too. changes: as for `make_record`. The labels are the same for all with as many
+    images and classes.
     """
     targets = _labels(images, len(classes))
     rng = np.random.default_rng([*method.encode(), seed])
-    values = (rng.normal(size=targets.shape) + skill * targets).astype(np.float32)
-    content = save_safetensors({"targets": targets, "raw": values})
+
+    def logits_of(targets: np.ndarray) -> np.ndarray:
+        return (rng.normal(size=targets.shape) + skill * targets).astype(np.float32)
+
+    tensors = {"targets": targets, "raw": logits_of(targets)}
+    given: dict[str, Any] = {"results": {"raw": _scores(tensors["raw"], targets, classes, changes)}}
+    if validation:
+        labels = _labels(validation, len(classes))
+        tensors |= {"validation": logits_of(labels), "validation_targets": labels}
+        given |= {"validation": _scores(tensors["validation"], labels, classes, changes)}
+        given |= {"num_validation_images": validation}
+    content = save_safetensors(tensors)
     digest = hashlib.sha256(content).hexdigest()
-    first = make_record(method, seed, classes=classes)
-    metrics = score(values, targets, first.groups)
     config = METHODS.get(method).configure("", {}).model_dump(mode="json")
-    given = {
-        "results": {"raw": {"cf1": metrics.cf1, "of1": metrics.of1, "per_class": metrics.per_class}},
+    given |= {
         "num_test_images": images,
         "logits": {"file": f"logits-{digest[:16]}.safetensors", "sha256": digest},
         "spec": {"dataset": {"name": "made-up"}, "config": config},
     }
     return Scored(make_record(method, seed, classes=classes, **deep_merge(given, changes)), content)
+
+
+def _scores(
+    logits: np.ndarray, targets: np.ndarray, classes: Mapping[str, int], changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a record of the schema version that is asked for has of logits, but for what follows from it."""
+    first = make_record(classes=classes, schema_version=changes.get("schema_version", SCHEMA_VERSION))
+    numbers = numbers_again(first.metrics.numbers(), logits, targets, first.groups)
+    per_class = {name: numbers[f"per_class.{name}"] for name in classes}
+    return {"per_class": per_class} | {name: numbers[name] for name in ("cf1", "of1") if name in numbers}
 
 
 def _labels(images: int, classes: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save
 
 from benchmark import splits
 from benchmark.data.dataset import DATASETS, DatasetFolder
+from benchmark.evaluation import f1_scores
 from benchmark.records import Record
 from benchmark.runner import execute, plan
 from benchmark.spec import deep_merge
@@ -47,7 +48,7 @@ def register_tiny(monkeypatch, folder: Path) -> None:
 def edit_record(folder: RunFolder, **changes: Any) -> None:
     """Merge changes into a record; the means and the run id follow, so that the record is valid."""
     data = deep_merge(json.loads(folder.record_path.read_text()), changes)
-    for metrics in (*data["results"].values(), data["validation"]):
+    for metrics in filter(None, (*data["results"].values(), data["validation"])):
         metrics |= _means(metrics["per_class"], data["groups"])
     folder.record_path.write_text(json.dumps(data))
     Record.from_file(folder.record_path)
@@ -67,6 +68,20 @@ def edit_tensors(folder: RunFolder, change: Callable[[dict[str, np.ndarray]], ob
     (folder.path / part["file"]).write_bytes(content)
     folder.record_path.write_text(json.dumps(data))
     return folder.path / part["file"]
+
+
+def as_first_version(folder: RunFolder) -> None:
+    """Make a run one of schema 1: with CF1 and OF1 at a sigmoid of 0.5, without validation logits."""
+    edit_tensors(folder, lambda tensors: [tensors.pop(name) for name in ("validation", "validation_targets")])
+    data = json.loads(folder.record_path.read_text())
+    tensors = load_file(folder.path / data["logits"]["file"])
+    for name, metrics in data["results"].items():
+        cf1, of1 = f1_scores(tensors[name] >= 0, tensors["targets"])
+        metrics |= {"cf1": 100 * cf1, "of1": 100 * of1}
+    del data["num_validation_images"]
+    data |= {"schema_version": 1, "validation": None}
+    folder.record_path.write_text(json.dumps(data))
+    Record.from_file(folder.record_path)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

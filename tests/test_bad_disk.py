@@ -135,6 +135,7 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
     folder = Store(results).folder(work.spec)
     with monkeypatch.context() as patch:
         save_every_step(patch)
+        patch.setenv("SLURM_CLUSTER_NAME", "c" * PAGE)  # it is recorded: no record fits on one page
         at_call(patch, owner, name, n, lambda: disk.fill(leave))
         line = stopped(run_tiny(tiny, results), str(folder.path / file), "No space left on device")
     assert "what was there stays" in line

@@ -11,18 +11,21 @@ import pytest
 from factories import CLASSES, Scored, edited, make_scored, write_scored
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
+from stores import edit_record
 
 from benchmark.data.dataset import DATASETS
 from benchmark.errors import StoreError
-from benchmark.evaluation import score
+from benchmark.evaluation import average_precision, score
 from benchmark.leaderboard import samples as samples_module
+from benchmark.leaderboard import thresholds as thresholds_module
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.resampling import run_scores
 from benchmark.leaderboard.samples import samples
+from benchmark.leaderboard.secondary import at_threshold, best_threshold, secondary
 from benchmark.records import Record
 from benchmark.runner import plan
-from benchmark.store import load_records
+from benchmark.store import RunFolder, load_records
 
 HISTORY = [{"epoch": epoch, "loss": 0.1, "lr": 0.01} for epoch in (1, 2, 3)]
 RUNS = [
@@ -192,7 +195,12 @@ BROKEN = {
     "not finite": (lambda s, r: rewrite(s, r, with_raw(nan_at_one_place)), "not all finite: nan"),
     "other logits": (lambda s, r: rewrite(s, r, with_raw(lambda v: v[::-1].copy())), "the record says"),
     "another F1 than that of the logits": (
-        lambda s, r: rewrite(s, r, lambda tensors: tensors, results={"raw": {"cf1": 99.0}}),
+        lambda s, r: rewrite(
+            s,
+            make_scored("asl", r.record.spec.seed, 2.5, history=HISTORY, schema_version=1),
+            lambda tensors: tensors,
+            results={"raw": {"cf1": 99.0}},
+        ),
         "give cf1",
     ),
     "two classes exchanged within a group": (
@@ -243,7 +251,7 @@ def test_a_record_of_other_labels_than_most_is_left_out(store):
         return {"targets": labels, "raw": tensors["raw"]}
 
     tensors = swapped(load_safetensors(odd.content))
-    metrics = score(tensors["raw"], tensors["targets"], odd.record.groups).model_dump()
+    metrics = score(tensors["raw"], tensors["targets"], odd.record.groups).model_dump(exclude_unset=True)
     rewrite(store, odd, swapped, results={"raw": metrics})
     board, problems = board_of(store)
     assert board.num_records == 5 and "labels of the test images" in str(problems[0])
@@ -283,7 +291,7 @@ def test_a_record_that_hides_what_was_changed_is_left_out(store):
 def test_the_weights_that_do_not_count_are_scored_too(store):
     tensors = load_safetensors(RUNS[0].content)
     ema = tensors["raw"] * np.float32(0.5) + tensors["targets"]
-    right = score(ema, tensors["targets"], RUNS[0].record.groups).model_dump()
+    right = score(ema, tensors["targets"], RUNS[0].record.groups).model_dump(exclude_unset=True)
     rewrite(store, RUNS[0], lambda tensors: tensors | {"ema": ema}, results={"ema": right})
     assert board_of(store)[0].num_records == 6
     for change in (lambda tensors: tensors | {"ema": -ema}, lambda tensors: tensors):
@@ -312,7 +320,7 @@ def test_a_class_without_a_test_positive_is_in_no_mean(tmp_path):
         content = save_safetensors(tensors)
         digest = hashlib.sha256(content).hexdigest()
         changes = {
-            "results": {"raw": metrics.model_dump()},
+            "results": {"raw": metrics.model_dump(exclude_unset=True)},
             "logits": {"file": f"logits-{digest[:16]}.safetensors", "sha256": digest},
         }
         runs.append(Scored(Record.model_validate_json(edited(record, **changes)), content))
@@ -332,6 +340,106 @@ def test_an_empty_store_has_an_empty_board(tmp_path):
 
 
 # The oracle
+
+
+# Beside the metric
+
+
+def validated(method: str = "erm", seeds: int = 3) -> list[Scored]:
+    return [make_scored(method, seed, history=HISTORY, validation=50) for seed in range(seeds)]
+
+
+def test_a_row_has_one_threshold_for_all_its_seeds_and_their_f1_at_it(tmp_path):
+    runs = validated()
+    board, problems = board_of(write_scored(tmp_path / "results", runs))
+    [row] = board.tables[0].rows
+    tensors = [load_safetensors(run.content) for run in runs]
+    threshold = best_threshold([(t["validation"], t["validation_targets"]) for t in tensors])
+    assert problems == [] and row.threshold == threshold
+    assert len({best_threshold([(t["validation"], t["validation_targets"])]) for t in tensors}) == 3
+    for sample, t in zip(row.samples, tensors, strict=True):
+        assert sample.at_threshold == at_threshold(t["raw"], t["targets"], threshold)
+        class_ap = 100 * average_precision(t["raw"], t["targets"])
+        assert sample.secondary == secondary(t["raw"], t["targets"], class_ap)
+    page = markdown_page(board, {})
+    assert "| CF1 top-3 | OF1 top-3 | CF1 val | OF1 val |" in page and "LRAP" not in page
+
+
+def test_a_record_of_other_validation_labels_than_most_is_left_out(tmp_path):
+    odd, *others = validated()
+    old = make_scored("focal", history=HISTORY, schema_version=1)
+    store = write_scored(tmp_path / "results", [odd, *others, old])
+
+    def corrected(tensors):
+        labels = tensors["validation_targets"].copy()
+        labels[5] = 1 - labels[5]
+        return tensors | {"validation_targets": labels}
+
+    tensors = corrected(load_safetensors(odd.content))
+    metrics = score(tensors["validation"], tensors["validation_targets"], odd.record.groups)
+    rewrite(store, odd, corrected, validation=metrics.model_dump(exclude_unset=True))
+    board, problems = board_of(store)
+    assert board.num_records == 3 and "labels of the validation images are not those of most" in str(problems[0])
+
+
+def test_what_stands_beside_the_metric_comes_from_the_cache_the_second_time(tmp_path, monkeypatch):
+    store = write_scored(tmp_path / "results", validated())
+    first = board_of(store)[0].tables[0].rows[0]
+    for module, name in ((samples_module, "secondary"), (thresholds_module, "best_threshold")):
+        monkeypatch.setattr(module, name, lambda *args: pytest.fail("computed again"))
+    second = board_of(store)[0].tables[0].rows[0]
+    assert [sample.secondary for sample in second.samples] == [sample.secondary for sample in first.samples]
+    assert [sample.at_threshold for sample in second.samples] == [sample.at_threshold for sample in first.samples]
+    assert first.threshold is not None
+
+
+def test_another_seed_is_another_threshold(tmp_path):
+    runs = validated()
+    store = write_scored(tmp_path / "results", runs[:1])
+    first = board_of(store)[0].tables[0].rows[0].threshold
+    write_scored(store, runs)
+    tensors = [load_safetensors(run.content) for run in runs]
+    both = best_threshold([(t["validation"], t["validation_targets"]) for t in tensors])
+    assert board_of(store)[0].tables[0].rows[0].threshold == both != first
+
+
+def test_rows_of_a_track_have_their_own_thresholds(tmp_path):
+    store = write_scored(tmp_path / "results", [*validated("erm"), *validated("asl"), make_scored("focal")])
+    rows = {row.label: row for row in board_of(store)[0].tables[0].rows}
+    assert rows["focal"].threshold is None and rows["focal"].scores["OF1 top-3"] is not None
+    assert None not in (rows["erm"].threshold, rows["asl"].threshold)
+    assert rows["erm"].threshold != rows["asl"].threshold
+
+
+def test_a_validation_list_without_a_positive_gives_no_threshold(tmp_path):
+    scored = make_scored("erm", history=HISTORY, validation=50)
+    store = write_scored(tmp_path / "results", [scored])
+    nothing = dict.fromkeys(scored.record.groups)
+    scores = {"per_class": nothing} | dict.fromkeys(("overall", "head", "medium", "tail"))
+    rewrite(store, scored, lambda t: t | {"validation_targets": 0 * t["validation_targets"]}, validation=scores)
+    board, problems = board_of(store)
+    assert problems == [] and board.tables[0].rows[0].threshold is None
+
+
+@pytest.mark.parametrize(
+    ("change", "fields", "words"),
+    [
+        (lambda t: t, {"validation": {"per_class": {"person": 1.0}}}, "logits 'validation' give overall"),
+        (lambda t: t | {"validation": t["validation"][::-1].copy()}, {}, "logits 'validation' give"),
+        (lambda t: {k: v for k, v in t.items() if not k.startswith("val")}, {}, "holds no logits 'validation'"),
+        (lambda t: {k: v for k, v in t.items() if k != "validation_targets"}, {}, "holds no labels"),
+        (lambda t: t, {"num_validation_images": 51}, "of 51 images x 6 classes"),
+    ],
+    ids=["number", "order", "none", "no labels", "images"],
+)
+def test_validation_logits_that_do_not_give_the_records_scores_are_told(tmp_path, change, fields, words):
+    scored, *others = validated()
+    store = write_scored(tmp_path / "results", [scored, *others])
+    rewrite(store, scored, change, **fields)
+    if "validation" in fields:  # the means follow, so that the record is valid
+        edit_record(RunFolder(folder_of(store, scored)))
+    board, problems = board_of(store)
+    assert board.num_records == 2 and words in str(problems[0])
 
 
 def with_epochs(scored: Scored, store, skills) -> list[float]:
@@ -371,7 +479,7 @@ def test_the_same_epoch_logits_with_other_labels_are_another_oracle(store, tmp_p
     tensors["targets"] = np.roll(tensors["targets"], 1, axis=1)
     other = tmp_path / "other"
     kept = json.loads((folder_of(store, RUNS[0]) / "record.json").read_text())["oracle"]
-    metrics = score(tensors["raw"], tensors["targets"], record.groups).model_dump()
+    metrics = score(tensors["raw"], tensors["targets"], record.groups).model_dump(exclude_unset=True)
     write_scored(other, [RUNS[0]])
     for epoch in kept:
         (folder_of(other, RUNS[0]) / epoch["file"]).write_bytes(

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import TINY
-from stores import edit_record, edit_tensors, make_store, register_tiny, run_of, snapshot
+from stores import as_first_version, edit_record, edit_tensors, make_store, register_tiny, run_of, snapshot
 from test_bad_disk import SmallDisk, mounted
 from test_cli import ltbench, refused
 
@@ -164,6 +164,7 @@ def test_export_writes_to_the_current_folder_and_overwrites_nothing(store, tmp_p
 
 def test_export_refuses_a_run_that_does_not_hold(store, tmp_path):
     folder = run_of(store)
+    as_first_version(folder)
     edit_record(folder, results={"raw": {"cf1": 12.5}, "ema": {"cf1": 12.5}})
     out = tmp_path / "a.zip"
     refused(
@@ -287,8 +288,8 @@ HOSTILE = {
     "lzma": (lambda bundle: pack(bundle, members_of(bundle).items(), zipfile.ZIP_LZMA), "compressed in a way"),
     "record bomb": (bomb("record", 17 * 2**20), "'record.json' has 17825792 bytes, more than the 16777216"),
     "manifest bomb": (edited(put("manifest.json", bytes(17 * 2**20)), sums=False), "more than the 16777216"),
-    "logits bomb": (bomb("logits", 64 * 2**20), "has 67108864 bytes, more than the 324 that the record tells of"),
-    "epoch bomb": (bomb("epoch", 64 * 2**20), "has 67108864 bytes, more than the 324"),
+    "logits bomb": (bomb("logits", 64 * 2**20), "has 67108864 bytes, more than the 474 that the record tells of"),
+    "epoch bomb": (bomb("epoch", 64 * 2**20), "has 67108864 bytes, more than the 474"),
     "lying sizes": (lying_about_sizes, "not a whole zip file (Bad CRC-32"),
 }
 
@@ -306,14 +307,19 @@ def test_a_member_over_the_limit_is_not_read(bundle, target, monkeypatch):
     nothing_arrives(bundle, target, "more than the 100 that are read")
 
 
+def first_with_another_f1(folder: RunFolder) -> None:
+    as_first_version(folder)
+    edit_record(folder, results={"ema": {"cf1": 12.5}})
+
+
 @pytest.mark.parametrize(
     ("change_run", "words"),
     [
-        (lambda folder: edit_record(folder, results={"ema": {"cf1": 12.5}}), "cf1 is 12.5, and the logits score"),
+        (first_with_another_f1, "cf1 is 12.5, and the logits score"),
         (lambda folder: edit_record(folder, results={"ema": {"per_class": {"red": 1.0}}}), "and the logits score"),
         (lambda folder: edit_tensors(folder, lambda t: t["raw"].__setitem__((1, 2), np.nan)), "raw is nan at image 1"),
         (lambda folder: edit_tensors(folder, lambda t: t["raw"].fill(np.inf), epoch=2), "raw is inf"),
-        (lambda folder: edit_tensors(folder, lambda t: t.pop("ema")), "it holds raw, targets instead of"),
+        (lambda folder: edit_tensors(folder, lambda t: t.pop("ema")), "it holds raw, targets, validation"),
         (lambda folder: edit_tensors(folder, lambda t: t["targets"].__isub__(t["targets"])), "the logits score"),
     ],
     ids=["metric", "class", "nan", "epoch", "weights", "targets"],
@@ -444,10 +450,17 @@ def test_labels_are_compared_with_the_first_run_that_can_be_read(bundle, without
 
 def test_the_logits_of_one_run_there_are_read(bundle, without, monkeypatch):
     read = []
-    original = bundles.targets_digest
-    monkeypatch.setattr(bundles, "targets_digest", lambda *of: read.append(of[0].folder_name) or original(*of))
+    original = bundles.labels_digests
+    monkeypatch.setattr(bundles, "labels_digests", lambda *of: read.append(of[0].folder_name) or original(*of))
     assert import_bundle(bundle, without).outcome == "imported"
     assert read == [run_of(without, "asl").path.name]
+
+
+def test_validation_labels_are_compared_with_the_first_run_that_has_them(bundle, without):
+    first, second = run_of(without, "asl"), run_of(without, "erm-s1")
+    as_first_version(first)
+    edit_tensors(second, lambda tensors: tensors["validation_targets"].__setitem__(0, [0, 1, 1]))
+    assert second.path.name in nothing_arrives(bundle, without, "its validation labels have the digest")
 
 
 def test_runs_there_that_cannot_be_read_are_not_compared(bundle, without):

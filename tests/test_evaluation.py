@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
 from benchmark.errors import RunFailed
-from benchmark.evaluation import average_precision, f1_scores, score
+from benchmark.evaluation import average_precision, f1_scores, numbers_again, score
 
 LARGEST = float(np.finfo(np.float32).max)
 TINY = float(np.finfo(np.float32).smallest_subnormal)
@@ -49,7 +49,7 @@ def test_average_precision_is_scikit_learns(kind):
     @given(problems(SCORES[kind]))
     def agree(problem):
         logits, targets = problem
-        np.testing.assert_allclose(average_precision(logits, targets), sklearn_ap(logits, targets), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(average_precision(logits, targets), sklearn_ap(logits, targets), rtol=0, atol=1e-12)
 
     agree()
 
@@ -60,7 +60,7 @@ def test_average_precision_is_scikit_learns(kind):
 def test_average_precision_is_scikit_learns_on_larger_problems(levels, positives, dtype):
     logits, targets = random_problem(2000, 12, 3, positives, levels)
     found = average_precision(logits.astype(dtype), targets)
-    np.testing.assert_allclose(found, sklearn_ap(logits.astype(dtype), targets), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found, sklearn_ap(logits.astype(dtype), targets), rtol=0, atol=1e-12)
 
 
 def test_scores_that_differ_in_the_last_bit_are_no_tie():
@@ -98,6 +98,17 @@ def test_class_without_positives_is_nan_and_others_are_unaffected():
     assert np.isnan(found).tolist() == [k == 2 for k in range(7)]
     rest = [k for k in range(7) if k != 2]
     np.testing.assert_array_equal(found[rest], average_precision(logits[:, rest], targets[:, rest]))
+
+
+def test_negative_zero_ties_with_zero():
+    logits, targets = np.array([[-0.0], [0.0], [-0.0], [0.0]], np.float32), np.array([[1], [0], [0], [1]])
+    assert average_precision(logits, targets) == average_precision(-logits, targets) == [0.5]
+
+
+def test_one_score_for_all_gives_the_share_of_positives():
+    _, targets = random_problem()
+    found = average_precision(np.full(targets.shape, 0.1, np.float32), targets)
+    np.testing.assert_allclose(found, targets.mean(axis=0), rtol=0, atol=1e-15)
 
 
 def test_all_positive_class_has_one():
@@ -157,7 +168,7 @@ def test_f1_by_hand():
     logits = np.array([[1, -1, -1], [0, 2, -3], [-1, -2, -1], [-4, -1, -1]], np.float32)
     targets = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]])
     precision, recall = (1 / 2 + 1 + 0) / 3, (1 / 2 + 1 + 0) / 3
-    cf1, of1 = f1_scores(logits, targets)
+    cf1, of1 = f1_scores(logits >= 0, targets)
     assert cf1 == pytest.approx(2 * precision * recall / (precision + recall))
     assert of1 == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
 
@@ -165,7 +176,7 @@ def test_f1_by_hand():
 @pytest.mark.parametrize("seed", range(5))
 def test_f1_of_class_means_and_of_all_decisions(seed):
     logits, targets = random_problem(100, 6, seed, positives=0.3)
-    cf1, of1 = f1_scores(logits, targets)
+    cf1, of1 = f1_scores(logits >= 0, targets)
     assert of1 == pytest.approx(f1_score(targets, logits >= 0, average="micro"))
     chosen = logits >= 0
     precision = np.mean([(targets[:, k] & chosen[:, k]).sum() / chosen[:, k].sum() for k in range(6)])
@@ -174,7 +185,7 @@ def test_f1_of_class_means_and_of_all_decisions(seed):
 
 
 def test_f1_is_zero_where_nothing_is_chosen():
-    assert f1_scores(np.full((3, 2), -1.0), np.ones((3, 2))) == (0.0, 0.0)
+    assert f1_scores(np.zeros((3, 2), bool), np.ones((3, 2))) == (0.0, 0.0)
 
 
 def groups_of(*groups):
@@ -190,7 +201,17 @@ def test_score_averages_by_group_in_percent():
     assert (metrics.tail, metrics.medium) == pytest.approx((ap[0], ap[3]))
     assert list(metrics.per_class) == [f"class {i}" for i in range(4)]
     assert list(metrics.per_class.values()) == pytest.approx(ap.tolist())
-    assert (metrics.cf1, metrics.of1) == pytest.approx([100 * f for f in f1_scores(logits, targets)])
+    assert metrics.cf1 is None and metrics.of1 is None
+
+
+def test_the_numbers_of_a_first_record_are_made_again_with_f1_at_a_sigmoid_of_half():
+    logits, targets = random_problem(c=3, positives=0.3)
+    groups = groups_of("tail", "head", "medium")
+    plain = score(logits, targets, groups).numbers()
+    assert numbers_again(plain, logits, targets, groups) == plain and "cf1" not in plain
+    first = numbers_again(plain | {"cf1": 1.0, "of1": 2.0}, logits, targets, groups)
+    cf1, of1 = f1_scores(logits >= 0, targets)
+    assert first == plain | {"cf1": 100 * cf1, "of1": 100 * of1}
 
 
 def test_class_without_test_positive_is_missing_and_in_no_mean():
@@ -239,6 +260,6 @@ def test_integer_scores_are_ranked_as_the_same_floats():
 
 def test_a_class_without_positives_is_in_no_mean_of_cf1():
     targets = np.array([[1, 0], [0, 0]])
-    assert f1_scores(np.array([[1.0, -1.0], [-1.0, -1.0]]), targets) == (1.0, 1.0)
-    cf1, of1 = f1_scores(np.array([[1.0, 1.0], [-1.0, -1.0]]), targets)
+    assert f1_scores(np.array([[True, False], [False, False]]), targets) == (1.0, 1.0)
+    cf1, of1 = f1_scores(np.array([[True, True], [False, False]]), targets)
     assert cf1 == 1.0 and of1 == pytest.approx(2 / 3)

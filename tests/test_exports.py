@@ -194,6 +194,9 @@ def test_json_has_tracks_and_rows():
             assert shown["scores"][key]["n"] == row.n
             noise = row.noise.get(column)
             assert shown["scores"][key]["test_noise"] == (None if noise is None else pytest.approx(noise, abs=1e-3))
+        for column, key in Table.DETAILS.items():
+            assert shown["details"][key]["mean"] == pytest.approx(row.details[column].mean, abs=1e-6)
+        assert shown["threshold"] is None
     best, single = (next(row for row in track["rows"] if row["label"] == label) for label in ("db-focal", "rw"))
     assert best["wins_ties_losses"] == {"wins": 2, "ties": 0, "losses": 0} and best["rank_group"] == 1
     assert best["parameters"] == {"all": 25_600_000, "trained": 23_500_000}

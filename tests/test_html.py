@@ -65,7 +65,7 @@ def store() -> list:
     gap = {"results": {"raw": {"per_class": {"sofa": None, "sheep": None}}}}
     best_val = {"recipe": {"selection": "best-val", "report": "ema", "ema_decay": 0.99}}
     settings = {"config": {"gamma": 2.0}, "config_overrides": {"gamma": 2.0}}
-    scores = {"per_class": dict.fromkeys(CLASSES, 60.0), "cf1": 10.0, "of1": 20.0}
+    scores = {"per_class": dict.fromkeys(CLASSES, 60.0)}
     focal = on_voc(
         "focal",
         4,
@@ -255,8 +255,9 @@ def test_the_data_of_a_run_is_that_of_its_record(board):
     assert data["shared"][run["spec"]] == spec
     assert data["shared"][run["recipe"]] == record.spec.recipe.model_dump(mode="json")
     assert data["shared"][run["scheduler"]] == {"SLURM_JOB_ID": "4711"}
-    assert run["scores"]["raw"] == [60.0, 60.0, 60.0, 60.0, 10.0, 20.0] == run["validation"]
-    assert run["scores"]["ema"] == [75.0, 80.0, 75.0, 70.0, 70.0, 75.0]
+    assert run["scores"]["raw"] == [60.0, 60.0, 60.0, 60.0] == run["validation"]
+    assert run["scores"]["ema"] == [75.0, 80.0, 75.0, 70.0]
+    assert run["beside"] == [40.0, 45.0, None, None, 20.0, 65.0, 85.0, 3.0, None]
     assert run["history"]["val"] == [41.0, 42.0, 43.0, 44.0, 45.0, 46.0, 47.0, 48.0]
     assert run["history"]["loss"][2] == 0.3333
     assert run["command"] == command(record)
@@ -393,6 +394,20 @@ def test_scores_sort_both_ways_with_missing_ones_last(visit, file):
     assert page.locator("table.results").first.locator('th[aria-sort="ascending"]').count() == 1
 
 
+def test_what_stands_beside_the_metric_is_folded_away_below_the_table(visit, file):
+    page = visit(file)
+    details = page.locator("section.track details", has_text="Scores beside the metric").first
+    table = details.locator("table")
+    assert not table.is_visible()
+    details.locator("summary").click()
+    names = [text.strip(" ↕↑↓") for text in table.locator("th[scope=col]").all_inner_texts()]
+    assert names == ["Method", *Table.DETAILS, Table.THRESHOLD]
+    cells = {
+        row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in table.locator("tbody tr").all()
+    }
+    assert cells["asl"] == ["20.00 ± 0.00 (3)", "65.00 ± 0.00 (3)", "85.00 ± 0.00 (3)", "3.00 ± 0.00 (3)", "–"]
+
+
 def test_every_kind_of_column_sorts(visit, file):
     page = visit(file)
     firsts = {
@@ -467,6 +482,19 @@ def test_a_run_opens_by_click_and_back_returns_to_its_link(visit, file):
     scores = page.locator("#run table").first
     assert scores.locator("tbody tr").count() == 3
     assert "70.00" in scores.inner_text() and "these count" in scores.inner_text()
+    beside = page.locator("#run table").nth(1)
+    assert beside.locator("th").all_inner_texts() == [*Table.F1_COLUMNS, *Table.DETAILS, Table.THRESHOLD]
+    assert beside.locator("td").all_inner_texts() == [
+        "40.00",
+        "45.00",
+        "–",
+        "–",
+        "20.00",
+        "65.00",
+        "85.00",
+        "3.00",
+        "–",
+    ]
     assert page.locator("#run svg").count() == 3
     assert page.locator("#run svg").last.locator("circle").count() == 8
     record = page.get_by_role("link", name="record.json").get_attribute("href")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from factories import make_record, make_sample
@@ -19,6 +20,7 @@ from benchmark.leaderboard.exports import to_json, to_latex
 from benchmark.leaderboard.html import html_page
 from benchmark.leaderboard.markdown import escape
 from benchmark.leaderboard.markdown_page import markdown_page
+from benchmark.leaderboard.secondary import AtThreshold
 from benchmark.leaderboard.statistics import estimate
 from benchmark.leaderboard.tables import build_tables
 from benchmark.leaderboard.tracks import Track, settings_text, titles
@@ -42,9 +44,9 @@ def text_of(*records, **options) -> str:
     return markdown_page(make_board(records, **options), {})
 
 
-def rows_of(*records) -> dict[str, dict[str, str]]:
+def rows_of(*records, **options) -> dict[str, dict[str, str]]:
     """Method -> column -> text, of the one table of these records, as a reader of the page sees it."""
-    header, *rows = rendered(text_of(*records)).tables[0]
+    header, *rows = rendered(text_of(*records, **options)).tables[0]
     return {row[1]: dict(zip(header, row, strict=True)) for row in rows}
 
 
@@ -159,12 +161,62 @@ def test_cells_hold_mean_interval_and_facts():
     row = rows_of(*records)["erm"]
     assert row["Overall"] == "80.00 ± 2.48 (3)"  # 4.302653 / sqrt(3)
     assert row["Tail"] == "75.00 ± 2.48 (3)"
-    assert row["CF1"] == "70.00 ± 0.00 (3)"
+    assert (row["CF1 top-3"], row["OF1 top-3"]) == ("–", "–"), "there are no logits"
     assert (row["Seeds"], row["Epochs"], row["Weights"]) == ("0, 1, 2", "8", "raw")
     assert (row["Rank"], row["Test noise"], row["W / T / L"]) == ("–", "–", "–"), "there are no logits to compare"
     assert row["Parameters trained / all (M)"] == "23.5 / 25.6"
     assert (row["Selection rule"], row["Test-time"]) == ("last", "none")
     assert row["Train time"] == "60 s (CPU, 2 threads)"
+
+
+def with_scores(records, threshold: float | None = None, **values: float):
+    """Samples of records: of1_top3 50, 51, ...; at a threshold where one is given."""
+    samples = {}
+    for number, record in enumerate(records):
+        sample = make_sample(record)
+        beside = replace(sample.secondary, of1_top3=50.0 + number, **values)
+        at = None if threshold is None else AtThreshold(threshold, 30.0 + number, 60.0)
+        samples[record.run_id] = replace(sample, secondary=beside, at_threshold=at)
+    return samples
+
+
+def test_f1_is_that_of_the_three_highest_where_nothing_was_validated():
+    records = [make_record(seed=seed) for seed in range(3)]
+    (table,) = build_tables(records, with_scores(records))
+    assert [name for name in table.columns if "F1" in name] == ["CF1 top-3", "OF1 top-3"]
+    row = rows_of(*records, sampled=with_scores(records))["erm"]
+    assert (row["CF1 top-3"], row["OF1 top-3"]) == ("40.00 ± 0.00 (3)", "51.00 ± 2.48 (3)")
+    assert table.rows[0].threshold is None and math.isnan(table.to_pandas().loc[0, "OF1 val"])
+
+
+def test_f1_at_the_threshold_is_a_column_where_a_row_has_one():
+    first, second = ([make_record(method, seed) for seed in range(3)] for method in ("erm", "asl"))
+    samples = with_scores(first, -0.25) | with_scores(second)
+    rows = rows_of(*first, *second, sampled=samples)
+    assert (rows["erm"]["CF1 val"], rows["erm"]["OF1 val"]) == ("31.00 ± 2.48 (3)", "60.00 ± 0.00 (3)")
+    assert (rows["asl"]["CF1 val"], rows["asl"]["OF1 val"]) == ("–", "–")
+    frame = build_tables([*first, *second], samples)[0].to_pandas().set_index("Method")
+    assert frame.loc["erm", "Threshold (logit)"] == -0.25 and math.isnan(frame.loc["asl", "Threshold (logit)"])
+
+
+def test_a_row_of_which_a_seed_has_no_validation_logits_has_no_threshold():
+    records = [make_record(seed=seed) for seed in range(2)]
+    samples = with_scores(records[:1], 0.5) | with_scores(records[1:])
+    row = build_tables(records, samples)[0].rows[0]
+    assert row.threshold is None and row.scores["OF1 val"] is None and row.scores["OF1 top-3"] is not None
+
+
+def test_details_are_means_over_seeds():
+    records = [make_record(seed=seed) for seed in range(2)]
+    row = build_tables(records, with_scores(records, lrap=float("nan")))[0].rows[0]
+    means = {name: value and value.mean for name, value in row.details.items()}
+    assert means == {"AP std": 20.0, "Micro AP": 65.0, "LRAP": None, "ECE": 3.0}
+
+
+def test_a_network_that_was_not_trained_has_no_calibration_error():
+    record = make_record(history=[], selection={"epoch": 0})
+    row = build_tables([record], with_scores([record]))[0].rows[0]
+    assert row.details["ECE"] is None and row.details["LRAP"].mean == 85.0
 
 
 def test_train_time_is_a_mean_with_its_device():
@@ -202,7 +254,7 @@ def test_epochs_of_a_method_that_is_not_trained_are_none():
 
 
 def test_declared_weights_count():
-    raw = make_record(overall=50.0).metrics.model_dump(mode="json")
+    raw = make_record(overall=50.0).metrics.model_dump(mode="json", exclude_unset=True)
     ema = {"recipe": {"report": "ema", "ema_decay": 0.99}}
     record = make_record(overall=90.0, spec=ema, results={"raw": raw})
     row = rows_of(record)["erm"]
@@ -233,7 +285,6 @@ def test_all_that_equal_the_best_to_the_digits_shown_are_bold():
     lines = {line.split(" | ")[1]: line for line in text.splitlines() if line.startswith("| ")}
     assert "| **80.00** (1) |" in lines["a"] and "| **80.00** (1) |" in lines["b"]
     assert "**" not in lines["c"]
-    assert "**70.00**" not in text  # CF1 is no mAP column
 
 
 def test_pandas_has_numbers():

@@ -56,6 +56,38 @@ def test_record_comes_back_from_its_file(path, record):
     assert (back.to_json(), back.run_id) == (record.to_json(), back.spec.run_id)
 
 
+VALIDATION = make_record(validation={"per_class": dict.fromkeys(make_record().groups, 70.0)})
+
+
+def of_version(version: int, cf1: Any = ..., of1: Any = ..., **changes: Any) -> str:
+    """A record's text with these values of cf1 and of1."""
+    data = json.loads(edited(make_record(), schema_version=version, **changes))
+    data["results"]["raw"] |= {key: value for key, value in (("cf1", cf1), ("of1", of1)) if value is not ...}
+    return json.dumps(data)
+
+
+def test_f1_is_in_the_first_schema_version_alone(path):
+    path.write_text(of_version(1, cf1=70.0, of1=75.0))
+    metrics = Record.from_file(path).metrics
+    assert (metrics.numbers()["cf1"], metrics.numbers()["of1"]) == (70.0, 75.0)
+    assert not {"cf1", "of1"} & set(make_record().metrics.numbers())
+    for given in ({}, {"cf1": 70.0}, {"of1": 75.0}):
+        assert "schema version 1 has both of cf1, of1" in refusal(path, of_version(1, **given))
+    assert "cf1 or of1 is null" in refusal(path, of_version(1, cf1=None, of1=None))
+    for given in ({"cf1": 70.0, "of1": 75.0}, {"cf1": None}, {"of1": 75.0}):
+        assert "schema version 2 has none of cf1, of1" in refusal(path, of_version(2, **given))
+
+
+def test_validation_images_are_counted_where_their_logits_are_stored(path):
+    path.write_text(VALIDATION.to_json())
+    assert Record.from_file(path).num_validation_images == 40
+    data = json.loads(VALIDATION.to_json())
+    for wrong in (data | {"num_validation_images": None}, data | {"validation": None}):
+        assert "num_validation_images is for schema version 2" in refusal(path, json.dumps(wrong))
+    first = of_version(1, cf1=70.0, of1=75.0, num_validation_images=40)
+    assert "num_validation_images is for schema version 2" in refusal(path, first)
+
+
 def test_order_of_classes_is_kept(path):
     record = make_record(classes={"zebra": 120, "ant": 3, "mole": 40})
     path.write_text(record.to_json())
@@ -78,7 +110,7 @@ def test_group_of_missing_classes_has_no_score():
 # What does not hold together
 
 
-RAW = make_record().metrics.model_dump(mode="json")
+RAW = make_record().metrics.model_dump(mode="json", exclude_unset=True)
 EPOCH = {"epoch": 1, "loss": 0.1, "lr": 0.01}
 KEPT = {"epoch": 8, "file": "epoch-008-0123456789abcdef.safetensors", "sha256": "a" * 64}
 INCONSISTENT: dict[str, tuple[dict[str, Any], str]] = {
@@ -90,7 +122,7 @@ INCONSISTENT: dict[str, tuple[dict[str, Any], str]] = {
     "tail is no mean": ({"results": {"raw": {"per_class": {"sheep": 70.0, "sofa": 70.0}}}}, "the mean of its classes"),
     "missing counted as 0": ({"results": {"raw": {"per_class": {"sheep": None}}}}, "the mean of its classes"),
     "means of another weight set": ({"results": {"ema": RAW | {"overall": 81.0}}}, "overall is 81.0"),
-    "means of the validation": ({"validation": RAW | {"tail": 74.0}}, "tail is 74.0"),
+    "means of the validation": ({"num_validation_images": 40, "validation": RAW | {"tail": 74.0}}, "tail is 74.0"),
     "score of another class": ({"results": {"raw": {"per_class": {"cow": 80.0}}}}, "name different classes"),
     "group of another class": ({"groups": {"cow": "tail"}}, "name different classes"),
     "count of another class": ({"class_counts": {"cow": 3}}, "name different classes"),
@@ -143,14 +175,15 @@ def test_classes_in_another_order_are_refused(path):
 
 
 INVALID: dict[str, tuple[dict[str, Any], str]] = {
-    "percent over 100": ({"results": {"raw": {"cf1": 100.1}}}, "results.raw.cf1"),
+    "percent over 100": ({"schema_version": 1, "results": {"raw": {"cf1": 100.1}}}, "results.raw.cf1"),
     "percent below 0": ({"results": {"raw": {"per_class": {"sheep": -0.1}}}}, "results.raw.per_class.sheep"),
     "unknown key": ({"mAP": 80.0}, "mAP"),
     "unknown key inside": ({"environment": {"user": "x"}}, "environment.user"),
     "unknown weight set": ({"results": {"swa": RAW}}, "results.swa.[key]"),
     "class name of two lines": ({"results": {"raw": {"per_class": {"a\nb": 101}}}}, "results.raw.per_class.a b"),
     "unknown group": ({"groups": {"sheep": "rare"}}, "groups.sheep"),
-    "number as text": ({"results": {"raw": {"cf1": "70"}}}, "results.raw.cf1"),
+    "number as text": ({"schema_version": 1, "results": {"raw": {"cf1": "70"}}}, "results.raw.cf1"),
+    "no validation image": ({"num_validation_images": 0}, "num_validation_images"),
     "seed as text": ({"spec": {"seed": "0"}}, "spec.seed"),
     "no attempt": ({"attempts": 0}, "attempts"),
     "epoch before the first": ({"selection": {"epoch": -1}}, "selection.epoch"),
@@ -199,7 +232,7 @@ def test_missing_key_is_refused(path, key):
     assert f"not a valid record: {key}: " in refusal(path, json.dumps(data))
 
 
-@pytest.mark.parametrize("version", [0, 2, 999, "1", 1.5, None, [1]])
+@pytest.mark.parametrize("version", [0, 3, 999, "1", 1.5, True, None, [1]])
 def test_unknown_schema_version_asks_for_another_ltbench(path, version):
     message = refusal(path, edited(make_record(), schema_version=version))
     assert f"schema version {version!r} is not known" in message and "update ltbench" in message
@@ -268,15 +301,23 @@ def test_first_version_says_what_it_said():
     assert record.finished == "2025-06-01T12:34:56+00:00"
 
 
+def test_second_version_says_what_it_said():
+    record = Record.from_file(Path(__file__).parent / "records" / "v2.json")
+    assert (record.schema_version, record.spec.method, record.spec.dataset.name) == (2, "asl", "shapes-lt")
+    assert record.metrics.overall == 9.396064678441734
+    assert record.validation is not None and record.num_validation_images == 1000
+    assert {"cf1", "of1"}.isdisjoint(record.metrics.numbers())
+
+
 def test_what_came_later_has_its_meaning_of_before_in_an_old_record():
     record = Record.from_file(Path(__file__).parent / "records" / "v1.json")
     assert {entry.stage for entry in record.history} == {"training"}
     assert record.spec.recipe.test_time.views == "none"
 
 
-def test_first_version_is_written_as_it_was_read():
-    path = Path(__file__).parent / "records" / "v1.json"
-    assert Record.from_file(path).to_json() == path.read_text(encoding="utf-8")
+@pytest.mark.parametrize("old", OLD, ids=lambda old: old.stem)
+def test_old_record_is_written_as_it_was_read(old):
+    assert Record.from_file(old).to_json() == old.read_text(encoding="utf-8")
 
 
 def test_every_schema_version_has_a_file():

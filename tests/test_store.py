@@ -29,7 +29,17 @@ from benchmark import store
 from benchmark.checkpoint import load_checkpoint, save_checkpoint
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
 from benchmark.records import Record
-from benchmark.store import Claim, Lease, RunFolder, Store, load_logits, load_records, record_paths, write_atomically
+from benchmark.store import (
+    Claim,
+    Lease,
+    RunFolder,
+    Store,
+    load_logits,
+    load_records,
+    read_logits,
+    record_paths,
+    write_atomically,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -723,6 +733,18 @@ def test_logits_come_back_bit_for_bit(folder, tmp_path):
     for name, values in LOGITS.items():
         assert logits[name].dtype == np.float32 and logits[name].tobytes() == values.tobytes()
     assert targets.dtype == np.uint8 and np.array_equal(targets, TARGETS)
+
+
+def test_validation_logits_are_no_weight_set(folder, tmp_path):
+    validation = LOGITS["raw"][:1], TARGETS[:1]
+    with folder.claim() as claim:
+        reference = claim.store_logits(LOGITS, TARGETS, validation)
+        claim.finish(record := make_record(logits=reference.model_dump(), attempts=claim.number))
+    assert set(load_logits(tmp_path, record)[0]) == {"raw", "ema"}
+    stored = read_logits(folder.path / reference.file, reference.sha256)
+    for found, given in zip(stored.validation, validation, strict=True):
+        assert found.dtype == given.dtype and np.array_equal(found, given)
+    assert read_logits(folder.path / finish(folder).logits.file, folder.record().logits.sha256).validation is None
 
 
 def test_logits_are_named_by_their_content(folder):

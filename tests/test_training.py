@@ -23,12 +23,13 @@ from runs import outcome
 import benchmark
 import benchmark.runner
 from benchmark.errors import InputError, RunFailed, RunInterrupted, StoreError
+from benchmark.evaluation import score
 from benchmark.method import METHODS, LossMethod, ParameterGroup
 from benchmark.optim import EMA, lr_factor, make_optimizer
 from benchmark.progress import Reporter
 from benchmark.runner import DEFAULT_RESULTS, execute, plan
 from benchmark.spec import Optimizer, Schedule
-from benchmark.store import RunFolder, Store, load_logits
+from benchmark.store import RunFolder, Store, load_logits, logits_path, read_logits
 from benchmark.training import Trainer
 
 
@@ -107,13 +108,27 @@ def test_a_run_learns_what_can_be_learned(tiny, tmp_path):
 
 
 def test_metrics_can_be_recomputed_from_the_stored_logits(tiny, tmp_path):
-    from benchmark.evaluation import score
-
     record = tiny_run(tiny, tmp_path / "results")
     logits, targets = load_logits(tmp_path / "results", record)
     assert logits["ema"].dtype == np.float32 and targets.shape == (12, 3)
     for name, values in logits.items():
         assert score(values, targets, record.groups) == record.results[name]
+
+
+def test_validation_scores_can_be_recomputed_from_the_stored_logits(tiny, tmp_path):
+    record = tiny_run(tiny, tmp_path / "results")
+    stored = read_logits(logits_path(tmp_path / "results", record), record.logits.sha256)
+    logits, targets = stored.validation
+    assert (record.schema_version, record.num_validation_images) == (2, 10)
+    assert (logits.dtype, targets.dtype) == (np.float32, np.uint8) and logits.shape == targets.shape == (10, 3)
+    assert score(logits, targets, record.groups) == record.validation
+
+
+def test_without_a_validation_list_no_logits_of_it_are_stored(tiny, tmp_path):
+    (tiny / "val.txt").unlink()
+    record = tiny_run(tiny, tmp_path / "results")
+    stored = read_logits(logits_path(tmp_path / "results", record), record.logits.sha256)
+    assert record.num_validation_images is record.validation is stored.validation is None
 
 
 def test_the_same_command_trains_once(tiny, tmp_path, monkeypatch):

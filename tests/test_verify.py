@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from stores import edit_record, edit_tensors, make_store, register_tiny, run_of
+from stores import as_first_version, edit_record, edit_tensors, make_store, register_tiny, run_of
 from test_cli import ltbench, refused
 
 import benchmark.verify
@@ -139,6 +139,9 @@ def test_what_was_found_is_told_in_one_line_each_and_in_the_exit_code(store):
     assert [finding["kind"] for finding in found["findings"]] == ["fault", "fault"] and found["scored"] == 1
 
 
+REST = "targets, validation, validation_targets"
+
+
 # --- files that are not the record's -----------------------------------------------------------------------------
 
 
@@ -171,12 +174,20 @@ def test_a_file_that_changed_is_named(store, part, change, words):
         (set_tensor("raw", lambda raw: raw[:-1]), "raw is float32 [11, 3]; float32 [12, 3]"),
         (set_tensor("ema", lambda raw: raw.astype(np.float64)), "ema is float64 [12, 3]"),
         (set_tensor("targets", lambda raw: raw), "targets is float32"),
-        (set_tensor("more", lambda raw: raw), "it holds ema, more, raw, targets instead of ema, raw, targets"),
-        (lambda tensors: tensors.pop("ema"), "it holds raw, targets instead of ema, raw, targets"),
-        (lambda tensors: tensors.pop("targets"), "it holds ema, raw instead of"),
+        (set_tensor("more", lambda raw: raw), f"it holds ema, more, raw, {REST} instead of ema, raw, {REST}"),
+        (lambda tensors: tensors.pop("ema"), f"it holds raw, {REST} instead of ema, raw, {REST}"),
+        (lambda tensors: tensors.pop("targets"), "it holds ema, raw, validation, validation_targets instead of"),
+        (lambda tensors: tensors.pop("validation"), "it holds ema, raw, targets, validation_targets instead of"),
         (put("targets", 2), "targets must be 0 or 1"),
+        (put("validation", np.nan), "validation is nan at image 1, class 2"),
+        (put("validation_targets", 2), "targets must be 0 or 1"),
+        (set_tensor("validation", lambda raw: raw[:-1]), "validation is float32 [11, 3]; float32 [10, 3]"),
+        (set_tensor("validation_targets", lambda raw: raw[:10]), "validation_targets is float32"),
     ],
-    ids=["nan", "inf", "shape", "type", "targets-type", "more", "less", "no-targets", "labels"],
+    ids=[
+        *("nan", "inf", "shape", "type", "targets-type", "more", "less", "no-targets", "no-validation", "labels"),
+        *("validation-nan", "validation-labels", "validation-shape", "validation-targets-type"),
+    ],
 )
 def test_tensors_that_are_not_what_the_record_tells_of(store, change, words):
     folder = run_of(store)
@@ -219,12 +230,10 @@ def test_something_else_than_tensors(store):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"cf1": 12.5}, ["cf1 is 12.5, and the logits score "]),
-        ({"of1": 12.5}, ["of1 is 12.5"]),
         ({"per_class": {"red": 12.5}}, ["overall is ", "(and 2 more numbers differ)"]),
         ({"per_class": {"red": None}}, ["is None, and the logits score ", "more numbers differ"]),
     ],
-    ids=["cf1", "of1", "class", "none"],
+    ids=["class", "none"],
 )
 def test_a_score_that_the_logits_do_not_give(store, weights, change, words):
     folder = run_of(store)
@@ -235,8 +244,29 @@ def test_a_score_that_the_logits_do_not_give(store, weights, change, words):
         assert word in message
 
 
+def test_a_validation_score_that_the_logits_do_not_give(store):
+    folder = run_of(store)
+    edit_record(folder, validation={"per_class": {"red": 12.5}})
+    [message] = faults(store)[folder.path.name]
+    assert (
+        message.startswith(f"{folder.record_path}: validation.overall is ") and "(and 2 more numbers differ)" in message
+    )
+
+
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+@pytest.mark.parametrize("score", ["cf1", "of1"])
+def test_f1_of_a_first_record_is_checked(store, weights, score):
+    folder = run_of(store)
+    as_first_version(folder)
+    assert faults(store) == {}
+    edit_record(folder, results={weights: {score: 12.5}})
+    [message] = faults(store)[folder.path.name]
+    assert message.startswith(f"{folder.record_path}: results.{weights}.{score} is 12.5, and the logits score ")
+
+
 def test_the_last_digits_of_a_score_do_not_count(store):
     folder = run_of(store)
+    as_first_version(folder)
     edit_record(folder, results={"raw": {"cf1": folder.record().results["raw"].cf1 + 1e-9}})
     assert faults(store) == {}
 
@@ -249,6 +279,28 @@ def test_labels_that_differ_from_those_of_the_other_runs(store):
     raw, ema, shared = messages[folder.path.name]
     assert "results.raw" in raw and "results.ema" in ema and "the logits score" in ema
     assert "its test labels have the digest" in shared and "asl-s0-" in shared
+
+
+def test_validation_labels_that_differ_from_those_of_the_other_runs(store):
+    folder = run_of(store)
+    edit_tensors(folder, lambda tensors: tensors["validation_targets"].__setitem__(0, [0, 1, 1]))
+    messages = faults(store)
+    assert list(messages) == [folder.path.name]
+    scores, shared = messages[folder.path.name]
+    assert "record.json: validation." in scores and "its validation labels have the digest" in shared
+
+
+def test_validation_labels_that_are_not_those_of_the_registered_list(store, made, monkeypatch):
+    register_tiny(monkeypatch, made.parent / "tiny")
+    folder = run_of(store)
+    path = edit_tensors(folder, lambda tensors: tensors["validation_targets"].__setitem__(0, [0, 1, 1]))
+    lists, _ = faults(store)[folder.path.name]
+    assert lists.startswith(f"{path}: validation_targets are not those of the val list of dataset 'tiny'")
+
+
+def test_a_first_record_beside_others_has_no_validation_labels_to_compare(store):
+    as_first_version(run_of(store))
+    assert faults(store) == {}
 
 
 def test_labels_that_are_not_those_of_the_registered_list(store, made, monkeypatch):

@@ -49,6 +49,7 @@ def show(
         print(record.to_json(), end="")
         return
     from benchmark.leaderboard.tracks import plain
+    from benchmark.records import GROUPS
 
     spec, metrics = record.spec, record.metrics
     rows = [
@@ -58,7 +59,7 @@ def show(
         ("protocol", f"{spec.protocol} version {spec.protocol_version}, {json.dumps(spec.overrides)}"),
         ("backbone", f"{spec.recipe.backbone}, weights {spec.weights.name}, {spec.recipe.image_size} px"),
         ("weights scored", f"{record.declared}, epoch {record.selection.epoch} by rule {record.selection.rule}"),
-        *((name, number(getattr(metrics, name))) for name in ("overall", "head", "medium", "tail", "cf1", "of1")),
+        *((name, number(getattr(metrics, name))) for name in ("overall", *GROUPS)),
         (
             "training",
             f"{record.timings.train_s:.0f} s, {record.timings.images_per_second:.0f} images/s, "

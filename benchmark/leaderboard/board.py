@@ -7,7 +7,7 @@ import gc
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.errors import StoreError
@@ -15,6 +15,7 @@ from benchmark.leaderboard.reported import PublishedTable, published
 from benchmark.leaderboard.samples import Sample, samples
 from benchmark.leaderboard.summary import Summary, summaries
 from benchmark.leaderboard.tables import Table, build_tables, dataset_facts, place
+from benchmark.leaderboard.thresholds import thresholds
 from benchmark.progress import Reporter
 from benchmark.records import Record
 from benchmark.splits import registered, usual
@@ -77,10 +78,19 @@ def load_board(
         facts = {record.run_id: repr(dataset_facts(record)) for record in whole}  # repr: dictionaries have no hash
         whole = _agreeing(whole, facts, "classes, groups or numbers of images", problems)
         whole = _agreeing(whole, labels, "labels of the test images", problems)
+        whole = _agreeing(whole, _validation_labels(sampled), "labels of the validation images", problems)
         # Without the way to the results folder: the page is the same wherever the folder lies.
         excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]
+        for run, scores in thresholds(results, whole, reporter).items():
+            sampled[run] = replace(sampled[run], at_threshold=scores)
         runs = Path(os.path.relpath((results / "runs").resolve(), out.resolve())).as_posix()
         return make_board(whole, sampled, excluded, runs)
+
+
+def _validation_labels(sampled: Mapping[str, Sample]) -> dict[str, str]:
+    """Run id -> what a run says of them; runs without validation logits say nothing."""
+    found = {run: sample.validation_targets for run, sample in sampled.items()}
+    return {run: labels for run, labels in found.items() if labels is not None}
 
 
 def _as_registered(records: Iterable[Record], problems: list[StoreError]) -> list[Record]:
@@ -114,15 +124,17 @@ def _other_recipe(record: Record) -> str | None:
 def _agreeing(
     records: Sequence[Record], facts: Mapping[str, str], what: str, problems: list[StoreError]
 ) -> list[Record]:
-    """The records that agree with most of those with their dataset fingerprint. facts: run id -> what it says."""
+    """The records that agree with most of those with their dataset fingerprint. facts: run id -> what it says; one that
+    says nothing agrees."""
     by_dataset: dict[str, list[str]] = defaultdict(list)
     for record in records:
-        by_dataset[record.spec.dataset.fingerprint].append(facts[record.run_id])
+        if record.run_id in facts:
+            by_dataset[record.spec.dataset.fingerprint].append(facts[record.run_id])
     told = {name: usual(group) for name, group in by_dataset.items()}
     kept = []
     for record in records:
         fingerprint = record.spec.dataset.fingerprint
-        if facts[record.run_id] == told[fingerprint]:
+        if record.run_id not in facts or facts[record.run_id] == told[fingerprint]:
             kept.append(record)
             continue
         others = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -165,10 +165,20 @@ def _record_json(record: Record, sample: Sample | None, row: int, pool: _Pool) -
         "finished": record.finished,
         "command": command(record),
     }
+    if sample is not None and sample.secondary is not None:
+        data["beside"] = _percents(_beside(record, sample))
     if sample is not None and sample.oracle is not None:
         best = sample.oracle
         data["oracle"] = [_percents(best.scores), best.epoch, best.weight_set]
     return _dumps(data)
+
+
+def _beside(record: Record, sample: Sample) -> Iterator[float | None]:
+    """What stands beside the metric, as `BESIDE` of the page's script names it."""
+    yield from (sample.beside(key) for key in Table.F1_COLUMNS.values())
+    for column, key in Table.DETAILS.items():
+        yield sample.beside(key) if record.history or column != Table.ECE else None
+    yield sample.beside("threshold")
 
 
 def _history(history: Sequence[EpochLog], pool: _Pool) -> dict[str, Any]:
@@ -194,7 +204,7 @@ def _track_data(table: Table) -> dict[str, Any]:
 
 
 def _scores(metrics: Metrics) -> list[float | None]:
-    return _percents(getattr(metrics, key) for key in Table.SCORES.values())
+    return _percents(getattr(metrics, key) for key in Table.MAP_COLUMNS.values())
 
 
 def _percents(values: Iterable[float | None]) -> list[float | None]:
@@ -235,6 +245,8 @@ class _TableView:
             for name, fact in table.FACTS.items()
             if name in (table.WEIGHTS, table.SELECTION, table.TEST_TIME)
         }
+        self.details_columns = _DETAILS
+        self.details = [(row.label, _details(row)) for row in table.rows]
         self.matrix = _matrix(table)
         self.one_seed_beside_several = len({row.n == 1 for row in table.rows}) > 1
         self.matrix_left_out = table.comparison is not None and len(table.rows) > _MATRIX_ROWS
@@ -290,6 +302,26 @@ def _cells(table: Table, row: Row) -> dict[str, Cell]:
     for name, fact in table.FACTS.items():
         cells[name] = Cell(fact(row), value=values.get(name))
     return cells
+
+
+_DETAIL_NOTES = {
+    "ap_std": "standard deviation of average precision over the classes, in points",
+    "micro_ap": "average precision of all decisions together",
+    "lrap": "label ranking average precision",
+    "ece": "expected calibration error of the sigmoid over all decisions, in points",
+}
+_DETAILS = [
+    Column(Table.METHOD, numeric=False),
+    *(Column(name, note=_DETAIL_NOTES[key]) for name, key in Table.DETAILS.items()),
+    Column(Table.THRESHOLD, note="from which on CF1 val and OF1 val choose a label"),
+]
+
+
+def _details(row: Row) -> list[Cell]:
+    """The cells of `_DETAILS` after the first."""
+    threshold = row.threshold
+    text = MISSING if threshold is None else f"{threshold:.2f}"
+    return [*map(_score_cell, row.details.values()), Cell(text, value=threshold)]
 
 
 def _score_cell(score: Estimate | None, best: bool = False) -> Cell:

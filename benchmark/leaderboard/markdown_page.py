@@ -33,8 +33,9 @@ float32 logits, averaged over classes.
   A method with one seed has no rank, for what another seed would give is not known; nor has one with none to compare.
 - **W / T / L** are wins, ties and losses against each other method of the table, Holm-corrected for all pairs: a win
   where there is no difference stands in about 5 of 100 tables.
-- **CF1** and **OF1** are F1 scores in percent at a sigmoid of 0.5: of the mean class precision and recall, and over all
-  decisions together.
+- **CF1** and **OF1** are F1 scores in percent: of the mean class precision and recall, and over all decisions together.
+  **Top-3**: the three highest scores of each image are its labels. **Val**: the labels are what scores at least a
+  threshold, the same for all classes and seeds of the row, which has the highest mean OF1 on the validation list.
 - **Weights** are the ones scored: raw, or their exponential moving average (EMA). The **selection rule** chose the
   epoch: *last* is the last one, *best-val* the best on the validation list. The test set was scored once, after
   training, and chose nothing.
@@ -91,7 +92,7 @@ def _cells(table: Table, row: Row, runs: str) -> list[str]:
     return [
         rank_text(table.ranks[row.label]),
         escape(row.label),
-        *(cell_text(row.scores[name], _bold if table.is_best(row, name) else str) for name in table.SCORES),
+        *(cell_text(row.scores[name], _bold if table.is_best(row, name) else str) for name in table.shown_scores),
         noise_text(row.noise["Overall"]),
         counts_text(table.wins[row.label]),
         *([cell_text(row.oracle)] if table.has_oracle else []),

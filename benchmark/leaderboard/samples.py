@@ -7,32 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmark.errors import RunFailed, StoreError
-from benchmark.evaluation import score
+from benchmark.evaluation import numbers_again, score
+from benchmark.leaderboard.cache import cache_file, read_cached, write_cached
 from benchmark.leaderboard.resampling import REPLICATES, SEED, run_scores
+from benchmark.leaderboard.secondary import AtThreshold, Secondary, secondary
 from benchmark.processes import cores, spawned
 from benchmark.progress import Reporter
-from benchmark.records import GROUPS, Group, Metrics, Record, differing
-from benchmark.spec import canonical_json
-from benchmark.store import logits_path, read_logits, read_tensors
+from benchmark.records import GROUPS, Group, Record, differing
+from benchmark.store import StoredLogits, logits_path, read_logits, read_tensors
 
-# Raise it when the replicates of the same logits change.
-VERSION = 2
 # Scored images times classes from which starting processes pays.
 _MUCH = 1_000_000
 _CHUNK = 32
 # Scored images times classes below which a cached file costs as much as the scores.
 _WORTH_KEEPING = 10_000
-_SHAPE = (1 + len(GROUPS), 1 + REPLICATES)
-_DIGEST_BYTES = hashlib.sha256().digest_size
+_SCORES = (np.float32, (1 + len(GROUPS), 1 + REPLICATES))
+_SECONDARY = (np.float64, (len(fields(Secondary)),))
+_EPOCH = (np.float64, (1 + len(GROUPS),))
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,29 @@ class Sample:
 
     scores: float32 [4, 1 + REPLICATES], see `resampling.run_scores`. targets: sha256 of the test labels. oracle: of the
     epoch and weight set with the highest overall mAP on the test set, None where not every epoch was kept.
+    validation_targets: sha256 of the labels of the validation list, None where its logits are not stored. secondary:
+    scores beside the metric. at_threshold: those at the row's threshold, None where there is none; see
+    `thresholds`.
     """
 
     scores: np.ndarray
     targets: str
     oracle: Oracle | None = None
+    validation_targets: str | None = None
+    secondary: Secondary | None = None
+    at_threshold: AtThreshold | None = None
+
+    def beside(self, key: str) -> float | None:
+        """A number of `secondary` or `at_threshold` by its name, None where it is missing."""
+        value = getattr(self.secondary, key, getattr(self.at_threshold, key, np.nan))
+        return None if np.isnan(value) else value
 
 
 @dataclass(frozen=True)
 class _Source:
     """What of a record is needed to sample it, plain values for another process; numbers: weight set -> its numbers in
-    the record; cached: where its replicates are."""
+    the record; validation: number of images and numbers, where their logits are stored; cached: where its replicates
+    are."""
 
     path: Path
     sha256: str
@@ -68,6 +78,7 @@ class _Source:
     groups: dict[str, Group]
     num_images: int
     numbers: dict[str, dict[str, float | None]]
+    validation: tuple[int, dict[str, float | None]] | None
     epochs: tuple[tuple[int, Path, str], ...]
     cache: Path
     cached: Path
@@ -76,8 +87,11 @@ class _Source:
     def of(cls, root: Path, record: Record, cache: Path) -> _Source:
         path = logits_path(root, record)
         numbers = {name: metrics.numbers() for name, metrics in record.results.items()}
+        validation = None
+        if record.num_validation_images is not None and record.validation is not None:
+            validation = record.num_validation_images, record.validation.numbers()
         # The record's numbers too: they are compared before anything is kept.
-        facts = [record.logits.sha256, record.declared, record.groups, record.num_test_images, numbers]
+        facts = [record.logits.sha256, record.declared, record.groups, record.num_test_images, numbers, validation]
         return cls(
             path,
             record.logits.sha256,
@@ -85,9 +99,10 @@ class _Source:
             record.groups,
             record.num_test_images,
             numbers,
+            validation,
             tuple((epoch.epoch, path.with_name(epoch.file), epoch.sha256) for epoch in record.oracle),
             cache,
-            _cache_file(cache, *facts, SEED, REPLICATES),
+            cache_file(cache, *facts, SEED, REPLICATES),
         )
 
 
@@ -126,42 +141,62 @@ def _sample_all(sources: Sequence[_Source], workers: int) -> Iterator[Sample | S
 
 def _sample(source: _Source) -> Sample | StoreError:
     try:
-        logits, targets = read_logits(source.path, source.sha256)
-        scores = _replicates(source, logits, targets)
-        labels = hashlib.sha256(np.ascontiguousarray(targets)).hexdigest()
-        return Sample(scores, labels, _oracle(source, targets, labels))
+        stored = read_logits(source.path, source.sha256)
+        scores, beside = _scores(source, stored)
+        labels = _digest(stored.targets)
+        validation = None if source.validation is None or stored.validation is None else _digest(stored.validation[1])
+        return Sample(scores, labels, _oracle(source, stored.targets, labels), validation, beside)
     except StoreError as error:
         return error
 
 
-def _replicates(source: _Source, logits: dict[str, np.ndarray], targets: np.ndarray) -> np.ndarray:
-    """From the cache, else checked against the record, computed and cached. Raises StoreError when the logits do not
-    give the record's numbers."""
-    cached = _read_cached(source.cached, np.float32, _SHAPE)
+def _digest(labels: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(labels)).hexdigest()
+
+
+def _scores(source: _Source, stored: StoredLogits) -> tuple[np.ndarray, Secondary]:
+    """Replicates and what stands beside them: from the cache, else checked against the record, computed and cached.
+    Raises StoreError when the logits do not give the record's numbers."""
+    cached = read_cached(source.cached, _SCORES, _SECONDARY)
     if cached is not None:  # the name says that these logits gave these numbers
-        return cached
+        return cached[0], Secondary(*cached[1].tolist())
+    again = {}
     for weight_set, recorded in source.numbers.items():
-        _check_numbers(source, weight_set, recorded, logits.get(weight_set), targets)
-    values = logits[source.weight_set]
-    scores = run_scores(values, targets, tuple(source.groups.values()))
+        given = stored.logits.get(weight_set)
+        again[weight_set] = _check_numbers(source, weight_set, recorded, given, stored.targets, source.num_images)
+    if source.validation is not None:
+        num_images, recorded = source.validation
+        given, labels = stored.validation or (None, stored.targets)
+        _check_numbers(source, "validation", recorded, given, labels, num_images)
+    values = stored.logits[source.weight_set]
+    scores = run_scores(values, stored.targets, tuple(source.groups.values()))
+    class_ap = np.array([again[source.weight_set][f"per_class.{name}"] for name in source.groups], dtype=np.float64)
+    beside = secondary(values, stored.targets, class_ap)
     if values.size >= _WORTH_KEEPING:
-        _write_cached(source.cached, scores)
-    return scores
+        write_cached(source.cached, scores, np.array(astuple(beside)))
+    return scores, beside
 
 
 def _check_numbers(
-    source: _Source, weight_set: str, recorded: dict[str, float | None], values: np.ndarray | None, targets: np.ndarray
-) -> None:
-    """Raise StoreError unless these logits give the numbers that the record has of a weight set."""
+    source: _Source,
+    name: str,
+    recorded: dict[str, float | None],
+    values: np.ndarray | None,
+    targets: np.ndarray,
+    num_images: int,
+) -> dict[str, float | None]:
+    """The numbers that these logits give. Raises StoreError unless they are those that the record has of them."""
     if values is None:
-        raise StoreError(f"{source.path}: holds no logits {weight_set!r}; run again with --rerun always")
-    _check(source, source.path, values, targets)
-    again = _metrics(source, source.path, values, targets).numbers()
-    for name in differing(again, recorded):
+        raise StoreError(f"{source.path}: holds no logits {name!r}; run again with --rerun always")
+    _check(source, source.path, values, targets, num_images)
+    with _told_of(source.path):
+        again = numbers_again(recorded, values, targets, source.groups)
+    for number in differing(again, recorded):
         raise StoreError(
-            f"{source.path}: the stored logits {weight_set!r} give {name} {again[name]}, the record says "
-            f"{recorded[name]}; one of them was changed: run again with --rerun always"
+            f"{source.path}: the stored logits {name!r} give {number} {again[number]}, the record says "
+            f"{recorded[number]}; one of them was changed: run again with --rerun always"
         )
+    return again
 
 
 def _oracle(source: _Source, targets: np.ndarray, labels: str) -> Oracle | None:
@@ -170,11 +205,11 @@ def _oracle(source: _Source, targets: np.ndarray, labels: str) -> Oracle | None:
     for epoch, path, sha256 in source.epochs:
         tensors = read_tensors(path, sha256)
         for weight_set in sorted(tensors):
-            file = _cache_file(source.cache, sha256, weight_set, labels, source.groups)
-            scores = _read_cached(file, np.float64, _SHAPE[:1])
-            if scores is None:
-                scores = _epoch_scores(source, path, tensors[weight_set], targets)
-                _write_cached(file, scores)
+            file = cache_file(source.cache, sha256, weight_set, labels, source.groups)
+            cached = read_cached(file, _EPOCH)
+            scores = cached[0] if cached else _epoch_scores(source, path, tensors[weight_set], targets)
+            if cached is None:
+                write_cached(file, scores)
             if np.isfinite(scores[0]) and (best is None or scores[0] > best.scores[0]):
                 known = tuple(float(score) if np.isfinite(score) else None for score in scores)
                 best = Oracle(known, epoch, weight_set)
@@ -183,14 +218,15 @@ def _oracle(source: _Source, targets: np.ndarray, labels: str) -> Oracle | None:
 
 def _epoch_scores(source: _Source, path: Path, values: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Overall, head, medium, tail mAP, float64 [4], by the evaluator: those of the scored epoch are the record's."""
-    _check(source, path, values, targets)
-    metrics = _metrics(source, path, values, targets)
+    _check(source, path, values, targets, source.num_images)
+    with _told_of(path):
+        metrics = score(values, targets, source.groups)
     scores = [metrics.overall, *(getattr(metrics, group) for group in GROUPS)]
     return np.array([np.nan if score is None else score for score in scores])
 
 
-def _check(source: _Source, path: Path, values: np.ndarray, targets: np.ndarray) -> None:
-    shape = (source.num_images, len(source.groups))
+def _check(source: _Source, path: Path, values: np.ndarray, targets: np.ndarray, num_images: int) -> None:
+    shape = (num_images, len(source.groups))
     if values.shape != shape or targets.shape != shape or (values.dtype, targets.dtype) != (np.float32, np.uint8):
         raise StoreError(
             f"{path}: not float32 logits and uint8 labels of {shape[0]} images x {shape[1]} classes; run again with "
@@ -198,32 +234,9 @@ def _check(source: _Source, path: Path, values: np.ndarray, targets: np.ndarray)
         )
 
 
-def _metrics(source: _Source, path: Path, values: np.ndarray, targets: np.ndarray) -> Metrics:
+@contextlib.contextmanager
+def _told_of(path: Path) -> Iterator[None]:
     try:
-        return score(values, targets, source.groups)
+        yield
     except RunFailed as error:
         raise StoreError(f"{path}: {error}; run again with --rerun always") from None
-
-
-def _cache_file(cache: Path, *facts: Any) -> Path:
-    """Named by all that decides the content."""
-    return cache / hashlib.sha256(canonical_json([VERSION, *facts]).encode()).hexdigest()
-
-
-def _read_cached(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray | None:
-    """None for a file that is not there or not whole."""
-    with contextlib.suppress(OSError, ValueError):
-        content = path.read_bytes()
-        if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
-            return np.frombuffer(content, dtype, offset=_DIGEST_BYTES).reshape(shape)
-    return None
-
-
-def _write_cached(path: Path, scores: np.ndarray) -> None:
-    # A cache that cannot be written costs time, not numbers.
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        content = scores.tobytes()
-        draft.write_bytes(hashlib.sha256(content).digest() + content)
-        draft.rename(path)

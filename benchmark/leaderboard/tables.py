@@ -64,10 +64,27 @@ class Row:
     @cached_property
     def scores(self) -> dict[str, Estimate | None]:
         """Column -> mean over seeds with its interval, in percent; None where a seed has no value."""
-        return {
+        means = {
             column: estimate([getattr(record.metrics, key) for record in self.records])
-            for column, key in Table.SCORES.items()
+            for column, key in Table.MAP_COLUMNS.items()
         }
+        return means | {column: self._beside(key) for column, key in Table.F1_COLUMNS.items()}
+
+    @cached_property
+    def details(self) -> dict[str, Estimate | None]:
+        """Column -> mean over seeds of what stands beside the metric, in percent or points. A network that was not
+        trained claims no probabilities: it has no calibration error."""
+        found = {column: self._beside(key) for column, key in Table.DETAILS.items()}
+        return found if self.epochs else found | {Table.ECE: None}
+
+    @property
+    def threshold(self) -> float | None:
+        """The logit from which on a label is chosen in the columns of the validation list, None without one."""
+        found = {sample and sample.beside("threshold") for sample in self.samples}
+        return found.pop() if len(found) == 1 else None
+
+    def _beside(self, key: str) -> Estimate | None:
+        return estimate([sample and sample.beside(key) for sample in self.samples])
 
     @cached_property
     def replicates(self) -> np.ndarray | None:
@@ -176,7 +193,13 @@ class Table:
     TEST_TIME: ClassVar = "Test-time"
     TRAIN_TIME: ClassVar = "Train time"
     MAP_COLUMNS: ClassVar = {"Overall": "overall", "Head": "head", "Medium": "medium", "Tail": "tail"}
-    SCORES: ClassVar = MAP_COLUMNS | {"CF1": "cf1", "OF1": "of1"}
+    TOP3_COLUMNS: ClassVar = {"CF1 top-3": "cf1_top3", "OF1 top-3": "of1_top3"}
+    VALIDATION_COLUMNS: ClassVar = {"CF1 val": "cf1_val", "OF1 val": "of1_val"}
+    F1_COLUMNS: ClassVar = TOP3_COLUMNS | VALIDATION_COLUMNS
+    SCORES: ClassVar = MAP_COLUMNS | F1_COLUMNS
+    ECE: ClassVar = "ECE"
+    DETAILS: ClassVar = {"AP std": "ap_std", "Micro AP": "micro_ap", "LRAP": "lrap", ECE: "ece"}
+    THRESHOLD: ClassVar = "Threshold (logit)"
     FACTS: ClassVar[dict[str, Callable[[Row], str]]] = {
         PARAMETERS: lambda row: row.parameters,
         EPOCHS: lambda row: str(row.epochs),
@@ -197,7 +220,13 @@ class Table:
     def columns(self) -> list[str]:
         """The columns' names, in order."""
         oracle = [self.ORACLE] if self.has_oracle else []
-        return [self.RANK, self.METHOD, *self.SCORES, self.NOISE, self.WINS, *oracle, *self.FACTS, self.SEEDS]
+        return [self.RANK, self.METHOD, *self.shown_scores, self.NOISE, self.WINS, *oracle, *self.FACTS, self.SEEDS]
+
+    @cached_property
+    def shown_scores(self) -> list[str]:
+        """The score columns of a page: those of the validation list where any row has them."""
+        has_threshold = any(row.threshold is not None for row in self.rows)
+        return [name for name in self.SCORES if has_threshold or name not in self.VALIDATION_COLUMNS]
 
     @cached_property
     def has_oracle(self) -> bool:
@@ -309,7 +338,10 @@ def value_columns() -> dict[str, Callable[[Table, Row], Any]]:
     }
     for column in Table.SCORES:
         columns |= _score_columns(column)
+    for column in Table.DETAILS:
+        columns |= _estimate_columns(column, lambda row, column=column: row.details[column])
     return columns | {
+        Table.THRESHOLD: lambda table, row: row.threshold,
         Table.N: lambda table, row: row.n,
         "Wins": lambda table, row: (counts := table.wins[row.label]) and counts[0],
         "Ties": lambda table, row: (counts := table.wins[row.label]) and counts[1],
@@ -329,13 +361,17 @@ def value_columns() -> dict[str, Callable[[Table, Row], Any]]:
 
 
 def _score_columns(column: str) -> dict[str, Callable[[Table, Row], Any]]:
-    columns: dict[str, Callable[[Table, Row], Any]] = {
-        column: lambda table, row: (score := row.scores[column]) and score.mean,
-        f"{column} ±": lambda table, row: (score := row.scores[column]) and score.half_width,
-    }
+    columns = _estimate_columns(column, lambda row: row.scores[column])
     if column in Table.MAP_COLUMNS:
         columns[f"{column} test noise ±"] = lambda table, row: row.noise[column]
     return columns
+
+
+def _estimate_columns(column: str, value: Callable[[Row], Estimate | None]) -> dict[str, Callable[[Table, Row], Any]]:
+    return {
+        column: lambda table, row: (score := value(row)) and score.mean,
+        f"{column} ±": lambda table, row: (score := value(row)) and score.half_width,
+    }
 
 
 def are_best(scores: Sequence[Estimate | None]) -> list[bool]:
@@ -453,6 +489,11 @@ def _digest_without_seed(record: Record) -> str:
     identity = record.spec.identity()
     del identity["seed"]
     return hashlib.sha256(canonical_json([identity, record.declared, record.selection.rule]).encode()).hexdigest()
+
+
+def row_key(record: Record) -> tuple:
+    """What the records of one row share, and no others."""
+    return Track.from_record(record), _label(record, ()), _digest_without_seed(record)
 
 
 def _by_seed(records: Sequence[Record]) -> tuple[Record, ...]:

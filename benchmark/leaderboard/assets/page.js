@@ -2,7 +2,10 @@
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const MISSING = "–";
-  const SCORES = ["Overall", "Head", "Medium", "Tail", "CF1", "OF1"];
+  const SCORES = ["Overall", "Head", "Medium", "Tail"];
+  const BESIDE = [
+    "CF1 top-3", "OF1 top-3", "CF1 val", "OF1 val", "AP std", "Micro AP", "LRAP", "ECE", "Threshold (logit)",
+  ];
   // A table of more has a scroller of its own, in which its head stays in sight.
   const UNSCROLLED_ROWS = 40;
   const LEAST_DIGITS = 6;
@@ -214,7 +217,13 @@
     const [rule, epoch] = run.selection;
     const scored = `Scored: epoch ${epoch} of ${run.recipe.epochs}, chosen by the rule ${rule}.`;
     const table = grid(columns, scoreRows(run), { class: "names" });
-    return part("Scores", scroll("Scores", table), element("p", {}, epoch ? scored : "Nothing was trained."));
+    const beside = run.beside
+      ? scroll(
+          "Beside the metric",
+          grid(BESIDE.map((name) => header(name, true)), [run.beside.map((value) => number(value, percent(value)))]),
+        )
+      : null;
+    return part("Scores", scroll("Scores", table), beside, element("p", {}, epoch ? scored : "Nothing was trained."));
   };
 
   const classesPart = (run) => {
@@ -390,7 +399,7 @@
       "Run it again",
       element("pre", { tabindex: "0", "aria-label": "Command" }, code),
       element("p", {}, button, " ", status),
-      element("p", {}, "All of this, unrounded, is in ", file, "."),
+      element("p", {}, "What the run stored, unrounded, is in ", file, " and the logits beside it."),
     );
   };
 

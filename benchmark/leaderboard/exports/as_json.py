@@ -25,9 +25,10 @@ def to_json(board: Board) -> str:
     """The board as JSON: ASCII, keys sorted, one spelling for equal boards; null where there is no value.
 
     Scores and differences are mAP (or F1) in percent and percent points, half-widths those of 95 % intervals, times in
-    seconds, means over seeds. Lists of methods, rows of a comparison's matrices and `class_scores` are in the order of
-    the table's rows and of its classes. In a matrix the value at [i][j] is of row i minus row j; `half_width`, `p` and
-    `p_holm` are null for two rows that are not compared, for want of logits or of a second seed.
+    seconds, means over seeds. `details` stand beside the metric, in percent or points; `threshold` is a logit. Lists
+    of methods, rows of a comparison's matrices and `class_scores` are in the order of the table's rows and of its
+    classes. In a matrix the value at [i][j] is of row i minus row j; `half_width`, `p` and `p_holm` are null for two
+    rows that are not compared, for want of logits or of a second seed.
 
     A published result that is the best epoch on the test set may have the same log's `last_epoch` (else null): its
     `gap` is printed minus last epoch, and its `difference` and `verdict` are against the last epoch.
@@ -96,6 +97,8 @@ def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
             key: _estimate(row.scores[column], test_noise=number(row.noise.get(column), REPLICATE_DIGITS))
             for column, key in Table.SCORES.items()
         },
+        "details": {key: _estimate(row.details[column]) for column, key in Table.DETAILS.items()},
+        "threshold": number(row.threshold),
         "class_scores": [_estimate(row.class_scores(name)) for name in table.classes],
         "rank_group": table.ranks[row.label],
         "wins_ties_losses": None if wins is None else dict(zip(("wins", "ties", "losses"), wins, strict=True)),

@@ -1,0 +1,45 @@
+"""Numbers that were made of stored logits, kept in the cache under a name that says all they depend on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.spec import canonical_json
+
+# Raise it when what is made of the same logits changes.
+VERSION = 3
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def cache_file(cache: Path, *facts: Any) -> Path:
+    """Named by all that decides the content."""
+    return cache / hashlib.sha256(canonical_json([VERSION, *facts]).encode()).hexdigest()
+
+
+def read_cached(path: Path, *arrays: tuple[type, tuple[int, ...]]) -> list[np.ndarray] | None:
+    """The arrays of these types and shapes; None for a file that is not there or not whole."""
+    with contextlib.suppress(OSError, ValueError):
+        content = path.read_bytes()
+        if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
+            found, offset = [], _DIGEST_BYTES
+            for dtype, shape in arrays:
+                found.append(np.frombuffer(content, dtype, int(np.prod(shape)), offset).reshape(shape))
+                offset += found[-1].nbytes
+            return found
+    return None
+
+
+def write_cached(path: Path, *arrays: np.ndarray) -> None:
+    """Keep arrays. A cache that cannot be written costs time, not numbers."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        content = b"".join(array.tobytes() for array in arrays)
+        draft.write_bytes(hashlib.sha256(content).digest() + content)
+        draft.rename(path)
