@@ -299,9 +299,9 @@ def test_what_a_table_says_it_would_find_is_found_in_four_cases_of_five(setting)
 def test_the_interval_of_a_cell_covers_both_noises():
     for seeds in (3, 5, 10):
         for images in (0.0, 0.3, 1.0, 3.0):
-            assert 0.935 <= cell_coverage(seeds, images, 10_000) <= 0.97
-    for images in (0.0, 0.3, 1.0, 3.0):  # of two seeds one may lie near the other by chance
-        assert 0.91 <= cell_coverage(2, images, 10_000) <= 0.97
+            assert 0.938 <= cell_coverage(seeds, images, 10_000) <= 0.965
+    for images in (0.0, 0.1, 0.3, 1.0, 3.0):  # with two seeds no way is as close
+        assert 0.94 <= cell_coverage(2, images, 10_000) <= 0.985
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 10])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refused
-from factories import make_record
+from factories import make_record, make_sample
 from pages import TABLE_TAGS, rendered
 
 from benchmark.data.dataset import DATASETS
@@ -223,15 +223,25 @@ def test_without_a_paper_track_nothing_is_beside(measure):
 
 @pytest.mark.parametrize(
     ("printed", "kind"),
-    [("77.51", "above"), ("77.52", "within"), ("80.00", "within"), ("82.48", "within"), ("82.49", "below")],
+    [("75.02", "above"), ("75.03", "within"), ("80.00", "within"), ("84.97", "within"), ("84.98", "below")],
 )
-def test_the_interval_decides(printed, kind, measure, compare):
-    # 79, 80, 81: 80 ± 2.484.
+def test_the_prediction_interval_decides(printed, kind, measure, compare):
+    # 79, 80, 81: the mean is 80 ± 2.484, and one more run lies in 80 ± 4.302653 sqrt(1 + 1/3) = 80 ± 4.968.
     row = compare(measure(79.0, 80.0, 81.0), overall=printed)
     assert row.verdict == Verdict(kind)
     assert row.scores["Overall"].difference == pytest.approx(80.0 - float(printed))
     assert row.scores["Overall"].measured.n == 3
     assert row.scores["Tail"].verdict == Verdict("within") and row.scores["Tail"].measured.mean == 75.0
+
+
+def test_the_noise_of_the_test_images_is_in_the_prediction_interval(measure, tmp_path):
+    records = measure(80.0, 80.0, 80.0)
+    samples = {record.run_id: make_sample(record) for record in records}
+    [table] = build_tables(records, samples)
+    images = table.rows[0].scores["Overall"].images
+    for shift, kind in ((1.35 * images, "within"), (1.5 * images, "below"), (-1.5 * images, "above")):
+        [found] = published([table], load_reported(write(tmp_path, {"overall": f"{80 + shift:.2f}"})))
+        assert found.rows[0].verdict == Verdict(kind)
 
 
 def test_a_printed_value_is_no_more_exact_than_its_digits(measure, compare):
@@ -384,7 +394,7 @@ def test_the_section_shows_printed_measured_difference_and_verdict(measure, tmp_
         "Backbone, pretraining, size": "ResNet-50, ImageNet, 224 px",
         "Printed": "80.00 / 85.00 / 80.00 / 76.25",
         "Our row": "db-focal",
-        "Measured": "80.00 ± 2.48 / 85.00 ± 2.48 / 80.00 ± 2.48 / 75.00 ± 2.48 (n = 3)",
+        "Measured": "80.00 ± 2.48ˢ / 85.00 ± 2.48ˢ / 80.00 ± 2.48ˢ / 75.00 ± 2.48ˢ (n = 3)",
         "Difference": "+0.00 / +0.00 / +0.00 / -1.25",
         "Verdict": "within",
         "Source": "A paper",

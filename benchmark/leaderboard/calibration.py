@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from scipy.special import stdtrit
+from scipy.special import ndtri
 
 from benchmark.console import compact_table
 from benchmark.leaderboard.board import load_board
@@ -166,19 +166,19 @@ def cell_coverage(seeds: int, images: float, cells: int) -> float:
     sets of a mean, in those of one seed."""
     rng = np.random.default_rng(seeds)
     scores = rng.normal(size=(cells, seeds)) + images * rng.normal(size=(cells, 1))
-    by_images = None if images == 0 and seeds == 1 else stdtrit(np.inf, 0.5 + CONFIDENCE / 2) * images
-    cells_found = [estimate(values, by_images) for values in scores.tolist()]
-    return float(np.mean([abs(cell.mean) <= cell.half_width for cell in cells_found]))
+    by_images = ndtri(0.5 + CONFIDENCE / 2) * images
+    found = [estimate(values, by_images) for values in scores.tolist()]
+    return float(np.mean([abs(cell.mean) <= cell.half_width for cell in found]))
 
 
 def prediction_errors(seeds: int, images: float, prints: int) -> tuple[float, float]:
-    """How often an exact reproduction's single run lies outside the prediction interval: scored on the same test images,
-    and on others."""
+    """How often the one run of an exact reproduction lies outside the prediction interval: scored on the same test
+    images, and on others."""
     rng = np.random.default_rng(seeds)
     own = images * rng.normal(size=(prints, 1))
     scores = rng.normal(size=(prints, seeds)) + own
     run = rng.normal(size=prints)
-    by_images = stdtrit(np.inf, 0.5 + CONFIDENCE / 2) * images
+    by_images = ndtri(0.5 + CONFIDENCE / 2) * images
     found = [estimate(values, by_images) for values in scores.tolist()]
     means, halves = np.array([(item.mean, item.prediction_half_width) for item in found]).T
     same = np.mean(abs(run + own[:, 0] - means) > halves)

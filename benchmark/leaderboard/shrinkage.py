@@ -1,4 +1,4 @@
-"""The variance over seeds of each row of a track, helped by the other rows: a few seeds know too little of their spread.
+"""The variance over seeds of each row of a track, helped by the other rows: a few seeds know little of their spread.
 
 An empirical Bayes estimate after Smyth (Stat. Appl. Genet. Mol. Biol. 3(1), 2004; limma): rows' variances are taken to
 be drawn from a scaled inverse chi-square distribution with d0 freedoms around s0^2 (his eq. 3), so that the measured
@@ -31,9 +31,9 @@ _STEPS = 30
 class SeedVariances:
     """Shrunken variances of one run over seeds, float64 [..., rows], in squared units of the scores.
 
-    variance: NaN for a row of one seed. freedom: degrees of freedom of each, were s0^2 known; infinite for a variance that
-    is known. common: the part of it that comes from s0^2, which all rows share. common_freedom: degrees of freedom
-    of s0^2, [..., 1].
+    variance: NaN for a row of one seed. freedom: degrees of freedom of each, were s0^2 known; infinite for a variance
+    that is known. common: the part of it that comes from s0^2, which all rows share. common_freedom: degrees of
+    freedom of s0^2, [..., 1].
     """
 
     variance: np.ndarray

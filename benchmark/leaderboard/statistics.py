@@ -26,24 +26,18 @@ class Estimate:
     """
 
     mean: float
+    half_width: float | None
     n: int
-    seeds: float | None = None
-    images: float | None = None
-
-    @property
-    def half_width(self) -> float | None:
-        """Of the interval for both noises, see `_both`."""
-        if self.seeds is None or self.images is None:
-            return self.images if self.seeds is None else self.seeds
-        return _both(self.seeds, self.images, self.n - 1)
+    seeds: float | None
+    images: float | None
 
     @property
     def prediction_half_width(self) -> float | None:
         """Half of the 95 % interval for one further run, of another seed and on other test images; None for n = 1.
 
-        The two intervals of the difference between the mean and that run, added as squares: over seeds t s sqrt(1 +
-        1/n), over images sqrt(2) times that of one test set. It errs in 5 % of cases where images make no difference,
-        in fewer where they do, and in fewer still where the run was scored on the same test images.
+        Two intervals for the difference between the mean and that run, added as squares: over seeds, t s sqrt(1 + 1/n);
+        over images, sqrt(2) times that of one test set, where it is known. It errs in 5 % of cases where images make
+        no difference, in fewer where they do, and in fewer still where the run was scored on the same test images.
         """
         if self.seeds is None:
             return None
@@ -65,23 +59,23 @@ def estimate(values: Sequence[float | None], images: float | None = None) -> Est
     n = len(known)
     mean = math.fsum(known) / n
     if n == 1:
-        return Estimate(mean, 1, None, images)
+        return Estimate(mean, images, 1, None, images)
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (n - 1))
-    return Estimate(mean, n, _t_quantile(n - 1) * std / math.sqrt(n), images)
+    seeds = _t_quantile(n - 1) * std / math.sqrt(n)
+    return Estimate(mean, seeds if images is None else _both(seeds, images, n - 1), n, seeds, images)
 
 
 def _both(seeds: float, images: float, freedom: int) -> float:
-    """Half of the 95 % interval for both noises from those of each: t over the sum S + I of the variances.
+    """Half of the 95 % interval for both noises from those of each: t over the sum of the variances S + I, with
+    Satterthwaite's degrees of freedom, those of the seeds times ((S + I) / S)^2.
 
-    Its degrees of freedom are those of the seeds times (S + I) / S: Satterthwaite's, ((S + I) / S)^2 times, count on an
-    S that may be small by chance; squares of the two intervals, added, cover more than 95 % (see `calibration`).
+    They count on S, which may be small by chance: so the interval is no narrower than that of one noise alone. Squares
+    of the two intervals, added, would cover more than 95 % (see `calibration`).
     """
     by_seeds = (seeds / _t_quantile(freedom)) ** 2
     variance = by_seeds + (images / _NORMAL) ** 2
-    if variance == 0:
-        return 0.0
-    freedoms = MANY if by_seeds == 0 else min(freedom * variance / by_seeds, MANY)
-    return float(stdtrit(freedoms, 0.5 + CONFIDENCE / 2)) * math.sqrt(variance)
+    freedoms = MANY if by_seeds == 0 else min(freedom * min(variance / by_seeds, MANY) ** 2, MANY)
+    return max(seeds, images, float(stdtrit(freedoms, 0.5 + CONFIDENCE / 2)) * math.sqrt(variance))
 
 
 @lru_cache
