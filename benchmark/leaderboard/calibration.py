@@ -39,7 +39,7 @@ class Setting:
 
     images: standard deviation over test images of a difference of two rows. spread: the rows' standard deviations over
     seeds are seed_sd e^(spread z), z normal. common: standard deviation of what test images change in all rows alike.
-    fixed: how many of the first rows do not vary over seeds.
+    fixed: how many of the first rows do not vary over seeds. two_seeds: how many of the last have two seeds only.
     """
 
     rows: int
@@ -50,17 +50,19 @@ class Setting:
     lead: float = 0.0
     common: float = 0.0
     fixed: int = 0
+    two_seeds: int = 0
 
 
 @dataclass(frozen=True)
 class Tables:
     """Many tables at once. means, variances (over seeds): [tables, rows]; images: covariance over test images, [tables,
-    rows, rows]; freedom [rows], of the variances."""
+    rows, rows]; n, freedom: [rows], seeds and degrees of freedom of the variances."""
 
     setting: Setting
     means: np.ndarray
     variances: np.ndarray
     images: np.ndarray
+    n: np.ndarray
     freedom: np.ndarray
 
 
@@ -70,8 +72,7 @@ Test = Callable[[Tables], tuple[np.ndarray, np.ndarray]]
 
 def leaderboard_test(tables: Tables) -> tuple[np.ndarray, np.ndarray]:
     """The leaderboard's own."""
-    n = np.full(tables.setting.rows, tables.setting.seeds)
-    return of_differences(shrink(tables.variances, tables.freedom), n, tables.images)
+    return of_differences(shrink(tables.variances, tables.freedom), tables.n, tables.images)
 
 
 def draw(setting: Setting, tables: int) -> Tables:
@@ -89,13 +90,16 @@ def draw(setting: Setting, tables: int) -> Tables:
 
     replicates = test_sets(REPLICATES)
     replicates -= replicates.mean(axis=-1, keepdims=True)
-    freedom = np.full(setting.rows, setting.seeds - 1.0)
-    freedom[: setting.fixed] = np.inf
+    n = np.full(setting.rows, setting.seeds)
+    n[setting.rows - setting.two_seeds :] = 2
+    scores[np.broadcast_to(np.arange(setting.seeds) >= n[:, None], scores.shape)] = np.nan
+    freedom = np.where(np.arange(setting.rows) < setting.fixed, np.inf, n - 1.0)
     return Tables(
         setting,
-        levels + scores.mean(axis=-1) + test_sets(1)[..., 0],
-        scores.var(axis=-1, ddof=1),
+        levels + np.nanmean(scores, axis=-1) + test_sets(1)[..., 0],
+        np.nanvar(scores, axis=-1, ddof=1),
         replicates @ replicates.transpose(0, 2, 1) / (REPLICATES - 1),
+        n,
         freedom,
     )
 
@@ -231,6 +235,7 @@ def few_positives(positives: int, test_sets: int, images: int = 1000) -> tuple[f
             over_seeds[None, :, 0],
             scores[None, :, :, 0].var(axis=-1, ddof=1, dtype=np.float64),
             np.cov(over_seeds[:, 1:])[None],
+            np.full(rows, seeds),
             np.full(rows, seeds - 1.0),
         )
         wins += _any(tested(drawn)[1][:, *np.triu_indices(rows, 1)]) > 0
@@ -257,6 +262,7 @@ SPECIAL = {
     "correlated images": Setting(11, 3, 0.3, 0.5, common=_COMMON),
     "a row without training": Setting(11, 3, 0.3, 0.5, fixed=1),
     "no images, a row without training": Setting(11, 3, 0.0, 0.5, fixed=1),
+    "3 rows of 2 seeds, the others of 5": Setting(11, 5, 0.3, 0.5, two_seeds=3),
     "images 1.5": Setting(11, 3, 1.5, 0.5),
     "2 rows": Setting(2, 3, 0.3),
     "2 rows, one without training": Setting(2, 3, 0.3, fixed=1),
