@@ -346,16 +346,20 @@ def test_rich_table_shows_names_as_they_are():
     assert "80.00" in shown and "–" in shown
 
 
-def test_rich_table_fits_a_terminal_of_80_columns():
+@pytest.mark.parametrize(("seeds", "shown"), [(3, r"71\.00 ± 2\.48"), (1, r"70\.00 ± [12]\.\d\dⁱ")])
+def test_rich_table_fits_a_terminal_of_80_columns(seeds, shown):
     uniform = {"config_overrides": {"sampler": "uniform"}}
-    records = [make_record("db-focal", seed, 70.0 + seed, spec=uniform) for seed in range(3)]
-    [table] = build_tables(records)
+    records = [make_record("db-focal", seed, 70.0 + seed, spec=uniform) for seed in range(seeds)]
+    [table] = build_tables(records, {record.run_id: make_sample(record) for record in records})
     console = Console(width=80)
     with console.capture() as capture:
         console.print(table.to_rich())
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80
-    assert any("71.00 ± 2.48" in line and line.count("±") == 4 for line in lines)
+    assert "Tail" in lines[2]
+    assert any(
+        len(re.findall(r"\d\d\.00 ± \d\.\d\d(?=[ⁱ ]|$)", line)) == 4 and re.search(shown, line) for line in lines
+    )
 
 
 # The page

@@ -371,6 +371,8 @@ class Table:
             title=Text(self.title, style="bold"),
             caption=Text(f"mAP in percent, mean ± 95 % interval over seeds and test images\n{MARKS}"),
             box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
             title_justify="left",
             caption_justify="left",
         )
