@@ -284,12 +284,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.tables < 1:
         parser.error(f"--tables {args.tables}: give 1 or more")
     console = Console()
-    with Reporter().task("simulating", len(_SECTIONS)) as task:
+    shown = []
+    with Reporter(Console(stderr=True)).task("simulating tables of figures", len(_SECTIONS)) as task:
         for number, (title, columns, make) in enumerate(_SECTIONS, 1):
-            rows = list(make(args.tables))
+            shown += [title, compact_table(columns, list(make(args.tables)))]
             task.update(number)
-            console.print(title)
-            console.print(compact_table(columns, rows))
+    for part in shown:
+        console.print(part)
     if args.results is not None:
         tables = load_board(args.results, args.results).tables
         found = [(table.title, seed_correlation(table)) for table in tables]
