@@ -63,7 +63,9 @@ def test_every_row_has_ranks_noise_and_counts(store):
     assert table.ranks == {"asl": 1, "erm": 2} and table.wins == {"asl": (1, 0, 0), "erm": (0, 0, 1)}
     for row in table.rows:
         assert row.replicates[:, 0, 0] == pytest.approx([r.metrics.overall for r in row.records], abs=1e-3)
-        assert all(half_width > 0 for half_width in row.noise.values())
+        for column in table.MAP_COLUMNS:
+            score = row.scores[column]
+            assert 0 < score.images <= score.half_width and score.seeds <= score.half_width
     text = markdown_page(board, {})
     assert "| 1 | asl |" in text and "| 1 / 0 / 0 |" in text and "6 records." in text
 

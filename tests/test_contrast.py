@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from typer.testing import CliRunner
 from benchmark.cli import app
 from benchmark.evaluation import average_precision
 from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.comparison import compare
 from benchmark.leaderboard.contrast import contrast, find_tables
+from benchmark.leaderboard.resampling import class_scores, image_weights
 from benchmark.store import load_logits
 
 RUNS = [make_scored(method, seed, skill) for method, skill in (("erm", 1.0), ("asl", 2.5)) for seed in range(3)]
@@ -38,6 +41,12 @@ def run(*arguments: str):
     return CliRunner().invoke(app, ["compare", *arguments])
 
 
+def class_scores_of(store, row) -> np.ndarray:
+    """[seeds, classes, 1 + replicates], in percent."""
+    pairs = [load_logits(store, record) for record in row.records]
+    return np.stack([class_scores(logits["raw"], targets, image_weights(len(targets))) for logits, targets in pairs])
+
+
 def class_ap(store, row) -> np.ndarray:
     """[seeds, classes], in percent."""
     pairs = [load_logits(store, record) for record in row.records]
@@ -56,9 +65,24 @@ def test_differences_are_those_of_the_stored_logits(store, tables):
     assert [change.name for change in found.means] == ["overall", "head", "medium", "tail"]
     assert overall.difference == pytest.approx(a.scores["Overall"].mean - b.scores["Overall"].mean, abs=1e-3)
     i, j = table.rows.index(a), table.rows.index(b)
-    assert overall.p == pytest.approx(table.comparison.p[i, j], rel=1e-2), "the leaderboard's own test"
-    assert overall.half_width == pytest.approx(table.comparison.half_width[i, j], rel=1e-2)
+    for change, column in zip(found.means, table.MAP_COLUMNS, strict=True):
+        own = table.compare_by(column)
+        assert change.p == own.p[i, j] and change.half_width == own.half_width[i, j], "the leaderboard's own test"
+        assert (change.first, change.second) == (a.scores[column], b.scores[column])
     assert all(change.p_holm >= change.p for change in (*found.means, *found.classes))
+
+
+def test_classes_are_compared_with_the_seed_variances_of_all_rows(store, tables):
+    [(table, a, b)] = find_tables(tables, "made-up", "controlled", "asl", "erm")
+    third = next(row for row in table.rows if row not in (a, b))
+    found = {change.name: change for change in contrast(store, table, a, b).classes}
+    alone = {change.name: change for change in contrast(store, replace(table, rows=(a, b)), a, b).classes}
+    assert third.n == 2 and any(found[name].half_width != alone[name].half_width for name in found)
+    for name, change in found.items():
+        pair = [class_scores_of(store, row)[:, list(table.classes).index(name)] for row in (a, b)]
+        others = [np.array([record.metrics.per_class[name] for record in third.records])]
+        wanted = compare(pair, others)
+        assert change.half_width == pytest.approx(wanted.half_width[0, 1]) and change.p == pytest.approx(wanted.p[0, 1])
 
 
 def test_the_other_way_round_the_signs_change_and_nothing_else(store, tables):

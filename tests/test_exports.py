@@ -124,7 +124,11 @@ def test_csv_writes_whole_numbers_whole_and_missing_values_empty():
     by_method = frame.set_index("Method")
     assert by_method.loc["db-focal", ["Rank", "n", "Wins", "Ties", "Losses"]].tolist() == ["1", "3", "2", "0", "0"]
     single = by_method.loc["rw"]
-    assert (single["Tail"], single["Tail ±"], single["Overall ±"], single["Oracle"]) == ("", "", "", "")
+    assert (single["Tail"], single["Tail ±"], single["Overall ± seeds"], single["Oracle"]) == ("", "", "", "")
+    assert single["Overall ±"] == single["Overall ± images"] != "", "of one seed"
+    assert (single["vs ERM"], single["vs ERM ±"], single["CF1 top-3 ± seeds"]) == ("", "", "")
+    assert by_method.loc["erm", "vs ERM"] == "" and float(by_method.loc["db-focal", "vs ERM"]) == pytest.approx(5.0)
+    assert float(by_method.loc["db-focal", "vs ERM p (Holm)"]) <= 0.05
     assert single["Rank"] == "" and single["n"] == "1"
 
 
@@ -190,21 +194,34 @@ def test_json_has_tracks_and_rows():
                 assert shown["scores"][key] is None
                 continue
             assert shown["scores"][key]["mean"] == pytest.approx(score.mean, abs=1e-6)
-            assert shown["scores"][key]["half_width"] == pytest.approx(score.half_width, abs=1e-6)
+            for name in ("half_width", "seeds", "images"):
+                value = getattr(score, name)
+                assert shown["scores"][key][name] == (None if value is None else pytest.approx(value, abs=1e-3))
             assert shown["scores"][key]["n"] == row.n
-            noise = row.noise.get(column)
-            assert shown["scores"][key]["test_noise"] == (None if noise is None else pytest.approx(noise, abs=1e-3))
         for column, key in Table.DETAILS.items():
             assert shown["details"][key]["mean"] == pytest.approx(row.details[column].mean, abs=1e-6)
         assert shown["threshold"] is None
     best, single = (next(row for row in track["rows"] if row["label"] == label) for label in ("db-focal", "rw"))
     assert best["wins_ties_losses"] == {"wins": 2, "ties": 0, "losses": 0} and best["rank_group"] == 1
     assert best["parameters"] == {"all": 25_600_000, "trained": 23_500_000}
-    assert best["times"]["train_s"] == {"mean": 60.0, "half_width": 0.0, "n": 3}
+    assert best["times"]["train_s"] == {"mean": 60.0, "half_width": 0.0, "n": 3, "seeds": 0.0, "images": None}
+    assert best["scores"]["cf1_top3"]["images"] is None and best["scores"]["cf1_top3"]["half_width"] is not None
+    against = table.against_baseline["db-focal"]
+    assert track["baseline"] == "erm" and best["against_baseline"]["difference"] == pytest.approx(5.0, abs=1e-3)
+    assert best["against_baseline"]["p_holm"] == pytest.approx(against.p_holm, rel=0.005)
+    assert track["detectable"] == {
+        "power": 0.8,
+        "one_comparison": pytest.approx(table.detectable.pair, abs=1e-3),
+        "with_baseline": pytest.approx(table.detectable.with_baseline, abs=1e-3),
+        "others": 2,
+        "all_pairs": pytest.approx(table.detectable.all_pairs, abs=1e-3),
+        "pairs": 3,
+    }
     assert best["class_scores"][0]["mean"] == best["scores"]["head"]["mean"]
     assert best["runs"][0]["record"] == f"../runs/db-focal-s0-{best['runs'][0]['run_id'][:12]}/record.json"
     assert single["rank_group"] is None and single["scores"]["tail"] is None and single["oracle"] is None
-    assert single["scores"]["overall"]["half_width"] is None
+    assert single["scores"]["overall"]["seeds"] is single["against_baseline"] is None
+    assert single["scores"]["overall"]["half_width"] == single["scores"]["overall"]["images"] > 0
 
 
 def test_json_has_the_comparison_of_every_two_rows():
@@ -226,7 +243,7 @@ def test_json_has_the_comparison_of_every_two_rows():
 def test_json_without_logits_has_no_comparison():
     [track] = loaded(make_board(records_of()))["tracks"]
     assert track["comparison"] is None
-    assert track["rows"][0]["scores"]["overall"]["test_noise"] is None
+    assert track["rows"][0]["scores"]["overall"]["images"] is track["baseline"] is track["detectable"] is None
 
 
 def test_json_has_summaries_and_published_results():
@@ -296,15 +313,29 @@ def test_latex_cells():
     records = [*records_of(("erm",)), make_record("rw", **GAP), make_record("asl", **chosen), make_record("cb", **flip)]
     text = to_latex(board_of(*records))
     lines = {line.split(" & ")[1]: line for line in text.splitlines() if line.endswith(r"\\") and " & " in line}
-    score = r"60.30 & {\scriptsize $\pm$0.75 (3)}"
+    [table] = board_of(*records).tables
+    halves = {row.label: row.scores["Overall"].half_width for row in table.rows}
+    score = rf"60.30 & {{\scriptsize $\pm${halves['erm']:.2f} (3)}}"
     assert lines["erm"].startswith(f"-- & erm & {score} & 65.30 &")
     assert lines["erm"].endswith(r" & 23.5/25.6 & 8 \\")
-    assert lines["rw"].startswith(r"-- & rw & \textbf{82.50} & {\scriptsize (1)} & \textbf{85.00}")
+    assert lines["rw"].startswith(
+        rf"-- & rw & \textbf{{82.50}} & {{\scriptsize $\pm${halves['rw']:.2f}$^{{i}}$ (1)}} & \textbf{{85.00}}"
+    )
     assert r"\multicolumn{2}{c}{--}" in lines["rw"]
     assert r"asl$^{\dagger}$" in lines and r"cb$^{\ddagger}$" in lines
     assert "does" not in lines and text.count(r"\begin{table*}") == 1
-    for said in (r"95\,\% $t$-interval", "not the choice of the test images", "best on the validation images", "views"):
+    for said in (r"95\,\% interval over seeds", "over test images alone", "best on the validation images", "views"):
         assert said in text
+
+
+def test_latex_has_the_baseline_and_what_can_be_found():
+    board = board_of(*records_of())
+    [table] = board.tables
+    text = to_latex(board)
+    against = table.against_baseline["db-focal"]
+    assert rf"$+5.00$ & {{\scriptsize $\pm${against.half_width:.2f}$^{{*}}$}}" in text
+    assert r"\multicolumn{2}{c}{baseline}" in text and "told apart at" in text
+    assert tex.escape(table.detectable.text) in text
 
 
 def test_latex_names_the_rule_that_selected_the_epoch():
@@ -352,7 +383,7 @@ def test_latex_compiles(tmp_path, options):
     records = [*records_of(), make_record("rw", **GAP), *records_of(**OTHER_DATASET), *published_records()]
     compiled(tmp_path, to_latex(board_of(*records)), options)
     shown = pdf_text(tmp_path)
-    assert "65.30" in shown and "±0.75 (3)" in shown and "db-focal" in shown
+    assert "65.30" in shown and "baseline" in shown and "db-focal" in shown
     assert "Published beside measured: VOC-LT" in shown and "Summary: controlled v7" in shown
 
 
@@ -370,10 +401,14 @@ def test_one_run_alone(tmp_path):
     board = board_of(make_record())
     compiled(tmp_path, to_latex(board))
     [row] = loaded(board)["tracks"][0]["rows"]
-    assert row["scores"]["overall"] | {"test_noise": 0} == {"mean": 80.0, "half_width": None, "n": 1, "test_noise": 0}
+    overall = row["scores"]["overall"]
+    images = overall["images"]
+    assert overall == {"mean": 80.0, "half_width": images, "n": 1, "seeds": None, "images": images} and images > 0
     assert loaded(board)["tracks"][0]["comparison"]["p"] == [[None]]
     frame = parsed(to_csv(board))
-    assert frame.loc[0, "Overall"] == 80.0 and np.isnan(frame.loc[0, "Overall ±"]) and np.isnan(frame.loc[0, "Rank"])
+    assert (
+        frame.loc[0, "Overall"] == 80.0 and np.isnan(frame.loc[0, "Overall ± seeds"]) and np.isnan(frame.loc[0, "Rank"])
+    )
 
 
 @needs_latex

@@ -144,15 +144,21 @@ def test_rows_hold_what_the_tables_hold(board, parsed):
     rows = parsed.table(Table.RANK)
     assert list(rows) == [f"{row.label} {row.title}" for row in table.rows]
     asl = rows["asl Title of asl"]
-    assert asl["Overall"] == "80.10 ± 0.25 (3)"
-    assert asl["Oracle (not ranked)"] == "90.00 ± 0.00 (3)"
+    assert asl["Overall"] == "80.10 ± 1.15 (3)"
+    assert asl["Oracle (not ranked)"] == "90.00 ± 0.00ˢ (3)"
     assert (asl["Rank"], asl["W\u00a0/\u00a0T\u00a0/\u00a0L"]) == ("1", "2 / 0 / 0")
     assert asl["Seeds"].split() == ["0", "1", "2"]
     assert asl["Train time"] == "91 s (CPU, 2 threads)"
     assert rows["rw Title of rw"]["Tail"] == rows["erm Title of erm"]["Oracle (not ranked)"] == "–"
     focal = rows["focal (gamma=2) Title of focal"]
     assert (focal["Rank"], focal["Weights"], focal["Selection rule"]) == ("–", "EMA", "best-val")
-    assert focal["Overall"] == "75.00 (1)"
+    assert re.fullmatch(r"75\.00 ± [12]\.\d\dⁱ \(1\)", focal["Overall"])
+    assert (rows["erm Title of erm"]["vs ERM"], focal["vs ERM"]) == ("baseline", "–")
+    assert re.fullmatch(r"\+10\.00 ± \d\.\d\d\*", asl["vs ERM"])
+    assert table.detectable.text in " ".join(parsed.text.split())
+    notes = [attributes.get("title", "") for tag, attributes in parsed.attributes if tag == "td"]
+    score = table.rows[0].scores["Overall"]
+    assert f"seeds ± {score.seeds:.2f}, test images ± {score.images:.2f}" in notes
     assert "Classes without a test positive, in no mean: sofa, sheep." in parsed.text
     assert "Rows of one seed are not compared with the others." in parsed.text
 
@@ -169,7 +175,7 @@ def test_tracks_summaries_and_published_results_are_there(board, parsed):
     assert {f"track-{table.track.slug}" for table in board.tables} <= anchors
     (summary,) = board.summaries
     cells = next(table for table in parsed.tables if table[0] == ["Method", *summary.datasets])
-    assert ["asl", "50.00 (1)", "80.10 ± 0.25 (3)"] in [[row[0], *sorted(row[1:])] for row in cells[1:]]
+    assert ["asl", "50.00", "80.10"] in [[row[0], *sorted(cell.split()[0] for cell in row[1:])] for row in cells[1:]]
     assert ["rw", "–"] in [[row[0], min(row[1:], key=len)] for row in cells[1:]]
     (published,) = board.published
     rows = next(table for table in parsed.tables if "Printed" in table[0])
@@ -182,7 +188,7 @@ def test_tracks_summaries_and_published_results_are_there(board, parsed):
     for footnote in published.footnotes:
         assert footnote in parsed.text
     assert "55 published results of COCO-LT: no run of protocol\npaper here." in parsed.text
-    assert "how much the printed value would\nchange with another seed is not known" in parsed.text
+    assert "printed value is taken for one run, for how many seeds are behind it is not known" in parsed.text
 
 
 def test_without_a_table_of_published_results_none_is_explained():
@@ -384,7 +390,7 @@ def sort(page, name: str) -> str:
 
 def test_scores_sort_both_ways_with_missing_ones_last(visit, file):
     page = visit(file)
-    assert column(page, "Overall")[0] == "80.10 ± 0.25 (3)"
+    assert column(page, "Overall")[0] == "80.10 ± 1.15 (3)"
     assert sort(page, "Overall") == "ascending"
     assert [text.split()[0] for text in column(page, "Overall")] == ["70.10", "72.70", "75.00", "80.10"]
     assert sort(page, "Tail") == "descending"
@@ -405,7 +411,7 @@ def test_what_stands_beside_the_metric_is_folded_away_below_the_table(visit, fil
     cells = {
         row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in table.locator("tbody tr").all()
     }
-    assert cells["asl"] == ["20.00 ± 0.00 (3)", "65.00 ± 0.00 (3)", "85.00 ± 0.00 (3)", "3.00 ± 0.00 (3)", "–"]
+    assert cells["asl"] == ["20.00 ± 0.00ˢ (3)", "65.00 ± 0.00ˢ (3)", "85.00 ± 0.00ˢ (3)", "3.00 ± 0.00ˢ (3)", "–"]
 
 
 def test_every_kind_of_column_sorts(visit, file):
@@ -413,9 +419,9 @@ def test_every_kind_of_column_sorts(visit, file):
     firsts = {
         "Rank": "1",
         "Method": "asl Title of asl",
-        "Test noise": None,
+        "vs ERM": "+10.00 ± 1.63*",
         "W": "2 / 0 / 0",
-        "Oracle": "90.00 ± 0.00 (3)",
+        "Oracle": "90.00 ± 0.00ˢ (3)",
         "Parameters": "5.000 / 25.6",
         "Epochs": "8",
         "Weights": "EMA",
@@ -426,12 +432,12 @@ def test_every_kind_of_column_sorts(visit, file):
     }
     for name, first in firsts.items():
         before = column(page, name)
-        assert sort(page, name) == ("descending" if name in ("W", "Oracle") else "ascending")
+        assert sort(page, name) == ("descending" if name in ("vs ERM", "W", "Oracle") else "ascending")
         one = column(page, name)
         sort(page, name)
         other = column(page, name)
         assert sorted(one) == sorted(other) == sorted(before)
-        assert first is None or one[0] == first
+        assert one[0] == first
         # Those that are missing stay last, the others turn round.
         known = len(one) - one.count("–")
         assert set(one[known:]) | set(other[known:]) <= {"–"}
@@ -480,7 +486,11 @@ def test_a_run_opens_by_click_and_back_returns_to_its_link(visit, file):
     ):
         assert part in text
     scores = page.locator("#run table").first
-    assert scores.locator("tbody tr").count() == 3
+    assert scores.locator("tbody tr").count() == 7
+    rows = scores.locator("tbody tr").evaluate_all("rows => rows.map(r => [...r.cells].map(c => c.textContent))")
+    parts = {name: overall for name, overall, *_ in rows}
+    assert parts["Mean over 1 seed of this row"] == "75.00" and parts["± of seeds"] == "–"
+    assert parts["± of test images"] == parts["± 95 % seeds and test images, as far as known"]
     assert "70.00" in scores.inner_text() and "these count" in scores.inner_text()
     beside = page.locator("#run table").nth(1)
     assert beside.locator("th").all_inner_texts() == [*Table.F1_COLUMNS, *Table.DETAILS, Table.THRESHOLD]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from benchmark.leaderboard.html import html_page
 from benchmark.leaderboard.markdown import escape
 from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.secondary import AtThreshold
-from benchmark.leaderboard.statistics import estimate
+from benchmark.leaderboard.statistics import Estimate, estimate
 from benchmark.leaderboard.tables import build_tables
 from benchmark.leaderboard.tracks import Track, settings_text, titles
 
@@ -63,9 +64,30 @@ def test_interval_against_hand_computed_values():
     assert estimate([0.0, 2.0]).half_width == pytest.approx(12.706205, rel=1e-6)
 
 
-def test_single_run_has_no_interval():
-    result = estimate([5.0])
-    assert (result.mean, result.half_width, result.n) == (5.0, None, 1)
+def test_the_interval_covers_both_noises_and_is_no_narrower_than_either():
+    # 1, 2, 3 and a standard deviation of 1 over test images: S = 1/3, I = 1, degrees of freedom 2 (4/3 / 1/3)^2 = 32.
+    result = estimate([1.0, 2.0, 3.0], images=1.959964)
+    assert result.seeds == pytest.approx(4.302653 / math.sqrt(3)) and result.images == 1.959964
+    t = 2.036933  # 0.975 quantile with 32 degrees of freedom
+    assert result.half_width == pytest.approx(max(result.seeds, t * math.sqrt(4 / 3)), rel=1e-5)
+    wide = estimate([1.0, 2.0, 3.0], images=10 * 1.959964)
+    assert wide.half_width == pytest.approx(1.96 * math.sqrt(100 + 1 / 3), rel=1e-2)
+    assert estimate([1.0, 2.0, 3.0], images=0.1).half_width == result.seeds
+    assert estimate([2.0, 2.0, 2.0], images=1.5).half_width == pytest.approx(1.5, rel=1e-5)
+    assert estimate([2.0, 2.0], images=0.0).half_width == 0.0
+
+
+def test_the_prediction_interval_is_that_of_one_more_run():
+    result = estimate([1.0, 2.0, 3.0])
+    assert result.prediction_half_width == pytest.approx(4.302653 * math.sqrt(1 + 1 / 3))
+    both = estimate([1.0, 2.0, 3.0], images=1.0)
+    assert both.prediction_half_width == pytest.approx(math.hypot(result.prediction_half_width, math.sqrt(2)))
+    assert estimate([1.0], images=1.0).prediction_half_width is None
+
+
+def test_single_run_has_the_images_part_alone():
+    assert estimate([5.0]) == Estimate(5.0, None, 1, None, None)
+    assert estimate([5.0], images=1.5) == Estimate(5.0, 1.5, 1, None, 1.5)
 
 
 def test_gap_among_seeds_gives_no_mean():
@@ -159,11 +181,12 @@ def test_records_that_disagree_about_their_dataset_are_an_error():
 def test_cells_hold_mean_interval_and_facts():
     records = [make_record(seed=seed, overall=value) for seed, value in ((2, 79.0), (0, 80.0), (1, 81.0))]
     row = rows_of(*records)["erm"]
-    assert row["Overall"] == "80.00 ± 2.48 (3)"  # 4.302653 / sqrt(3)
-    assert row["Tail"] == "75.00 ± 2.48 (3)"
+    assert row["Overall"] == "80.00 ± 2.48ˢ (3)"  # 4.302653 / sqrt(3), of the seeds: there are no logits
+    assert row["Tail"] == "75.00 ± 2.48ˢ (3)"
     assert (row["CF1 top-3"], row["OF1 top-3"]) == ("–", "–"), "there are no logits"
     assert (row["Seeds"], row["Epochs"], row["Weights"]) == ("0, 1, 2", "8", "raw")
-    assert (row["Rank"], row["Test noise"], row["W / T / L"]) == ("–", "–", "–"), "there are no logits to compare"
+    assert (row["Rank"], row["W / T / L"]) == ("–", "–"), "there are no logits to compare"
+    assert "vs ERM" not in row
     assert row["Parameters trained / all (M)"] == "23.5 / 25.6"
     assert (row["Selection rule"], row["Test-time"]) == ("last", "none")
     assert row["Train time"] == "60 s (CPU, 2 threads)"
@@ -185,7 +208,7 @@ def test_f1_is_that_of_the_three_highest_where_nothing_was_validated():
     (table,) = build_tables(records, with_scores(records))
     assert [name for name in table.columns if "F1" in name] == ["CF1 top-3", "OF1 top-3"]
     row = rows_of(*records, sampled=with_scores(records))["erm"]
-    assert (row["CF1 top-3"], row["OF1 top-3"]) == ("40.00 ± 0.00 (3)", "51.00 ± 2.48 (3)")
+    assert (row["CF1 top-3"], row["OF1 top-3"]) == ("40.00 ± 0.00ˢ (3)", "51.00 ± 2.48ˢ (3)")
     assert table.rows[0].threshold is None and math.isnan(table.to_pandas().loc[0, "OF1 val"])
 
 
@@ -193,7 +216,7 @@ def test_f1_at_the_threshold_is_a_column_where_a_row_has_one():
     first, second = ([make_record(method, seed) for seed in range(3)] for method in ("erm", "asl"))
     samples = with_scores(first, -0.25) | with_scores(second)
     rows = rows_of(*first, *second, sampled=samples)
-    assert (rows["erm"]["CF1 val"], rows["erm"]["OF1 val"]) == ("31.00 ± 2.48 (3)", "60.00 ± 0.00 (3)")
+    assert (rows["erm"]["CF1 val"], rows["erm"]["OF1 val"]) == ("31.00 ± 2.48ˢ (3)", "60.00 ± 0.00ˢ (3)")
     assert (rows["asl"]["CF1 val"], rows["asl"]["OF1 val"]) == ("–", "–")
     frame = build_tables([*first, *second], samples)[0].to_pandas().set_index("Method")
     assert frame.loc["erm", "Threshold (logit)"] == -0.25 and math.isnan(frame.loc["asl", "Threshold (logit)"])
@@ -261,8 +284,73 @@ def test_declared_weights_count():
     assert (row["Overall"], row["Weights"]) == ("90.00 (1)", "EMA")
 
 
-def test_single_run_is_shown_without_plus_minus():
-    assert rows_of(make_record(overall=80.0))["erm"]["Overall"] == "80.00 (1)"
+def test_single_run_is_shown_with_the_images_part_alone():
+    record = make_record(overall=80.0)
+    assert rows_of(record)["erm"]["Overall"] == "80.00 (1)", "there are no logits"
+    header, row = rendered(text_of(record, sampled={record.run_id: make_sample(record)})).tables[0]
+    assert re.fullmatch(r"80\.00 ± [12]\.\d\dⁱ \(1\)", row[header.index("Overall")])
+
+
+def compared(*methods: tuple[str, float], seeds: int = 3, **changes):
+    """Records of methods with these scores, and their samples."""
+    records = [make_record(m, seed, value + 0.3 * seed, **changes) for m, value in methods for seed in range(seeds)]
+    return records, {record.run_id: make_sample(record) for record in records}
+
+
+def test_each_row_stands_against_the_baseline():
+    records, samples = compared(("asl", 90.0), ("erm", 70.0), ("rw", 70.1))
+    alone = make_record("db", 0, 50.0)
+    samples[alone.run_id] = make_sample(alone)
+    [table] = build_tables([*records, alone], samples)
+    assert table.baseline.label == "erm" and table.against_baseline["erm"] is None
+    assert table.against_baseline["db"] is None, "another seed of it is not known"
+    asl, rw = (table.against_baseline[name] for name in ("asl", "rw"))
+    assert asl.is_apart and asl.difference == pytest.approx(20.0, abs=1e-3) and not rw.is_apart
+    i, j = (next(k for k, row in enumerate(table.rows) if row.label == name) for name in ("asl", "erm"))
+    assert asl.p_holm == pytest.approx(2 * asl.p) and asl.half_width == table.comparison.half_width[i, j]
+    header, *rows = rendered(text_of(*records, alone, sampled=samples)).tables[0]
+    cells = {row[1]: row[header.index("vs ERM")] for row in rows}
+    assert (cells["erm"], cells["db"]) == ("baseline", "–")
+    assert re.fullmatch(r"\+20\.00 ± \d\.\d\d\*", cells["asl"]) and re.fullmatch(r"\+0\.10 ± \d\.\d\d", cells["rw"])
+
+
+@pytest.mark.parametrize("methods", [("asl", "rw"), ("erm",)])
+def test_without_a_baseline_to_compare_with_there_is_no_such_column(methods):
+    records, samples = compared(*((method, 70.0) for method in methods))
+    [table] = build_tables(records, samples)
+    assert table.baseline is None and "vs ERM" not in table.columns
+    assert set(table.against_baseline.values()) == {None}
+
+
+def test_a_baseline_of_one_seed_is_none():
+    records, samples = compared(("asl", 90.0), ("rw", 70.0))
+    single = make_record("erm", 0, 60.0)
+    [table] = build_tables([*records, single], samples | {single.run_id: make_sample(single)})
+    assert table.baseline is None and table.detectable.pairs == 1
+
+
+def test_a_table_says_what_it_can_find():
+    records, samples = compared(("asl", 80.0), ("erm", 70.0), ("rw", 71.0))
+    [table] = build_tables(records, samples)
+    found = table.detectable
+    assert (found.others, found.pairs) == (2, 3)
+    assert 0 < found.pair < found.with_baseline and found.with_baseline < found.all_pairs
+    assert found.text in text_of(*records, sampled=samples)
+    assert f"{found.with_baseline:.2f} where all 2 are compared with erm" in found.text
+    [pair] = build_tables([r for r in records if r.spec.method != "rw"], samples)
+    assert "where all" not in pair.detectable.text, "one comparison is all there are"
+    [no_baseline] = build_tables([r for r in records if r.spec.method != "erm"], samples)
+    assert no_baseline.detectable.with_baseline is None and "of two methods" in no_baseline.detectable.text
+    assert build_tables(records)[0].detectable is None
+
+
+def test_the_two_parts_of_each_interval_stand_below_the_table():
+    records, samples = compared(("asl", 80.0), ("erm", 70.0))
+    [table] = build_tables(records, samples)
+    header, first, _ = rendered(text_of(*records, sampled=samples)).tables[1]
+    score = table.rows[0].scores["Tail"]
+    assert dict(zip(header, first, strict=True))["Tail"] == f"± {score.seeds:.2f} / ± {score.images:.2f}"
+    assert score.half_width >= max(score.seeds, score.images)
 
 
 def test_missing_cell_is_a_dash_and_comes_last():
@@ -270,7 +358,7 @@ def test_missing_cell_is_a_dash_and_comes_last():
     records = [make_record("erm", 0), make_record("erm", 1, **gap), make_record("rw", 0, overall=None)]
     rows = rows_of(*records, make_record("worst", 0, overall=1.0))
     assert rows["erm"]["Tail"] == "–"
-    assert rows["erm"]["Medium"] == "80.00 ± 0.00 (2)"
+    assert rows["erm"]["Medium"] == "80.00 ± 0.00ˢ (2)"
     assert list(rows) == ["erm", "worst", "rw"]
     assert rows["rw"]["Overall"] == "–"
 
@@ -309,16 +397,20 @@ def test_rich_table_shows_names_as_they_are():
     assert "80.00" in shown and "–" in shown
 
 
-def test_rich_table_fits_a_terminal_of_80_columns():
+@pytest.mark.parametrize(("seeds", "shown"), [(3, r"71\.00 ± 2\.48"), (1, r"70\.00 ± [12]\.\d\dⁱ")])
+def test_rich_table_fits_a_terminal_of_80_columns(seeds, shown):
     uniform = {"config_overrides": {"sampler": "uniform"}}
-    records = [make_record("db-focal", seed, 70.0 + seed, spec=uniform) for seed in range(3)]
-    [table] = build_tables(records)
+    records = [make_record("db-focal", seed, 70.0 + seed, spec=uniform) for seed in range(seeds)]
+    [table] = build_tables(records, {record.run_id: make_sample(record) for record in records})
     console = Console(width=80)
     with console.capture() as capture:
         console.print(table.to_rich())
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80
-    assert any("71.00 ± 2.48" in line and line.count("±") == 4 for line in lines)
+    assert "Tail" in lines[2]
+    assert any(
+        len(re.findall(r"\d\d\.00 ± \d\.\d\d(?=[ⁱ ]|$)", line)) == 4 and re.search(shown, line) for line in lines
+    )
 
 
 # The page
@@ -340,8 +432,23 @@ def test_what_a_record_says_cannot_break_the_page():
         },
     )
     page = rendered(text_of(record))
-    assert set(page.tags) <= {"h1", "h2", "p", "ul", "li", "strong", "em", "hr", "img", "a", "code", *TABLE_TAGS}
-    [table] = page.tables
+    assert set(page.tags) <= {
+        "h1",
+        "h2",
+        "p",
+        "ul",
+        "li",
+        "strong",
+        "em",
+        "hr",
+        "img",
+        "a",
+        "code",
+        "details",
+        "summary",
+        *TABLE_TAGS,
+    }
+    table, _ = page.tables
     assert len(table[0]) == len(table[1]) and table[1][1] == 'erm (a|b`[c](d) # e="<b>")'
 
 
@@ -390,7 +497,7 @@ def test_a_summary_over_datasets_has_a_dash_for_a_missing_cell_and_no_mean():
     assert tables[-1] == [
         ["Method", "COCO-LT", "VOC-LT"],
         ["asl", "–", "71.00 (1)"],
-        ["erm", "40.00 (1)", "71.00 ± 12.71 (2)"],
+        ["erm", "40.00 (1)", "71.00 ± 12.71ˢ (2)"],
     ]
     assert "Over datasets" not in text_of(*records[:3]), "of one dataset the table above says all"
     other = make_record("erm", 0, 40.0, spec={"dataset": {"name": "coco-lt"}, "recipe": {"image_size": 448}})

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refused
-from factories import make_record
+from factories import make_record, make_sample
 from pages import TABLE_TAGS, rendered
 
 from benchmark.data.dataset import DATASETS
@@ -278,15 +278,25 @@ def test_without_a_paper_track_nothing_is_beside(measure):
 
 @pytest.mark.parametrize(
     ("printed", "kind"),
-    [("77.51", "above"), ("77.52", "within"), ("80.00", "within"), ("82.48", "within"), ("82.49", "below")],
+    [("75.02", "above"), ("75.03", "within"), ("80.00", "within"), ("84.97", "within"), ("84.98", "below")],
 )
-def test_the_interval_decides(printed, kind, measure, compare):
-    # 79, 80, 81: 80 ± 2.484.
+def test_the_prediction_interval_decides(printed, kind, measure, compare):
+    # 79, 80, 81: the mean is 80 ± 2.484, and one more run lies in 80 ± 4.302653 sqrt(1 + 1/3) = 80 ± 4.968.
     row = compare(measure(79.0, 80.0, 81.0), overall=printed)
     assert row.verdict == Verdict(kind)
     assert row.scores["Overall"].difference == pytest.approx(80.0 - float(printed))
     assert row.scores["Overall"].measured.n == 3
     assert row.scores["Tail"].verdict == Verdict("within") and row.scores["Tail"].measured.mean == 75.0
+
+
+def test_the_noise_of_the_test_images_is_in_the_prediction_interval(measure, tmp_path):
+    records = measure(80.0, 80.0, 80.0)
+    samples = {record.run_id: make_sample(record) for record in records}
+    [table] = build_tables(records, samples)
+    images = table.rows[0].scores["Overall"].images
+    for shift, kind in ((1.35 * images, "within"), (1.5 * images, "below"), (-1.5 * images, "above")):
+        [found] = published([table], load_reported(write(tmp_path, {"overall": f"{80 + shift:.2f}"})))
+        assert found.rows[0].verdict == Verdict(kind)
 
 
 def test_a_printed_value_is_no_more_exact_than_its_digits(measure, compare):
@@ -421,7 +431,7 @@ def test_the_newest_version_of_a_method_counts(measure, compare):
 
 # Two epochs of one log
 
-BEST = {"epoch": "best on test", "overall": "82.50"}
+BEST = {"epoch": "best on test", "overall": "86.00"}
 LAST = {
     "epoch": "last",
     "overall": "80.10",
@@ -434,7 +444,7 @@ LAST = {
 
 @pytest.fixture
 def compare_two(tmp_path, measure):
-    """The rows that these lines give beside 79, 80, 81: 80 ± 2.484."""
+    """The rows that these lines give beside 79, 80, 81, of which a further run lies within 80 ± 4.968."""
 
     def run(*lines):
         [table] = published(build_tables(measure(79.0, 80.0, 81.0)), load_reported(write(tmp_path, *lines)))
@@ -449,8 +459,8 @@ def test_ours_is_held_against_the_last_epoch(lines, compare_two):
     [row] = compare_two(*lines).rows
     assert (row.reported.epoch, row.last.epoch) == ("best on test", "last")
     overall = row.scores["Overall"]
-    assert (overall.printed, overall.last, overall.verdict) == (82.5, 80.1, Verdict("within"))
-    assert overall.gap == pytest.approx(2.4) and overall.difference == pytest.approx(-0.1)
+    assert (overall.printed, overall.last, overall.verdict) == (86.0, 80.1, Verdict("within"))
+    assert overall.gap == pytest.approx(5.9) and overall.difference == pytest.approx(-0.1)
     assert row.scores["Head"].gap == pytest.approx(-0.25) and row.scores["Head"].gap_text == "-0.25"
 
 
@@ -483,7 +493,7 @@ def test_epochs_of_other_logs_stay_apart(other, compare_two):
 
 def test_a_last_epoch_too_many_is_not_lost(compare_two):
     rows = compare_two(BEST, LAST | {"overall": "79.00"}, LAST).rows
-    assert [(row.reported.overall, row.last and row.last.overall) for row in rows] == [(82.5, 80.1), (79.0, None)]
+    assert [(row.reported.overall, row.last and row.last.overall) for row in rows] == [(86.0, 80.1), (79.0, None)]
 
 
 def test_that_the_test_set_picked_the_epoch_is_a_footnote_and_each_caveat_is_there_once(compare_two):
@@ -501,8 +511,8 @@ def test_the_section_shows_both_epochs_and_their_gap(compare_two):
     text = published_section([compare_two(BEST, LAST)])
     [[header, row]] = rendered(text).tables
     cells = dict(zip(header, row, strict=True))
-    assert cells["Printed"] == "82.50 / 85.00 / 80.00 / 75.00"
-    assert cells["Last epoch"] == "80.10 / 85.25 / – / 75.00 (gap 2.40)"
+    assert cells["Printed"] == "86.00 / 85.00 / 80.00 / 75.00"
+    assert cells["Last epoch"] == "80.10 / 85.25 / – / 75.00 (gap 5.90)"
     assert cells["Difference"] == "-0.10 / -0.25 / – / +0.00"
     assert (cells["Variant"], cells["Source"]) == (
         "printed; last epoch: released log",
@@ -532,7 +542,7 @@ def test_the_section_shows_printed_measured_difference_and_verdict(measure, tmp_
         "Printed": "80.00 / 85.00 / 80.00 / 76.25",
         "Last epoch": "–",
         "Our row": "db-focal",
-        "Measured": "80.00 ± 2.48 / 85.00 ± 2.48 / 80.00 ± 2.48 / 75.00 ± 2.48 (n = 3)",
+        "Measured": "80.00 ± 2.48ˢ / 85.00 ± 2.48ˢ / 80.00 ± 2.48ˢ / 75.00 ± 2.48ˢ (n = 3)",
         "Difference": "+0.00 / +0.00 / +0.00 / -1.25",
         "Verdict": "within",
         "Source": "A paper",

@@ -246,14 +246,17 @@ def _print_contrast(item: Contrast, classes: int) -> None:
     from benchmark.console import compact_table
     from benchmark.leaderboard.contrast import change_cells, p_text
     from benchmark.leaderboard.statistics import CONFIDENCE
+    from benchmark.leaderboard.tables import MARKS
     from benchmark.progress import plural
 
     print(item.table.title)
     for name, row in (("A", item.first), ("B", item.second)):
         print(f"{name}: {row.label} ({plural(row.n, 'seed')})")
     one_seed = item.first.n == 1 or item.second.n == 1
-    print("AP in percent; ± of A and B: 95 % t-interval over seeds")
-    if not one_seed:
+    print("AP in percent; ± of A and B: 95 % interval over seeds and test images")
+    if one_seed:
+        print(MARKS)
+    else:
         print("± of A - B: 95 % interval over test images and seeds; p: for this pair alone,")
         print("the leaderboard's wins and losses are corrected for all pairs of its table")
     columns = ["A", "B", "A - B"]

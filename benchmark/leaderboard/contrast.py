@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import InputError
-from benchmark.leaderboard.comparison import compare
-from benchmark.leaderboard.resampling import class_scores, group_means, image_weights
-from benchmark.leaderboard.statistics import Estimate, estimate, holm
+from benchmark.leaderboard.comparison import Comparison, compare
+from benchmark.leaderboard.resampling import class_scores, image_weights
+from benchmark.leaderboard.statistics import Estimate, estimate, holm, noise_half_width
 from benchmark.leaderboard.tables import MISSING, Row, Table, score_text
 from benchmark.progress import Reporter
-from benchmark.records import GROUPS
 from benchmark.registry import did_you_mean
 from benchmark.store import load_logits
 
@@ -93,7 +92,10 @@ def _rows_named(table: Table, name: str) -> list[Row]:
 
 
 def contrast(results: Path, table: Table, first: Row, second: Row, reporter: Reporter | None = None) -> Contrast:
-    """Compare two rows of a table, from their stored logits. Raises InputError for a row with itself."""
+    """Compare two rows of a table; the classes from their stored logits. Raises InputError for a row with itself.
+
+    How much scores vary over seeds is learnt from all rows of the table, for each score and class anew.
+    """
     if first is second:
         raise InputError(f"{first.label!r} is given twice; name two methods")
     with (reporter or Reporter()).task("scoring reweighted test sets", first.n + second.n) as task:
@@ -105,14 +107,12 @@ def contrast(results: Path, table: Table, first: Row, second: Row, reporter: Rep
                 seeds.append(class_scores(logits[record.declared], targets, image_weights(len(targets))))
                 task.update(len(seeds) + sum(map(len, pair)))
             pair.append(np.stack(seeds))
-    groups = tuple(group for group, _ in table.classes.values())
-    means = [np.stack([group_means(scores, groups) for scores in seeds]) for seeds in pair]
-    classes = _changes(list(table.classes), *pair)
+    classes = _class_changes(table, first, second, *pair)
     return Contrast(
         table,
         first,
         second,
-        _changes(["overall", *GROUPS], *means),
+        _mean_changes(table, first, second),
         tuple(sorted(classes, key=lambda change: -abs(change.difference or 0.0))),
     )
 
@@ -143,25 +143,51 @@ def contrasts_json(contrasts: Iterable[Contrast]) -> list[dict[str, Any]]:
     ]
 
 
-def _changes(names: Sequence[str], first: np.ndarray, second: np.ndarray) -> tuple[Change, ...]:
-    """first, second: [seeds, names, 1 + replicates]."""
-    comparisons = [compare([first[:, i], second[:, i]]) for i in range(len(names))]
-    p = np.array([comparison.p[0, 1] for comparison in comparisons])
+def _mean_changes(table: Table, first: Row, second: Row) -> tuple[Change, ...]:
+    """Overall, head, medium and tail, as the table compares them."""
+    at = tuple(next(i for i, row in enumerate(table.rows) if row is one) for one in (first, second))
+    pairs = []
+    for column in table.MAP_COLUMNS:
+        comparison = table.compare_by(column)
+        assert comparison is not None  # both rows have logits
+        pairs.append((first.scores[column], second.scores[column], comparison, at))
+    return _changes(list(table.MAP_COLUMNS.values()), pairs)
+
+
+def _class_changes(
+    table: Table, first: Row, second: Row, first_scores: np.ndarray, second_scores: np.ndarray
+) -> tuple[Change, ...]:
+    """Scores of both rows: [seeds, classes, 1 + replicates]."""
+    others = [row for row in table.rows if row is not first and row is not second]
+    pairs = []
+    for i, name in enumerate(table.classes):
+        of_others = [np.array([r.metrics.per_class[name] for r in row.records], dtype=np.float64) for row in others]
+        comparison = compare([first_scores[:, i], second_scores[:, i]], of_others)
+        pairs.append((_estimate(first_scores[:, i]), _estimate(second_scores[:, i]), comparison, (0, 1)))
+    return _changes(list(table.classes), pairs)
+
+
+def _changes(
+    names: Sequence[str], pairs: Sequence[tuple[Estimate | None, Estimate | None, Comparison, tuple[int, ...]]]
+) -> tuple[Change, ...]:
+    """pairs: of each name, both estimates, a comparison, and the place of the two in it."""
+    p = np.array([comparison.p[at] for _, _, comparison, at in pairs])
     p_holm = np.full_like(p, np.nan)
     p_holm[~np.isnan(p)] = holm(p[~np.isnan(p)])
     return tuple(
         Change(
             name,
-            _estimate(first[:, i, 0]),
-            _estimate(second[:, i, 0]),
-            *(_known(v) for v in (comparison.difference[0, 1], comparison.half_width[0, 1], p[i], p_holm[i])),
+            first,
+            second,
+            *(_known(value) for value in (comparison.difference[at], comparison.half_width[at], p[i], p_holm[i])),
         )
-        for i, (name, comparison) in enumerate(zip(names, comparisons, strict=True))
+        for i, (name, (first, second, comparison, at)) in enumerate(zip(names, pairs, strict=True))
     )
 
 
-def _estimate(values: np.ndarray) -> Estimate | None:
-    return estimate([_known(value) for value in values])
+def _estimate(scores: np.ndarray) -> Estimate | None:
+    """scores: [seeds, 1 + replicates]."""
+    return estimate([_known(value) for value in scores[:, 0]], noise_half_width(scores.mean(axis=0)))
 
 
 def _known(value: float) -> float | None:

@@ -24,7 +24,18 @@ from benchmark.leaderboard.reported import PROTOCOL, PublishedRow, PublishedTabl
 from benchmark.leaderboard.samples import Sample
 from benchmark.leaderboard.statistics import Estimate
 from benchmark.leaderboard.summary import Summary
-from benchmark.leaderboard.tables import MISSING, Row, Table, cell_text, counts_text, noise_text, rank_text
+from benchmark.leaderboard.tables import (
+    IMAGES_MARK,
+    MISSING,
+    SEEDS_MARK,
+    Row,
+    Table,
+    against_text,
+    cell_text,
+    counts_text,
+    part_texts,
+    rank_text,
+)
 from benchmark.leaderboard.tracks import plain
 from benchmark.records import EpochLog, Metrics, Record
 from benchmark.reproduce import command
@@ -52,12 +63,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: `lead` stands out from `rest`; value: what a numeric column is sorted by, None where it is missing."""
+    """A cell: `lead` stands out from `rest`; value: what a numeric column is sorted by, None where it is missing; note:
+    what is shown when one points at it."""
 
     lead: str
     rest: str = ""
     value: float | None = None
     best: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,8 @@ def html_page(board: Board, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
         summaries=[_SummaryView(summary) for summary in board.summaries],
         published=[_PublishedView(table) for table in board.published],
         published_protocol=PROTOCOL,
+        images_mark=IMAGES_MARK,
+        seeds_mark=SEEDS_MARK,
         unmeasured=unmeasured(board.tables) if board.tables else {},
         data=Markup(_script_json(run_data(board))),
     )
@@ -96,7 +111,8 @@ def run_data(board: Board) -> str:
     for number, table in enumerate(board.tables):
         for row in table.rows:
             ids = [_short(record) for record in row.records]
-            rows.append({"track": number, "label": row.label, "runs": ids})
+            scores = [_interval_data(score) for score in row.scores.values()]
+            rows.append({"track": number, "label": row.label, "runs": ids, "scores": scores})
             records += [
                 f'"{id_}":{_record_json(record, sample, len(rows) - 1, pool)}'
                 for id_, record, sample in zip(ids, row.records, row.samples, strict=True)
@@ -207,6 +223,11 @@ def _scores(metrics: Metrics) -> list[float | None]:
     return _percents(getattr(metrics, key) for key in Table.MAP_COLUMNS.values())
 
 
+def _interval_data(score: Estimate | None) -> list[float | None]:
+    """Mean, half width and its parts over seeds and test images."""
+    return _percents((score.mean, score.half_width, score.seeds, score.images) if score else [None] * 4)
+
+
 def _percents(values: Iterable[float | None]) -> list[float | None]:
     return [None if value is None else round(value, 2) for value in values]
 
@@ -236,6 +257,7 @@ class _TableView:
         self.title = table.title
         self.anchor = _anchor(table)
         self.facts = table.facts
+        self.detectable = table.detectable and table.detectable.text
         self.missing_classes = [plain(name) for name in table.missing_classes]
         self.columns = _columns(table)
         self.names = {name: number for number, name in enumerate(table.columns)}
@@ -277,10 +299,10 @@ def _link(record: Record, runs: str) -> Link:
 def _columns(table: Table) -> list[Column]:
     """Those of the table, with what tells how to sort them."""
     texts = {table.METHOD, table.WEIGHTS, table.SELECTION, table.TEST_TIME}
-    high = {*table.SCORES, table.WINS, table.ORACLE}
+    high = {*table.SCORES, table.BASELINE, table.WINS, table.ORACLE}
     notes = {
         table.RANK: "rank group: not told apart from the best of its group",
-        table.NOISE: "of the overall mAP: what other test images would change",
+        table.BASELINE: "overall mAP minus that of erm, in points; *: told apart at 95 %, all comparisons with erm",
         table.WINS: "against the others: better / not told apart / worse; sorted by wins minus losses",
         table.ORACLE: "overall mAP of the epoch that is best on the test set",
     }
@@ -289,8 +311,8 @@ def _columns(table: Table) -> list[Column]:
 
 def _cells(table: Table, row: Row) -> dict[str, Cell]:
     cells = {name: _score_cell(score, table.is_best(row, name)) for name, score in row.scores.items()}
-    wins, noise = table.wins[row.label], row.noise["Overall"]
-    cells[table.NOISE] = Cell(noise_text(noise), value=noise)
+    wins = table.wins[row.label]
+    cells[table.BASELINE] = _baseline_cell(table, row)
     cells[table.WINS] = Cell(counts_text(wins), value=wins and wins[0] - wins[2])
     cells[table.ORACLE] = _score_cell(row.oracle)
     counts = row.parameter_counts
@@ -326,7 +348,16 @@ def _details(row: Row) -> list[Cell]:
 
 def _score_cell(score: Estimate | None, best: bool = False) -> Cell:
     lead, _, rest = cell_text(score).partition(" ")
-    return Cell(lead, rest, score and score.mean, best)
+    note = "seeds {}, test images {}".format(*part_texts(score)) if score and score.half_width is not None else ""
+    return Cell(lead, rest, score and score.mean, best, note)
+
+
+def _baseline_cell(table: Table, row: Row) -> Cell:
+    if row is table.baseline:
+        return Cell("baseline", value=0.0)
+    against = table.against_baseline[row.label]
+    lead, _, rest = against_text(against).partition(" ")
+    return Cell(lead, rest, against and against.difference, note=f"p {against.p_holm:.2g} (Holm)" if against else "")
 
 
 def _matrix(table: Table) -> list[tuple[str, Markup]] | None:

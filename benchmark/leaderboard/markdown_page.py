@@ -10,10 +10,21 @@ from benchmark.leaderboard.markdown import escape, pipe_table
 from benchmark.leaderboard.published_markdown import published_section
 from benchmark.leaderboard.reported import unmeasured
 from benchmark.leaderboard.summary import Summary
-from benchmark.leaderboard.tables import MISSING, Row, Table, cell_text, counts_text, noise_text, rank_text
+from benchmark.leaderboard.tables import (
+    IMAGES_MARK,
+    MISSING,
+    SEEDS_MARK,
+    Row,
+    Table,
+    against_text,
+    cell_text,
+    counts_text,
+    part_texts,
+    rank_text,
+)
 from benchmark.progress import plural
 
-_HEADER = """\
+_HEADER = f"""\
 # Leaderboard
 
 Scores are mean average precision (mAP) in percent: scikit-learn's average precision of each class, computed on
@@ -22,17 +33,23 @@ float32 logits, averaged over classes.
 - **Overall** is the mean over all classes with a test positive. **Head**, **Medium** and **Tail** are means over those
   with at least 100, with 20 to 99 and with fewer than 20 training images, unless a dataset defines its groups
   otherwise; the line above each table gives their sizes.
-- A cell is mean **±** half of a 95 % t-interval over seeds, and their number in brackets. It covers training noise, not
-  the sampling of test images. A single run has no ±.
-- **Test noise** is half of the 95 % interval of the overall mean over other test images of the same kind: a bootstrap
-  over the test images, with the trained networks as they are.
+- A cell is the mean over seeds **±** half of its 95 % interval, and the number of seeds in brackets. The interval
+  covers both noises: what other seeds would give, and what other test images of the same kind would, by a bootstrap
+  over the test images with the trained networks as they are. Its two parts stand below each table. Where one of
+  them is not known, ± is the other alone, with a mark: {IMAGES_MARK} the test images (of a single run), {SEEDS_MARK}
+  the seeds (of what has no bootstrap, as CF1 and OF1).
+- The AP of a class with few test positives is biased upwards, the more the fewer there are, and with the test set's
+  size: rows compare within one test list, not with those of another.
 - **Rank** is a group: the best mean leads group 1, and whoever is not told apart from it at 95 % is in it, tied with
   the best. The best of the others leads group 2, and so on. The test pairs the methods over the same test images and
-  takes in both noises; p-values are corrected for the number of comparisons with the leader (Holm). So the truly best
-  method is in group 1 in at least 95 of 100 tables, while of many equal methods some may fall out of it by chance.
+  takes in both noises, with each method's variance over seeds helped by the other rows'; p-values are corrected for
+  the number of comparisons with the leader (Holm). So the truly best method is in group 1 in at least 95 of 100
+  tables, while of many equal methods some may fall out of it by chance.
   A method with one seed has no rank, for what another seed would give is not known; nor has one with none to compare.
+- **vs ERM** is the difference to the row `erm` in points ± half of its own 95 % interval. A star marks what is told
+  apart from it at 95 %, corrected (Holm) for all comparisons with `erm`.
 - **W / T / L** are wins, ties and losses against each other method of the table, Holm-corrected for all pairs: a win
-  where there is no difference stands in about 5 of 100 tables.
+  where there is no difference stands in at most 6 of 100 tables. The sentence below a table tells what it can find.
 - **CF1** and **OF1** are F1 scores in percent: of the mean class precision and recall, and over all decisions together.
   **Top-3**: the three highest scores of each image are its labels. **Val**: the labels are what scores at least a
   threshold, the same for all classes and seeds of the row, which has the highest mean OF1 on the validation list.
@@ -76,6 +93,10 @@ def _section(table: Table, pictures: Mapping[str, str], runs: str) -> str:
         parts.append(f"Classes without a test positive, in no mean: {names}.\n")
     if any(row.n == 1 for row in table.rows) and any(row.n > 1 for row in table.rows):
         parts.append("Rows of one seed are not compared with the others.\n")
+    if table.detectable is not None:
+        parts.append(f"{table.detectable.text}\n")
+    if any(row.scores["Overall"] is not None for row in table.rows):
+        parts.append(_interval_parts(table))
     parts += [f"[![{escape(caption)}]({stem}.png)]({stem}.svg)\n" for caption, stem in pictures.items()]
     if table.comparison is not None and 1 < len(table.rows) <= MATRIX_ROWS:
         parts.append(_matrix(table))
@@ -93,12 +114,16 @@ def _cells(table: Table, row: Row, runs: str) -> list[str]:
         rank_text(table.ranks[row.label]),
         escape(row.label),
         *(cell_text(row.scores[name], _bold if table.is_best(row, name) else str) for name in table.shown_scores),
-        noise_text(row.noise["Overall"]),
+        *([_against_baseline(table, row)] if table.baseline else []),
         counts_text(table.wins[row.label]),
         *([cell_text(row.oracle)] if table.has_oracle else []),
         *(escape(fact(row)) for fact in table.FACTS.values()),
         _run_links(row, runs),
     ]
+
+
+def _against_baseline(table: Table, row: Row) -> str:
+    return "baseline" if row is table.baseline else escape(against_text(table.against_baseline[row.label]))
 
 
 def _bold(text: str) -> str:
@@ -109,6 +134,19 @@ def _run_links(row: Row, runs: str) -> str:
     links = [f"[{record.spec.seed}]({quote(f'{runs}/{record.folder_name}/record.json')})" for record in row.records]
     note = f" (made with {row.code_versions} versions of the code)" if row.code_versions > 1 else ""
     return ", ".join(links) + note
+
+
+def _interval_parts(table: Table) -> str:
+    """What each ± is made of, folded away."""
+    columns = list(table.MAP_COLUMNS)
+    rows = [
+        [escape(row.label), *(" / ".join(part_texts(row.scores[column])) for column in columns)] for row in table.rows
+    ]
+    return (
+        "<details><summary>The two parts of each ±: seeds / test images</summary>\n\n"
+        + pipe_table([table.METHOD, *columns], [":--", *["--:"] * len(columns)], rows)
+        + "\n</details>\n"
+    )
 
 
 def _matrix(table: Table) -> str:

@@ -17,9 +17,10 @@ What was printed, and what the same method scores here with its published recipe
 four values gives the mAP in percent: overall / head / medium / tail.
 
 - **Difference** is measured minus printed, in points.
-- **Verdict** is on the overall mAP. *Within*: the printed value lies in the measured mean's 95 % t-interval, to the two
-  digits printed. *Above* and *below*: it does not, and the measured mean is above or below it. The interval is that of
-  our seeds; how much the printed value would change with another seed is not known.
+- **Verdict** is on the overall mAP. A printed value is taken for one run, for how many seeds are behind it is not
+  known. *Within*: it lies where at least 95 of 100 further runs of ours would, with another seed and on other test
+  images, to the two digits printed: a 95 % prediction interval, wider than the ± of our mean. *Above* and *below*: it
+  does not, and the measured mean is above or below it.
 - *Not comparable* results differ in more than the code, as stated; where a row of ours stands beside one, it is the
   nearest there is.
 - **Last epoch**: where both are published, the printed value is that of the epoch that is best on the test set, and the

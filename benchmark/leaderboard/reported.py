@@ -104,8 +104,9 @@ class Reported(Strict):
 class Verdict:
     """What a measured value says of a published one.
 
-    within: the published value lies in the measured mean's 95 % t-interval over seeds. above, below: it does not, and
-    the measured mean is above or below it. reasons: why it is not comparable or not measured.
+    within: the published value, which is taken for one run, lies in the 95 % prediction interval of our seeds and of
+    the test images. above, below: it does not, and the measured mean is above or below it. reasons: why it is not
+    comparable or not measured.
     """
 
     kind: Kind
@@ -424,8 +425,8 @@ def _differences(reported: Reported, track: Track, fingerprint: str) -> list[str
 def _verdict(printed: float, score: Estimate | None) -> Verdict:
     if score is None:
         return Verdict("not comparable", ("a seed has no value",))
-    if score.half_width is None:
+    if score.prediction_half_width is None:
         return Verdict("not comparable", ("one seed only: no interval",))
-    if abs(score.mean - printed) <= score.half_width + _ROUNDING:
+    if abs(score.mean - printed) <= score.prediction_half_width + _ROUNDING:
         return Verdict("within")
     return Verdict("above" if score.mean > printed else "below")

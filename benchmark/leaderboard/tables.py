@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from benchmark.errors import StoreError
-from benchmark.leaderboard.comparison import Comparison, compare
+from benchmark.leaderboard.comparison import POWER, Comparison, compare
 from benchmark.leaderboard.resampling import REPLICATES
 from benchmark.leaderboard.samples import Sample
-from benchmark.leaderboard.statistics import Estimate, estimate, noise_half_width
+from benchmark.leaderboard.statistics import CONFIDENCE, Estimate, estimate, noise_half_width
 from benchmark.leaderboard.tracks import Track, plain, settings_text, titles
 from benchmark.progress import duration, plural
 from benchmark.records import GROUPS, Parameters, Record
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 MISSING = "–"
 VARIOUS = "various"
+# Of a ± that covers one of both noises.
+SEEDS_MARK, IMAGES_MARK = "ˢ", "ⁱ"
+MARKS = f"{SEEDS_MARK} over seeds alone; {IMAGES_MARK} over test images alone"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Row:
     def scores(self) -> dict[str, Estimate | None]:
         """Column -> mean over seeds with its interval, in percent; None where a seed has no value."""
         means = {
-            column: estimate([getattr(record.metrics, key) for record in self.records])
+            column: estimate([getattr(record.metrics, key) for record in self.records], self._noise.get(column))
             for column, key in Table.MAP_COLUMNS.items()
         }
         return means | {column: self._beside(key) for column, key in Table.F1_COLUMNS.items()}
@@ -93,12 +96,12 @@ class Row:
         return np.stack(known) if len(known) == self.n else None
 
     @cached_property
-    def noise(self) -> dict[str, float | None]:
+    def _noise(self) -> dict[str, float | None]:
         """mAP column -> half of the 95 % interval that other test images would give, of the mean over seeds."""
-        columns = list(Table.MAP_COLUMNS)
         if self.replicates is None:
-            return dict.fromkeys(columns)
-        return {name: noise_half_width(row) for name, row in zip(columns, self.replicates.mean(axis=0), strict=True)}
+            return {}
+        means = self.replicates.mean(axis=0)
+        return {name: noise_half_width(row) for name, row in zip(Table.MAP_COLUMNS, means, strict=True)}
 
     @property
     def oracle(self) -> Estimate | None:
@@ -117,7 +120,7 @@ class Row:
         return estimate([value(o.scores[0], record) for o, record in zip(oracles, self.records, strict=True)])
 
     def class_scores(self, name: str) -> Estimate | None:
-        """Average precision of one class, in percent; None where a seed has no value."""
+        """Average precision of one class, in percent, with the seeds' interval; None where a seed has no value."""
         return estimate([record.metrics.per_class[name] for record in self.records])
 
     @property
@@ -173,6 +176,50 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Against:
+    """A row minus the baseline, in percent points: with the half width of its own 95 % interval, its p-value, and that
+    corrected for all comparisons with the baseline (Holm)."""
+
+    difference: float
+    half_width: float
+    p: float
+    p_holm: float
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the two are told apart at 95 %, corrected."""
+        return self.p_holm <= 1 - CONFIDENCE
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """The smallest true differences in percent points that a table finds with 80 % power (`Comparison.detectable`).
+
+    pair: of a row with the baseline, or of any two rows where there is no baseline, for one comparison alone.
+    with_baseline: where all `others` rows are compared with the baseline, None without one. all_pairs: where all
+    `pairs` are compared.
+    """
+
+    pair: float
+    with_baseline: float | None
+    others: int
+    all_pairs: float
+    pairs: int
+
+    @property
+    def text(self) -> str:
+        """In a sentence."""
+        baseline = Table.BASELINE_LABEL
+        alone = "of two methods" if self.with_baseline is None else f"of one method with {baseline}"
+        parts = [f"{_number(self.pair)} in one comparison {alone}"]
+        if self.others > 1:
+            parts.append(f"{_number(self.with_baseline)} where all {self.others} are compared with {baseline}")
+        if self.pairs > 1:
+            parts.append(f"{_number(self.all_pairs)} where all {self.pairs} pairs are compared")
+        return f"Differences of overall mAP found with {100 * POWER:.0f} % power, in points: {', '.join(parts)}."
+
+
+@dataclass(frozen=True)
 class Table:
     """The table of one track, best overall mAP first. It names its own columns.
 
@@ -182,7 +229,7 @@ class Table:
     RANK: ClassVar = "Rank"
     METHOD: ClassVar = "Method"
     N: ClassVar = "n"
-    NOISE: ClassVar = "Test noise"
+    BASELINE: ClassVar = "vs ERM"
     WINS: ClassVar = "W / T / L"
     ORACLE: ClassVar = "Oracle (not ranked)"
     SEEDS: ClassVar = "Seeds"
@@ -192,6 +239,7 @@ class Table:
     SELECTION: ClassVar = "Selection rule"
     TEST_TIME: ClassVar = "Test-time"
     TRAIN_TIME: ClassVar = "Train time"
+    BASELINE_LABEL: ClassVar = "erm"
     MAP_COLUMNS: ClassVar = {"Overall": "overall", "Head": "head", "Medium": "medium", "Tail": "tail"}
     TOP3_COLUMNS: ClassVar = {"CF1 top-3": "cf1_top3", "OF1 top-3": "of1_top3"}
     VALIDATION_COLUMNS: ClassVar = {"CF1 val": "cf1_val", "OF1 val": "of1_val"}
@@ -219,8 +267,9 @@ class Table:
     @property
     def columns(self) -> list[str]:
         """The columns' names, in order."""
+        baseline = [] if self.baseline is None else [self.BASELINE]
         oracle = [self.ORACLE] if self.has_oracle else []
-        return [self.RANK, self.METHOD, *self.shown_scores, self.NOISE, self.WINS, *oracle, *self.FACTS, self.SEEDS]
+        return [self.RANK, self.METHOD, *self.shown_scores, *baseline, self.WINS, *oracle, *self.FACTS, self.SEEDS]
 
     @cached_property
     def shown_scores(self) -> list[str]:
@@ -236,10 +285,50 @@ class Table:
     @cached_property
     def comparison(self) -> Comparison | None:
         """Every two rows compared by overall mAP, in the rows' order; None where no row has replicates."""
+        return self.compare_by("Overall")
+
+    def compare_by(self, column: str) -> Comparison | None:
+        """Every two rows compared by an mAP column."""
         if all(row.replicates is None for row in self.rows):
             return None
+        place = list(self.MAP_COLUMNS).index(column)
         unknown = np.full((1, 1 + REPLICATES), np.nan)
-        return compare([unknown if row.replicates is None else row.replicates[:, 0] for row in self.rows])
+        return compare([unknown if row.replicates is None else row.replicates[:, place] for row in self.rows])
+
+    @cached_property
+    def baseline(self) -> Row | None:
+        """The row `erm`, without changed settings; None where it is not there or compared with no other row."""
+        for index, row in enumerate(self.rows):
+            if row.label == self.BASELINE_LABEL and self.comparison and not np.isnan(self.comparison.p[index]).all():
+                return row
+        return None
+
+    @cached_property
+    def against_baseline(self) -> dict[str, Against | None]:
+        """Row's label -> its overall mAP against the baseline's; None for the baseline itself and for a row that cannot
+        be compared with it."""
+        found: dict[str, Against | None] = {row.label: None for row in self.rows}
+        if self.baseline is not None:
+            at = self.rows.index(self.baseline)
+            for i, (row, p_holm) in enumerate(zip(self.rows, self.comparison.against(at).tolist(), strict=True)):
+                if not np.isnan(p_holm):
+                    arrays = (self.comparison.difference, self.comparison.half_width, self.comparison.p)
+                    found[row.label] = Against(*(float(values[i, at]) for values in arrays), p_holm)
+        return found
+
+    @cached_property
+    def detectable(self) -> Detectable | None:
+        """What differences of overall mAP can be found; None where no two rows are compared."""
+        pairs = 0 if self.comparison is None else int(np.count_nonzero(~np.isnan(self.comparison.p))) // 2
+        if not pairs:
+            return None
+        of_all = self.comparison.detectable(comparisons=pairs)
+        if self.baseline is None:
+            return Detectable(self.comparison.detectable(), None, 0, of_all, pairs)
+        at = self.rows.index(self.baseline)
+        others = sum(against is not None for against in self.against_baseline.values())
+        one, family = (self.comparison.detectable(at, comparisons=number) for number in (1, others))
+        return Detectable(one, family, others, of_all, pairs)
 
     @cached_property
     def ranks(self) -> dict[str, int | None]:
@@ -309,8 +398,10 @@ class Table:
         # Text, not str: rich would read square brackets in a name as markup.
         table = RichTable(
             title=Text(self.title, style="bold"),
-            caption=Text("mAP in percent, mean ± 95 % t-interval over n seeds"),
+            caption=Text(f"mAP in percent, mean ± 95 % interval over seeds and test images\n{MARKS}"),
             box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
             title_justify="left",
             caption_justify="left",
         )
@@ -343,11 +434,14 @@ def value_columns() -> dict[str, Callable[[Table, Row], Any]]:
     return columns | {
         Table.THRESHOLD: lambda table, row: row.threshold,
         Table.N: lambda table, row: row.n,
+        Table.BASELINE: lambda table, row: (found := table.against_baseline[row.label]) and found.difference,
+        f"{Table.BASELINE} ±": lambda table, row: (found := table.against_baseline[row.label]) and found.half_width,
+        f"{Table.BASELINE} p (Holm)": lambda table, row: (found := table.against_baseline[row.label]) and found.p_holm,
         "Wins": lambda table, row: (counts := table.wins[row.label]) and counts[0],
         "Ties": lambda table, row: (counts := table.wins[row.label]) and counts[1],
         "Losses": lambda table, row: (counts := table.wins[row.label]) and counts[2],
         "Oracle": lambda table, row: row.oracle and row.oracle.mean,
-        "Oracle ±": lambda table, row: row.oracle and row.oracle.half_width,
+        "Oracle ± seeds": lambda table, row: row.oracle and row.oracle.seeds,
         Table.SEEDS: lambda table, row: row.seeds,
         "Parameters trained": lambda table, row: (counts := row.parameter_counts) and counts.trained,
         "Parameters all": lambda table, row: (counts := row.parameter_counts) and counts.all,
@@ -360,18 +454,22 @@ def value_columns() -> dict[str, Callable[[Table, Row], Any]]:
     }
 
 
-def _score_columns(column: str) -> dict[str, Callable[[Table, Row], Any]]:
-    columns = _estimate_columns(column, lambda row: row.scores[column])
-    if column in Table.MAP_COLUMNS:
-        columns[f"{column} test noise ±"] = lambda table, row: row.noise[column]
+def _estimate_columns(
+    column: str, value: Callable[[Row], Estimate | None], parts: Sequence[str] = ("seeds",)
+) -> dict[str, Callable[[Table, Row], Any]]:
+    """The mean and the parts of its interval; without replicates there is the seeds' part alone."""
+    columns: dict[str, Callable[[Table, Row], Any]] = {column: lambda table, row: (score := value(row)) and score.mean}
+    for part in parts:
+        columns[f"{column} ± {part}"] = lambda table, row, part=part: (score := value(row)) and getattr(score, part)
     return columns
 
 
-def _estimate_columns(column: str, value: Callable[[Row], Estimate | None]) -> dict[str, Callable[[Table, Row], Any]]:
-    return {
-        column: lambda table, row: (score := value(row)) and score.mean,
-        f"{column} ±": lambda table, row: (score := value(row)) and score.half_width,
-    }
+def _score_columns(column: str) -> dict[str, Callable[[Table, Row], Any]]:
+    if column not in Table.MAP_COLUMNS:
+        return _estimate_columns(column, lambda row: row.scores[column])
+    columns = _estimate_columns(column, lambda row: row.scores[column], ("images", "seeds"))
+    both = {f"{column} ±": lambda table, row: (score := row.scores[column]) and score.half_width}
+    return {column: columns.pop(column)} | both | columns
 
 
 def are_best(scores: Sequence[Estimate | None]) -> list[bool]:
@@ -382,11 +480,31 @@ def are_best(scores: Sequence[Estimate | None]) -> list[bool]:
 
 
 def score_text(score: Estimate | None, bold: Callable[[str], str] = str) -> str:
-    """`84.21 ± 0.35`; the mean alone for a single run; a dash for a missing cell."""
+    """`84.21 ± 0.35`, with a mark where ± covers one noise alone; the mean alone where neither is known; a dash for a
+    missing cell."""
     if score is None:
         return MISSING
     mean = bold(_number(score.mean))
-    return mean if score.half_width is None else f"{mean} ± {_number(score.half_width)}"
+    return mean if score.half_width is None else f"{mean} ± {_number(score.half_width)}{_mark(score)}"
+
+
+def _mark(score: Estimate) -> str:
+    if score.seeds is None:
+        return IMAGES_MARK
+    return SEEDS_MARK if score.images is None else ""
+
+
+def part_texts(score: Estimate | None) -> tuple[str, str]:
+    """The two parts of ±, over seeds and over test images: `± 0.75`, a dash where one is not known."""
+    parts = (None, None) if score is None else (score.seeds, score.images)
+    return tuple(MISSING if part is None else f"± {_number(part)}" for part in parts)
+
+
+def against_text(against: Against | None) -> str:
+    """`+1.23 ± 0.80`, with a star where it is told apart; a dash where there is no comparison."""
+    if against is None:
+        return MISSING
+    return f"{against.difference:+z.2f} ± {_number(against.half_width)}{'*' if against.is_apart else ''}"
 
 
 def cell_text(score: Estimate | None, bold: Callable[[str], str] = str) -> str:
@@ -397,11 +515,6 @@ def cell_text(score: Estimate | None, bold: Callable[[str], str] = str) -> str:
 def rank_text(rank: int | None) -> str:
     """The rank group, a dash for none."""
     return MISSING if rank is None else str(rank)
-
-
-def noise_text(half_width: float | None) -> str:
-    """`± 1.39`, a dash for none."""
-    return MISSING if half_width is None else f"± {_number(half_width)}"
 
 
 def counts_text(counts: tuple[int, int, int] | None) -> str:

@@ -209,6 +209,11 @@
       const note = `best on the test set, not ranked: epoch ${epoch}, ${WEIGHT_SETS[set]} weights`;
       rows.push(line("Oracle", note, scores));
     }
+    const { runs, scores } = run.row;
+    const part = (i) => scores.map((values) => values[i]);
+    rows.push(line(`Mean over ${runs.length} seed${runs.length === 1 ? "" : "s"}`, "of this row", part(0)));
+    rows.push(line("± 95 %", "seeds and test images, as far as known", part(1)));
+    rows.push(line("± of seeds", "", part(2)), line("± of test images", "", part(3)));
     return rows;
   };
 

@@ -39,7 +39,9 @@ def to_csv(board: Board) -> str:
     rows = [row for table in board.tables for row in _rows(table)]
     frame = pd.DataFrame(rows, columns=[*_TRACK, *value_columns(), RUN_IDS])
     frame = frame.astype(dict.fromkeys(_WHOLE, "Int64"))
-    digits = {column: REPLICATE_DIGITS if _is_test_noise(column) else DIGITS for column in frame.select_dtypes("float")}
+    digits = {
+        column: REPLICATE_DIGITS if _has_replicates(column) else DIGITS for column in frame.select_dtypes("float")
+    }
     return frame.round(digits).to_csv(index=False, lineterminator="\n")
 
 
@@ -49,5 +51,6 @@ def _rows(table: Table) -> Iterator[dict[str, Any]]:
         yield track | values | {RUN_IDS: " ".join(record.run_id for record in row.records)}
 
 
-def _is_test_noise(column: str) -> bool:
-    return column.endswith(" test noise ±")
+def _has_replicates(column: str) -> bool:
+    """Whether the test images' noise is in a column's numbers."""
+    return column.endswith((" ±", " ± images", " p (Holm)"))

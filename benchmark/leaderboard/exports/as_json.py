@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from benchmark.leaderboard.board import Board
-from benchmark.leaderboard.comparison import Comparison
-from benchmark.leaderboard.exports.rounding import REPLICATE_DIGITS, number, p_value
+from benchmark.leaderboard.comparison import POWER, Comparison
+from benchmark.leaderboard.exports.rounding import DIGITS, REPLICATE_DIGITS, number, p_value
 from benchmark.leaderboard.reported import PublishedRow, PublishedTable
 from benchmark.leaderboard.resampling import REPLICATES
 from benchmark.leaderboard.statistics import CONFIDENCE, Estimate, estimate
 from benchmark.leaderboard.summary import Summary
-from benchmark.leaderboard.tables import Row, Table
+from benchmark.leaderboard.tables import Against, Detectable, Row, Table
 
 FORMAT = "ltbench leaderboard"
 # Raise it when a key goes or means something else; new keys do not count.
@@ -24,11 +24,12 @@ VERSION = 2
 def to_json(board: Board) -> str:
     """The board as JSON: ASCII, keys sorted, one spelling for equal boards; null where there is no value.
 
-    Scores and differences are mAP (or F1) in percent and percent points, half-widths those of 95 % intervals, times in
-    seconds, means over seeds. `details` stand beside the metric, in percent or points; `threshold` is a logit. Lists
-    of methods, rows of a comparison's matrices and `class_scores` are in the order of the table's rows and of its
-    classes. In a matrix the value at [i][j] is of row i minus row j; `half_width`, `p` and `p_holm` are null for two
-    rows that are not compared, for want of logits or of a second seed.
+    Scores and differences are mAP (or F1) in percent and percent points, times in seconds, means over seeds. `details`
+    stand beside the metric, in percent or points; `threshold` is a logit.
+    Half-widths are those of 95 % intervals: `half_width` for both noises, `seeds` and `images` its parts; where one
+    part is null, `half_width` is the other. Lists of methods, rows of a comparison's matrices and `class_scores` are in
+    the order of the table's rows and of its classes. In a matrix the value at [i][j] is of row i minus row j;
+    `half_width`, `p` and `p_holm` are null for two rows that are not compared, for want of logits or of a second seed.
 
     A published result that is the best epoch on the test set may have the same log's `last_epoch` (else null): its
     `gap` is printed minus last epoch, and its `difference` and `verdict` are against the last epoch.
@@ -70,6 +71,8 @@ def _track(table: Table, runs: str) -> dict[str, Any]:
         "classes_without_test_positive": table.missing_classes,
         "rows": [_row(table, row, runs) for row in table.rows],
         "comparison": None if table.comparison is None else _comparison(table, table.comparison),
+        "baseline": table.baseline and table.baseline.label,
+        "detectable": table.detectable and _detectable(table.detectable),
     }
 
 
@@ -93,14 +96,12 @@ def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
             }
             for record in row.records
         ],
-        "scores": {
-            key: _estimate(row.scores[column], test_noise=number(row.noise.get(column), REPLICATE_DIGITS))
-            for column, key in Table.SCORES.items()
-        },
+        "scores": {key: _estimate(row.scores[column]) for column, key in Table.SCORES.items()},
         "details": {key: _estimate(row.details[column]) for column, key in Table.DETAILS.items()},
         "threshold": number(row.threshold),
         "class_scores": [_estimate(row.class_scores(name)) for name in table.classes],
         "rank_group": table.ranks[row.label],
+        "against_baseline": (against := table.against_baseline[row.label]) and _against(against),
         "wins_ties_losses": None if wins is None else dict(zip(("wins", "ties", "losses"), wins, strict=True)),
         "oracle": _estimate(row.oracle),
         "oracle_gap": _estimate(row.oracle_gap),
@@ -118,10 +119,37 @@ def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
     }
 
 
-def _estimate(score: Estimate | None, **more: float | None) -> dict[str, Any] | None:
+def _estimate(score: Estimate | None) -> dict[str, Any] | None:
     if score is None:
         return None
-    return {"mean": number(score.mean), "half_width": number(score.half_width), "n": score.n} | more
+    return {
+        "mean": number(score.mean),
+        "half_width": number(score.half_width, DIGITS if score.images is None else REPLICATE_DIGITS),
+        "n": score.n,
+        "seeds": number(score.seeds),
+        "images": number(score.images, REPLICATE_DIGITS),
+    }
+
+
+def _against(against: Against) -> dict[str, Any]:
+    return {
+        "difference": number(against.difference, REPLICATE_DIGITS),
+        "half_width": number(against.half_width, REPLICATE_DIGITS),
+        "p": p_value(against.p),
+        "p_holm": p_value(against.p_holm),
+    }
+
+
+def _detectable(found: Detectable) -> dict[str, Any]:
+    """Differences in percent points, and for how many comparisons p-values are corrected."""
+    return {
+        "power": POWER,
+        "one_comparison": number(found.pair, REPLICATE_DIGITS),
+        "with_baseline": number(found.with_baseline, REPLICATE_DIGITS),
+        "others": found.others,
+        "all_pairs": number(found.all_pairs, REPLICATE_DIGITS),
+        "pairs": found.pairs,
+    }
 
 
 def _comparison(table: Table, comparison: Comparison) -> dict[str, Any]:

@@ -25,8 +25,13 @@ _DATASETS = 5
 
 _MISSING = "--"
 _INTERVAL = (
-    r"$\pm$: half of the 95\,\% $t$-interval over the seeds, whose number stands in parentheses; it covers what "
-    r"changes from seed to seed in training, not the choice of the test images; a single seed has none."
+    r"$\pm$: half of the 95\,\% interval over seeds, whose number stands in parentheses, and test images "
+    r"($^{i}$: over test images alone; $^{s}$: over seeds alone)."
+)
+_BASELINE = Table.BASELINE_LABEL.upper()
+_AGAINST = (
+    rf"vs.\ {_BASELINE}: overall mAP minus that of {_BASELINE} with its own 95\,\% interval; $^{{*}}$: told apart at "
+    r"95\,\% (Holm's correction for all comparisons with it)."
 )
 _RULES = {
     "last": "The network after the last epoch was scored.",
@@ -80,6 +85,7 @@ def _track(table: Table) -> list[str]:
         tex.Column("Rank", "c"),
         method,
         *(_score_column(column) for column in table.MAP_COLUMNS),
+        *([] if table.baseline is None else [_score_column(f"vs.\\ {_BASELINE}")]),
         tex.Column("Param.\\ (M)", "r"),
         tex.Column("Epochs", "r"),
     ]
@@ -90,6 +96,7 @@ def _track(table: Table) -> list[str]:
                 _MISSING if table.ranks[row.label] is None else str(table.ranks[row.label]),
                 tex.text_cell(method, row.label) + _marks(row, mixed),
                 *(_score(row.scores[column], table.is_best(row, column)) for column in table.MAP_COLUMNS),
+                *([] if table.baseline is None else [_against_baseline(table, row)]),
                 _parameters(row),
                 str(row.epochs),
             ),
@@ -110,7 +117,9 @@ def _track_caption(table: Table) -> str:
         "Rank: a method is not told apart from the best one of its rank at 95\\,\\% (test images and seeds, Holm's "
         "correction).",
         _rule(table.rows),
+        "" if table.baseline is None else _AGAINST,
         "Param.: trained / all, one number where they are equal.",
+        "" if table.detectable is None else tex.escape(table.detectable.text),
         _SHOWN,
         _views(table.rows),
     )
@@ -154,9 +163,19 @@ def _score(score: Estimate | None, bold: bool = False) -> str:
     if score is None:
         return rf"\multicolumn{{2}}{{c}}{{{_MISSING}}}"
     mean = f"{score.mean:.2f}"
-    interval = "" if score.half_width is None else rf"$\pm${score.half_width:.2f} "
+    mark = "$^{i}$" if score.seeds is None else "$^{s}$" if score.images is None else ""
+    interval = "" if score.half_width is None else rf"$\pm${score.half_width:.2f}{mark} "
     shown = rf"\textbf{{{mean}}}" if bold else mean
     return rf"{shown} & {{\scriptsize {interval}({score.n})}}"
+
+
+def _against_baseline(table: Table, row: Row) -> str:
+    """Difference, then half-width and star in small print."""
+    against = table.against_baseline[row.label]
+    if against is None:
+        return rf"\multicolumn{{2}}{{c}}{{{'baseline' if row is table.baseline else _MISSING}}}"
+    star = "$^{*}$" if against.is_apart else ""
+    return rf"${against.difference:+z.2f}$ & {{\scriptsize $\pm${against.half_width:.2f}{star}}}"
 
 
 # Summaries
@@ -257,8 +276,9 @@ def _published_caption(measured: Sequence[Row]) -> str:
         "Setting: backbone, pretraining, image size.",
         "In brackets: the last epoch, where printed is the one that is best on the test set and both are published; "
         "difference and verdict are then against the last.",
-        r"Diff.: measured minus printed. Verdict: \emph{within} where the printed value lies in the measured mean's "
-        r"interval, \emph{above} and \emph{below} where it does not and the measured mean is above or below it.",
+        r"Diff.: measured minus printed. Verdict: \emph{within} where the printed value, taken for one run, lies in "
+        r"the 95\,\% prediction interval of our seeds and test images, \emph{above} and \emph{below} where it does not "
+        r"and the measured mean is above or below it.",
         _rule(measured),
         f"{_MISSING}: missing.",
         _views(measured),

@@ -44,7 +44,11 @@ def rounded(value: float | None) -> float | None:
 
 def interval(score: Estimate | None) -> list[float | None] | None:
     """[mean, half-width or None] of an estimate."""
-    return None if score is None else [rounded(score.mean), rounded(score.half_width)]
+    if score is None:
+        return None
+    # Replicates are float32: what follows from them may differ in the last bits from one processor to another.
+    half_width = None if score.half_width is None else round(score.half_width, 3)
+    return [rounded(score.mean), half_width]
 
 
 def mean(score: Estimate | None) -> float | None:

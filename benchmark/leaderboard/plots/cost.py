@@ -78,7 +78,7 @@ def draw(sheet: Sheet, data: dict[str, Any]) -> None:
         text += " (logarithmic)" if x.log else ""
         text += "; intervals: left panel" if index == 1 and intervals else ""
         sheet.text((box.left + box.right) / 2, box.bottom + 21, text, ha="center", size=style.SMALL, room=width + 20)
-    text = "overall mAP in percent" + (", 95 % t-interval" if intervals else "")
+    text = "overall mAP in percent" + (", 95 % interval" if intervals else "")
     sheet.text(10, top + 124, text, size=style.SMALL, ha="center", upright=True)
     sheet.height = _key(sheet, methods, top + 284)
 

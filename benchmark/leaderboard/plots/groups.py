@@ -50,8 +50,10 @@ def draw(sheet: Sheet, data: dict[str, Any]) -> None:
             sheet.text(box.left - style.MARGIN, at, line, color=color, ha="right")
     for index, name in enumerate(style.BARS):
         _bars(sheet, scale, [y + (index - 1.5) * _BAR for y in middles], [m["bars"][name] for m in methods], name)
-    lines = ["mean average precision in percent; line: 95 % t-interval over n seeds"]
+    lines = ["mean average precision in percent; line: 95 % interval over seeds and test images"]
     known = [value for method in methods for value in method["bars"].values() if value is not None]
+    if any(method["n"] == 1 for method in methods):
+        lines.append("the line of a single run: over test images alone")
     if any(half_width is not None and len(whisker(mean, half_width)[2]) < 2 for mean, half_width in known):
         lines.append("an interval without a cap goes on beyond 0 or 100")
     for index, text in enumerate(lines):

@@ -91,5 +91,5 @@ def _gaps(sheet: Sheet, methods: list[dict[str, Any]], box: Box, middles: list[f
     sheet.lines(whiskers, color=style.INK, width=1.0)
     places = [(scale(mean), y) for (mean, _), y in zip(gaps, middles, strict=True)]
     sheet.points(places, "D", face=style.LOOKS[1].color, size=4.6)
-    text = "gap in points; line: 95 % t-interval"
+    text = "gap in points; 95 % interval over seeds"
     sheet.text((box.left + box.right) / 2, box.bottom + 21, text, ha="center")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 # Raise it when the drawing changes, so that pictures on disk count as out of date.
-STYLE_VERSION = 3
+STYLE_VERSION = 4
 
 INK = "#000000"
 QUIET = "#555555"  # what explains

@@ -1,0 +1,100 @@
+"""The variance over seeds of each row of a track, helped by the other rows: a few seeds know little of their spread.
+
+An empirical Bayes estimate after Smyth (Stat. Appl. Genet. Mol. Biol. 3(1), 2004; limma): rows' variances are taken to
+be drawn from a scaled inverse chi-square distribution with d0 freedoms around s0^2 (his eq. 3), so that the measured
+variances are s0^2 times an F of d and d0 freedoms (eq. 6), and the estimate of a row is its own variance moderated by
+s0^2 (eq. 8). Smyth matches the moments of log s^2 to thousands of genes. A track has 2 to 20 rows, of which moments
+say little and d0 comes out infinite by chance; so
+
+- s0^2 is the maximum-likelihood estimate for a given d0, and how little is known of it is kept: `common_freedom`;
+- 1 / d0 (half the squared coefficient of variation of the variances) is its posterior mean, where every value from 0
+  to 1/2 is equally likely beforehand: from rows of one variance to rows whose standard deviations differ by a factor
+  of 2 to 3 either way;
+- a row that varied more than its moderated variance keeps half of the rest: a variance drawn down too far is what makes
+  false wins, in every comparison of that row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln
+
+# The middles of equal parts of the values that 1 / d0 can take.
+_PARTS = 10
+_PRIOR_FREEDOMS = _PARTS / (0.5 * (np.arange(_PARTS) + 0.5))
+_STEPS = 30
+
+
+@dataclass(frozen=True)
+class SeedVariances:
+    """Shrunken variances of one run over seeds, float64 [..., rows], in squared units of the scores.
+
+    variance: NaN for a row of one seed. freedom: degrees of freedom of each, were s0^2 known; infinite for a variance
+    that is known. common: the part of it that comes from s0^2, which all rows share. common_freedom: degrees of
+    freedom of s0^2, [..., 1].
+    """
+
+    variance: np.ndarray
+    freedom: np.ndarray
+    common: np.ndarray
+    common_freedom: np.ndarray
+
+
+def shrink(variance: np.ndarray, freedom: np.ndarray) -> SeedVariances:
+    """Shrink variances [..., rows] towards each other.
+
+    freedom [rows]: of each variance, seeds - 1; infinite for one that is known (it stays as it is and says nothing
+    of others), 0 for a row of one seed.
+    """
+    measured = np.isfinite(freedom) & (freedom > 0)
+    d = np.where(measured, freedom, 0.0)
+    # In units of their mean, so that the search for s0^2 starts near 1.
+    own = np.where(measured, variance, 0.0)
+    unit = (own @ d)[..., None] / max(d.sum(), 1.0)
+    x = np.divide(own, unit, out=np.zeros_like(own), where=unit > 0)
+    d0 = 1 / (_posterior(x, d) @ (1 / _PRIOR_FREEDOMS))[..., None]
+    s0 = unit * _prior_variance(x, d, d0)
+    common = d0 * s0 / (d0 + d)
+    moderated = common + d * own / (d0 + d)
+    known = np.isinf(freedom)
+    return SeedVariances(
+        np.where(measured, np.maximum(moderated, (moderated + own) / 2), np.where(known, variance, np.nan)),
+        np.where(known, np.inf, d0 + d),
+        np.where(measured, common, 0.0),
+        np.maximum(2 * _information(d, d0), np.finfo(float).tiny),
+    )
+
+
+def _posterior(x: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Weights of `_PRIOR_FREEDOMS`, [..., parts]: the likelihood of variances x, integrated over s0^2 (Laplace)."""
+    d0 = _PRIOR_FREEDOMS[:, None]
+    x = x[..., None, :]
+    s0 = _prior_variance(x, d, d0)
+    of_rows = (
+        gammaln((d + d0) / 2)
+        - gammaln(d0 / 2)
+        + d0 / 2 * np.log(d0)
+        - (d + d0) / 2 * np.log(d0 + d * x / s0)
+        - d / 2 * np.log(s0)
+    )
+    log = of_rows.sum(axis=-1) - np.log(np.maximum(_information(d, d0), np.finfo(float).tiny))[..., 0] / 2
+    weights = np.exp(log - log.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def _prior_variance(x: np.ndarray, d: np.ndarray, d0: np.ndarray) -> np.ndarray:
+    """The maximum-likelihood s0^2, [..., 1], of x ~ s0^2 F(d, d0), by Fisher's scoring for its logarithm."""
+    log = np.zeros(np.broadcast_shapes(x.shape[:-1], d0.shape[:-1]) + (1,))
+    information = np.maximum(_information(d, d0), np.finfo(float).tiny)
+    for _ in range(_STEPS):
+        slope = (d / 2 * ((d0 + d) * x / (d0 * np.exp(log) + d * x) - 1)).sum(axis=-1, keepdims=True)
+        # With all variances zero s0^2 goes to zero: not further than numbers go.
+        log = np.maximum(log + slope / information, -300.0)
+    return np.exp(log)
+
+
+def _information(d: np.ndarray, d0: np.ndarray) -> np.ndarray:
+    """Fisher's information of log s0^2, [..., 1]: half of its degrees of freedom."""
+    return (d * d0 / (2 * (d + d0 + 2))).sum(axis=-1, keepdims=True)
