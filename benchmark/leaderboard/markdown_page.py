@@ -110,16 +110,18 @@ def _table(table: Table, runs: str) -> str:
 
 
 def _cells(table: Table, row: Row, runs: str) -> list[str]:
-    return [
-        rank_text(table.ranks[row.label]),
-        escape(row.label),
-        *(cell_text(row.scores[name], _bold if table.is_best(row, name) else str) for name in table.shown_scores),
-        *([_against_baseline(table, row)] if table.baseline else []),
-        counts_text(table.wins[row.label]),
-        *([cell_text(row.oracle)] if table.has_oracle else []),
-        *(escape(fact(row)) for fact in table.FACTS.values()),
-        _run_links(row, runs),
-    ]
+    cells = {
+        name: cell_text(score, _bold if table.is_best(row, name) else str) for name, score in row.scores.items()
+    } | {
+        table.RANK: rank_text(table.ranks[row.label]),
+        table.METHOD: escape(row.label),
+        table.BASELINE: _against_baseline(table, row),
+        table.WINS: counts_text(table.wins[row.label]),
+        table.ORACLE: cell_text(row.oracle),
+        table.SEEDS: _run_links(row, runs),
+    }
+    cells |= {name: escape(fact(row)) for name, fact in table.FACTS.items()}
+    return [cells[name] for name in table.columns]
 
 
 def _against_baseline(table: Table, row: Row) -> str:

@@ -269,13 +269,10 @@ class Table:
         """The columns' names, in order."""
         baseline = [] if self.baseline is None else [self.BASELINE]
         oracle = [self.ORACLE] if self.has_oracle else []
-        return [self.RANK, self.METHOD, *self.shown_scores, *baseline, self.WINS, *oracle, *self.FACTS, self.SEEDS]
-
-    @cached_property
-    def shown_scores(self) -> list[str]:
-        """The score columns of a page: those of the validation list where any row has them."""
-        has_threshold = any(row.threshold is not None for row in self.rows)
-        return [name for name in self.SCORES if has_threshold or name not in self.VALIDATION_COLUMNS]
+        # Those of the validation list where any row has them.
+        f1 = self.F1_COLUMNS if any(row.threshold is not None for row in self.rows) else self.TOP3_COLUMNS
+        compared = [*baseline, self.WINS, *oracle]
+        return [self.RANK, self.METHOD, *self.MAP_COLUMNS, *compared, *f1, *self.FACTS, self.SEEDS]
 
     @cached_property
     def has_oracle(self) -> bool:
