@@ -49,7 +49,7 @@ SIZES = tuple(
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Ratio:
     """Another library beside the metric on one size. fastest, median: the library's time divided by ours, of the
     fastest repeats and of the median ones; difference: the largest of a class, of average precisions in [0, 1]."""
 
@@ -91,7 +91,7 @@ def _named(package: str, name: str = "") -> str:
     return f"{name or package} {importlib.import_module(package).__version__}"
 
 
-def compare(size: Size, others: dict[str, Scorer], repeats: int) -> list[Comparison]:
+def compare(size: Size, others: dict[str, Scorer], repeats: int) -> list[Ratio]:
     """Score one test set with the metric and the others, in turn, `repeats` times."""
     logits, targets = _problem(size)
     scorers = {OURS: average_precision, **others}
@@ -103,7 +103,7 @@ def compare(size: Size, others: dict[str, Scorer], repeats: int) -> list[Compari
             found[name] = scorer(logits, targets)
             seconds[name].append(time.perf_counter() - started)
     return [
-        Comparison(
+        Ratio(
             size,
             name,
             min(seconds[name]) / min(seconds[OURS]),
@@ -124,7 +124,7 @@ def _problem(size: Size) -> tuple[np.ndarray, np.ndarray]:
     return np.round(8 * logits) / 8 if size.ties else logits, targets
 
 
-def _report(comparisons: Sequence[Comparison], repeats: int, console: Console) -> None:
+def _report(comparisons: Sequence[Ratio], repeats: int, console: Console) -> None:
     table = Table(title=f"time of the library / time of {OURS}, {repeats} repeats in turn, one thread")
     table.add_column("test set, positives", no_wrap=True)
     table.add_column("library", no_wrap=True)
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.repeats < 1:
             raise InputError(f"--repeats {args.repeats}: give at least 1")
         others = libraries()
-        comparisons: list[Comparison] = []
+        comparisons: list[Ratio] = []
         with Reporter(Console(stderr=True)).task("scoring", len(SIZES)) as task:
             for number, size in enumerate(SIZES, 1):
                 comparisons += compare(size, others, args.repeats)

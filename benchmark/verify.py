@@ -269,7 +269,10 @@ def split_faults(record: Record, files: Files) -> list[str]:
             "under another dataset name, or run again"
         ]
     recorded = (record.groups, record.class_counts, record.num_train_images, record.num_test_images)
-    if record.num_validation_images not in (None, len(dataset.splits.get("val", ()))):
+    validation = [len(dataset.splits["val"])] if "val" in dataset.splits else [None]
+    if record.schema_version == 1:
+        validation.append(None)  # it came without validation logits
+    if record.num_validation_images not in validation:
         problem = f"num_validation_images is not that of dataset {ref.name!r}"
         return [files.fault("record.json", problem)]
     counts = dict(zip(dataset.classes, dataset.class_counts.tolist(), strict=True))

@@ -34,6 +34,11 @@ def golden(name: str) -> torch.Tensor:
     return torch.from_numpy(GOLDEN[name])
 
 
+def agree(found: torch.Tensor, file, name: str) -> None:
+    """To 1e-5 of the array's largest value."""
+    np.testing.assert_allclose(found, file[name], rtol=0, atol=1e-5 * np.abs(file[name]).max(), err_msg=name)
+
+
 @pytest.fixture
 def reference() -> CategoryPromptHead:
     """The head with the weights of the released code, in evaluation mode."""
@@ -68,9 +73,9 @@ def test_prompts_features_and_logits_match_the_reference(reference):
         prompts = reference.prompts()
         refined = reference.refined(golden("feature_map"), prompts)
         logits = reference(golden("feature_map"))
-    np.testing.assert_allclose(prompts, GOLDEN["expected.prompts_P"], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(refined, GOLDEN["expected.category_features"], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(logits, GOLDEN["expected.logits"], rtol=1e-4, atol=1e-4)
+    agree(prompts, GOLDEN, "expected.prompts_P")
+    agree(refined, GOLDEN, "expected.category_features")
+    agree(logits, GOLDEN, "expected.logits")
 
 
 def layer_golden(name: str) -> torch.Tensor:
@@ -113,8 +118,7 @@ def test_values_and_gradients_of_the_released_layer_match_the_reference():
     expected |= {f"grad.{name}": gradient for name, gradient in own.items()}
     assert {name for name in LAYER.files if name.startswith(("released.", "grad."))} == expected.keys()
     for name, found in expected.items():
-        scale = np.abs(LAYER[name]).max()
-        np.testing.assert_allclose(found.detach(), LAYER[name], rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+        agree(found.detach(), LAYER, name)
 
 
 def test_the_equations_to_the_letter_match_the_reference():
@@ -126,8 +130,8 @@ def test_the_equations_to_the_letter_match_the_reference():
         refined = head.refined(feature_map, head.prompts())
         logits = head(feature_map)
         again = head.train()(feature_map)
-    np.testing.assert_allclose(refined, LAYER["equations.category_features"], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(logits, LAYER["equations.logits"], rtol=1e-5, atol=1e-6)
+    agree(refined, LAYER, "equations.category_features")
+    agree(logits, LAYER, "equations.logits")
     assert torch.equal(logits, again)  # nothing is dropped
 
 

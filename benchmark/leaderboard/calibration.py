@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.leaderboard.calibration",
-        description="How often the leaderboard's statistics err, by simulation; takes a few minutes.",
+        description="How often the leaderboard's statistics err, by simulation; takes a minute or two.",
         epilog="example:\n  python -m benchmark.leaderboard.calibration --results results\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -386,7 +386,7 @@ _SECTIONS = [
         _interval_rows,
     ),
     (
-        "Test noise against the spread of many test sets",
+        "The interval over test images against the spread of many test sets",
         ["", "bootstrap / true", "interval holds truth"],
         _test_set_rows,
     ),

@@ -173,8 +173,8 @@ def p_values(difference: np.ndarray, variance: np.ndarray, freedom: np.ndarray) 
 def _over_seeds(scores: np.ndarray) -> tuple[float, float]:
     """Variance over seeds of a row's scores [seeds, columns] as measured, and its degrees of freedom.
 
-    Seeds that agree in every column, replicates included, are one network: their variance is known to be zero, as that
-    of a method without training, and says nothing of how others vary.
+    Seeds that agree in every column that is given are taken for one network: their variance is known to be zero, as
+    that of a method without training, and says nothing of how others vary.
     """
     if len(scores) == 1 or np.isnan(scores).any():
         return np.nan, 0.0

@@ -49,7 +49,8 @@ float32 logits, averaged over classes.
 - **vs ERM** is the difference to the row `erm` in points ± half of its own 95 % interval. A star marks what is told
   apart from it at 95 %, corrected (Holm) for all comparisons with `erm`.
 - **W / T / L** are wins, ties and losses against each other method of the table, Holm-corrected for all pairs: a win
-  where there is no difference stands in at most 6 of 100 tables. The sentence below a table tells what it can find.
+  where there is no difference stands in at most 6 of 100 tables, as far as was simulated (docs/leaderboard.md). The
+  sentence below a table tells what it can find.
 - **CF1** and **OF1** are F1 scores in percent: of the mean class precision and recall, and over all decisions together.
   **Top-3**: the three highest scores of each image are its labels. **Val**: the labels are what scores at least a
   threshold, the same for all classes and seeds of the row, which has the highest mean OF1 on the validation list.

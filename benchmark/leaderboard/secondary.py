@@ -90,7 +90,9 @@ def best_threshold(validation: Sequence[tuple[np.ndarray, np.ndarray]]) -> float
 
 
 def at_threshold(logits: np.ndarray, targets: np.ndarray, threshold: float) -> AtThreshold:
-    """Scores of test logits [N, C] at a threshold."""
+    """Scores of test logits [N, C] at a threshold, NaN where no decision is positive."""
+    if not targets.any():
+        return AtThreshold(threshold, np.nan, np.nan)
     cf1, of1 = f1_scores(logits >= threshold, targets)
     return AtThreshold(threshold, 100 * cf1, 100 * of1)
 

@@ -24,7 +24,9 @@ from scipy.special import gammaln
 # The middles of equal parts of the values that 1 / d0 can take.
 _PARTS = 10
 _PRIOR_FREEDOMS = _PARTS / (0.5 * (np.arange(_PARTS) + 0.5))
-_STEPS = 30
+# With all variances zero s0^2 goes to zero: not further than numbers go.
+_SMALLEST_LOG = -300.0
+_HALVINGS = 50
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,16 @@ def _posterior(x: np.ndarray, d: np.ndarray) -> np.ndarray:
 
 
 def _prior_variance(x: np.ndarray, d: np.ndarray, d0: np.ndarray) -> np.ndarray:
-    """The maximum-likelihood s0^2, [..., 1], of x ~ s0^2 F(d, d0), by Fisher's scoring for its logarithm."""
-    log = np.zeros(np.broadcast_shapes(x.shape[:-1], d0.shape[:-1]) + (1,))
-    information = np.maximum(_information(d, d0), np.finfo(float).tiny)
-    for _ in range(_STEPS):
-        slope = (d / 2 * ((d0 + d) * x / (d0 * np.exp(log) + d * x) - 1)).sum(axis=-1, keepdims=True)
-        # With all variances zero s0^2 goes to zero: not further than numbers go.
-        log = np.maximum(log + slope / information, -300.0)
-    return np.exp(log)
+    """The maximum-likelihood s0^2, [..., 1], of x ~ s0^2 F(d, d0): between the smallest x and the largest, where the
+    slope of the likelihood changes its sign."""
+    shape = np.broadcast_shapes(x.shape[:-1], d0.shape[:-1]) + (1,)
+    low = np.full(shape, _SMALLEST_LOG)
+    high = np.broadcast_to(np.log(np.maximum(x.max(axis=-1, keepdims=True), np.exp(_SMALLEST_LOG))), shape)
+    for _ in range(_HALVINGS):
+        log = (low + high) / 2
+        slope = (d * ((d0 + d) * x / (d0 * np.exp(log) + d * x) - 1)).sum(axis=-1, keepdims=True)
+        low, high = np.where(slope > 0, log, low), np.where(slope > 0, high, log)
+    return np.exp((low + high) / 2)
 
 
 def _information(d: np.ndarray, d0: np.ndarray) -> np.ndarray:
