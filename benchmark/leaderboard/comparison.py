@@ -11,7 +11,7 @@ counts on S and tells equal methods apart too often where S came out small by ch
 (S + I) / S, the geometric mean of that and of no credit at all.
 
 Seeds are not drawn with replacement: with three seeds that would tell equal methods apart in one case of five, not in
-one of twenty. Nor are they paired: runs of one seed share its order of images, but their scores are hardly correlated,
+one of twenty. Nor are they paired: runs of one seed share its order of images, but their scores are correlated little,
 and pairing would halve the degrees of freedom. `calibration` measures what all this promises.
 """
 
