@@ -17,7 +17,7 @@ def change_of(spec, **changes) -> str | None:
     data = json.loads(spec.model_dump_json()) | changes
     selection = {"epoch": 0} if data["method"] == "clip-zero-shot" else {"epoch": data["recipe"]["epochs"]}
     history = {"history": []} if selection["epoch"] == 0 else {}
-    metrics = make_record().metrics.model_dump(mode="json")
+    metrics = make_record().metrics.model_dump(mode="json", exclude_unset=True)
     return undeclared_change(make_record(spec=data, selection=selection, results={"ema": metrics}, **history))
 
 
