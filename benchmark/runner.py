@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -183,14 +183,16 @@ def plan_seeds(
 
 
 def _open(folder: DatasetFolder, data_root: Path | None) -> Dataset:
-    """The dataset in a folder, opened once as long as its files stay as they are. Raises InputError."""
+    """The dataset in a folder, its lists read once as long as they stay as they are. Raises InputError."""
     contents = []
     for name in ("classes.txt", "train.txt", "val.txt", "test.txt"):
         try:
             contents.append((folder.path / name).read_bytes())
         except OSError:
             contents.append(None)
-    return _opened(folder, folder.card, data_root, os.environ.get(DATA_ROOT_VARIABLE), *contents)
+    dataset = _opened(folder, folder.card, data_root, os.environ.get(DATA_ROOT_VARIABLE), *contents)
+    # A copy has its fingerprint taken anew: the images may have changed.
+    return replace(dataset)
 
 
 @functools.lru_cache(maxsize=16)

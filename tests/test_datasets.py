@@ -11,6 +11,7 @@ import pytest
 from conftest import refused
 
 from benchmark.data.dataset import DATASETS, SPLITS_FOLDER, find_dataset
+from benchmark.errors import InputError
 
 VOC_LT_COUNTS = [6, 34, 8, 14, 154, 17, 249, 29, 479, 4, 240, 48, 11, 20, 775, 100, 5, 82, 7, 64]
 PUBLISHED = {
@@ -51,7 +52,10 @@ def own_folder(folder, **changes):
 
 
 def open_own(folder, **changes):
-    return find_dataset(str(own_folder(folder, **changes))).open()
+    own_folder(folder, **changes)
+    for image in ("a", "a2", "b", "c", "d", "e", "f"):
+        (folder / f"{image}.jpg").write_text(image)
+    return find_dataset(str(folder)).open()
 
 
 @pytest.mark.parametrize("file", PUBLISHED)
@@ -116,8 +120,30 @@ def test_fingerprint_is_pinned(name):
 
 @pytest.mark.parametrize("name", FINGERPRINTS)
 def test_fingerprint_does_not_depend_on_the_place(name, tmp_path):
-    copy = shutil.copytree(SPLITS_FOLDER / name, tmp_path / "under another name")
+    copy = shutil.copytree(SPLITS_FOLDER / name, tmp_path / "elsewhere" / name)
     assert find_dataset(str(copy)).open(tmp_path).fingerprint == FINGERPRINTS[name]
+
+
+def test_other_images_under_the_same_lists_are_another_dataset(tmp_path):
+    first, same, other = (open_own(tmp_path / name) for name in ("first", "same", "other"))
+    (tmp_path / "other" / "e.jpg").write_text("blurred")
+    assert first.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_a_missing_image_of_ones_own_is_named_when_the_dataset_is_told_from_others(tmp_path):
+    dataset = open_own(tmp_path / "birds")
+    (tmp_path / "birds" / "c.jpg").unlink()
+    with pytest.raises(InputError, match=r"1 image is missing below .*birds: c.jpg"):
+        _ = dataset.fingerprint
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_a_folder_with_the_name_of_a_registered_dataset_and_other_lists_is_refused(name, tmp_path):
+    own_folder(tmp_path / name)
+    with pytest.raises(InputError, match=rf"has the name of the registered dataset '{name}' and other lists.*rename"):
+        find_dataset(str(tmp_path / name)).open()
+    (tmp_path / name).rename(tmp_path / "renamed")
+    assert find_dataset(str(tmp_path / "renamed")).open().name == "renamed"
 
 
 def test_fingerprint_ignores_how_a_line_is_written(tmp_path):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.data import shapes
-from benchmark.data.images import FileImages, ImageSource, RenderedImages
+from benchmark.data.images import FileImages, ImageSource, OwnImages, RenderedImages
 from benchmark.errors import InputError
 from benchmark.records import Group
 from benchmark.registry import Registry, did_you_mean
@@ -84,7 +84,9 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over classes, groups, every list and, for rendered images, the renderer's version."""
+        """sha256 over classes, groups, every list and what decides the images: for rendered ones the renderer's
+        version, for those of a dataset that is not registered the contents of the files. Raises InputError where such a
+        file is missing."""
         lists = {
             split.name: [
                 [path, *np.flatnonzero(row).tolist()] for path, row in zip(split.paths, split.targets, strict=True)
@@ -127,6 +129,8 @@ class DatasetFolder:
         splits = {name: read_list(self.path / f"{name}.txt", name, len(classes)) for name in names}
         _check_overlap(self.path, splits)
         dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
+        if not self._is_registered(dataset) and isinstance(dataset.source, FileImages):
+            dataset = replace(dataset, source=OwnImages.of(dataset.source, tuple(splits.values())))
         unused = [name for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
         if unused:
             raise InputError(
@@ -134,6 +138,19 @@ class DatasetFolder:
                 "add images or remove the class from classes.txt and renumber"
             )
         return dataset
+
+    def _is_registered(self, dataset: Dataset) -> bool:
+        """Whether these are the lists of the registered dataset of this name. Raises InputError where there is one and
+        has others: every leaderboard would leave the runs out."""
+        if self.name not in DATASETS:
+            return False
+        known = DATASETS.get(self.name)
+        if known.path == self.path.resolve() or known.open().fingerprint == dataset.fingerprint:
+            return True
+        raise InputError(
+            f"{self.path}: the folder has the name of the registered dataset {self.name!r} and other lists, classes or "
+            "groups; rename it"
+        )
 
     def _source(self, data_root: Path | None, classes: tuple[str, ...], splits: dict[str, Split]) -> ImageSource:
         if self.card.images == "rendered":

@@ -11,7 +11,7 @@ import time
 import uuid
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.data import shapes
+from benchmark.data.contents import file_digests
 from benchmark.errors import InputError, StoreError
 from benchmark.spec import canonical_json
 
@@ -42,8 +43,8 @@ class ImageSource(ABC):
         """Raise InputError, naming what is missing and where it was looked for."""
 
     @abstractmethod
-    def digest(self, path: str) -> str:
-        """What decides the pixels of an image, as a hexadecimal digest."""
+    def digests(self, paths: Sequence[str]) -> list[str]:
+        """What decides the pixels of each image, as hexadecimal digests. Raises InputError."""
 
     @abstractmethod
     def open(self, path: str) -> Image.Image:
@@ -75,12 +76,8 @@ class FileImages(ImageSource):
                 f"{named}; {self._hint}"
             )
 
-    def digest(self, path: str) -> str:
-        try:
-            with (self.root / path).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"{self.root / path}: cannot be read: {error.strerror or error}") from None
+    def digests(self, paths: Sequence[str]) -> list[str]:
+        return file_digests(self.root, paths, cache_folder() / "files")
 
     def open(self, path: str) -> Image.Image:
         try:
@@ -90,6 +87,27 @@ class FileImages(ImageSource):
             raise InputError(
                 f"{self.root / path}: cannot be decoded as an image ({error}); replace the file or take it off the list"
             ) from None
+
+
+class OwnImages(FileImages):
+    """Image files of a dataset that is not registered: nobody else knows which images its lists mean, so their contents
+    are part of what the dataset is."""
+
+    def __init__(self, root: Path | None, hint: str, splits: Sequence[Split]):
+        super().__init__(root, hint)
+        self._splits = splits
+
+    @classmethod
+    def of(cls, files: FileImages, splits: Sequence[Split]) -> OwnImages:
+        """Those of such a dataset's lists."""
+        return cls(files._root, files._hint, splits)
+
+    @property
+    def identity(self) -> str:
+        """Of the contents of all images as they are now. Raises InputError where one is missing."""
+        self.check(self._splits)
+        contents = self.digests([path for split in self._splits for path in split.paths])
+        return f"files {hashlib.sha256(canonical_json(contents).encode()).hexdigest()}"
 
 
 class RenderedImages(ImageSource):
@@ -107,8 +125,11 @@ class RenderedImages(ImageSource):
     def check(self, splits: Iterable[Split]) -> None:
         """Nothing can be missing."""
 
-    def digest(self, path: str) -> str:
-        return hashlib.sha256(canonical_json([self.identity, path, self._labels[path]]).encode()).hexdigest()
+    def digests(self, paths: Sequence[str]) -> list[str]:
+        return [
+            hashlib.sha256(canonical_json([self.identity, path, self._labels[path]]).encode()).hexdigest()
+            for path in paths
+        ]
 
     def open(self, path: str) -> Image.Image:
         return Image.fromarray(self._render(path, self._labels[path]))
@@ -159,7 +180,7 @@ def cache_split(
         # Palette transparency and odd EXIF blocks make Pillow warn; neither changes the RGB pixels. Here and not in
         # the threads: the filters are the process's, and threads that restore them out of order would lose them.
         warnings.simplefilter("ignore")
-        contents = list(pool.map(source.digest, split.paths))
+        contents = source.digests(split.paths)
         key = hashlib.sha256(canonical_json([CACHE_VERSION, size, interpolation, contents]).encode()).hexdigest()
         pixels, facts = folder / f"{key}.npy", folder / f"{key}.json"
         shape = (len(split), size, size, 3)
