@@ -14,6 +14,9 @@ from benchmark.errors import StoreError
 # glibc gives the memory of a large array back at once, and having it cleared and mapped anew for the next array takes
 # as long as computing with it. Read when a process starts; elsewhere nobody reads it.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+# A new process would look for Python's own modules in the working directory first: a file there with such a name would
+# run.
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
 
 def cores() -> int:
@@ -25,7 +28,8 @@ def cores() -> int:
 def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes. Raises StoreError when one of them is killed."""
     before = dict(os.environ)
-    os.environ.update({name: value for name, value in _KEEP_MEMORY.items() if name not in before})
+    wanted = _KEEP_MEMORY | _SAFE_PATH
+    os.environ.update({name: value for name, value in wanted.items() if name not in before})
     try:
         # Spawned, not forked: PyTorch's threads may be running here.
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -35,5 +39,5 @@ def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
             "a worker process ended before its work was done, most likely for want of memory; free some and try again"
         ) from None
     finally:
-        for name in _KEEP_MEMORY.keys() - before.keys():
+        for name in wanted.keys() - before.keys():
             del os.environ[name]

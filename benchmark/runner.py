@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from benchmark.data.augment import training_cache_size
-from benchmark.data.dataset import DATA_ROOT_VARIABLE, Dataset, DatasetCard, DatasetFolder, find_dataset
-from benchmark.data.images import CachedImages, cache_split
+from benchmark.data.dataset import DATA_ROOT_VARIABLE, Dataset, DatasetCard, DatasetFolder, Split, find_dataset
+from benchmark.data.images import CachedImages, FileImages, ImageSource, cache_split, known_digest
 from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.environment import (
     code_digest,
@@ -317,7 +317,7 @@ class Decision:
     run that is there, None for none.
     """
 
-    state: State | Literal["stale", "queued"]
+    state: State | Literal["stale", "other images", "queued"]
     launch: bool
     replaces: str | None = None
     attempt: int = 1
@@ -325,25 +325,28 @@ class Decision:
     took_s: float | None = None
 
 
-def decide(folder: RunFolder, rerun: Rerun, code: str) -> Decision:
+def decide(work: Plan, folder: RunFolder, rerun: Rerun) -> Decision:
     """What a re-run rule says of a run.
 
     never: launch nothing. missing: what is pending or was interrupted. failed: that and what failed. stale: that of
-    `missing` and what was done by other code. always: everything that is not running, from the beginning.
+    `missing` and what was done by other code or on other images than are here now. always: everything that is not
+    running, from the beginning.
     """
     # First: a record that appears after this is somebody else's, and no reason to make another.
     replaces = folder.record_digest()
     record = folder.record()
-    state: State | Literal["stale"] = "done" if record is not None else folder.state()
-    if record is not None and record.environment.code_digest != code:
+    state: State | Literal["stale", "other images"] = "done" if record is not None else folder.state()
+    if record is not None and other_images(work, record, known_digest):
+        state = "other images"
+    elif record is not None and record.environment.code_digest != code_digest(work.method):
         state = "stale"
     took_s = None if record is None else record.timings.total_s
     launch = {
         "never": (),
         "missing": ("pending", "preempted"),
         "failed": ("pending", "preempted", "failed"),
-        "stale": ("pending", "preempted", "stale"),
-        "always": ("pending", "preempted", "failed", "stale", "done"),
+        "stale": ("pending", "preempted", "stale", "other images"),
+        "always": ("pending", "preempted", "failed", "stale", "other images", "done"),
     }[rerun]
     if state not in launch:
         return Decision(state, launch=False, took_s=took_s)
@@ -386,7 +389,7 @@ def execute(
     if not peers.is_first:
         return _assist(work, folder, device, peers)
     with peers.summons() as call:
-        decision = decide(folder, rerun, code_digest(work.method))
+        decision = decide(work, folder, rerun)
         if not decision.launch:
             return _not_launched(work, folder, decision.state, rerun, reporter)
         return _carry_out(work, folder, decision, device, reporter, peers, call)
@@ -510,6 +513,7 @@ def _make_trainer(
         device=device,
         reporter=reporter,
         checkpoint=folder.checkpoint_path,
+        run_id=work.run_id,
         code_digest=code_digest(work.method),
         data_digest=cached["train"].digest,
         stop=stop,
@@ -539,9 +543,37 @@ def lacks_oracle(work: Plan, record: Record) -> bool:
     return work.oracle and bool(record.history) and not record.oracle
 
 
+def other_images(work: Plan, record: Record, digest: Callable[[Split, ImageSource, int, str], str | None]) -> list[str]:
+    """The splits whose images here are not those that a record was made from; as far as can be told.
+
+    The lists of a registered dataset do not say what is in its files. Of a dataset of one's own they are part of the
+    fingerprint, and rendered images follow from the lists. digest: of the pixels of a split here, by size and
+    interpolation, None where it is not known.
+    """
+    source = work.dataset.source
+    if type(source) is not FileImages or source.is_absent(work.dataset.splits.values()):
+        return []
+    sizes = _cached_sizes(work)
+    found = {
+        name: digest(split, source, sizes[name], work.spec.weights.interpolation)
+        for name, split in work.dataset.splits.items()
+        if name in record.data_digests
+    }
+    return [name for name, pixels in found.items() if pixels not in (None, record.data_digests[name])]
+
+
 def _not_launched(work: Plan, folder: RunFolder, state: str, rerun: Rerun, reporter: Reporter) -> Record:
     record = folder.record()
     if record is not None:
+
+        def decoded(split: Split, source: ImageSource, size: int, interpolation: str) -> str:
+            return _cache_images(work, reporter, [split.name])[split.name].digest
+
+        if others := other_images(work, record, decoded):
+            raise InputError(
+                f"{folder.path}: the run was done on other images ({', '.join(others)}) than are here now; bring back "
+                "the images, name another folder with --results, or make it anew with --rerun stale"
+            )
         folder.tidy(record)
         note = " by other code than this: --rerun stale runs it again" if state == "stale" else ""
         if lacks_oracle(work, record):
@@ -564,23 +596,16 @@ def summary(metrics: Metrics) -> str:
 
 
 def prepare_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
-    """Check that every image of a plan's dataset is there and decode it into the cache, as `execute` does first."""
+    """Check that every image of a plan's dataset is there and decode it into the cache, as `execute` does first; all
+    pixels that are there are compared with their digests."""
     work.dataset.source.check(work.dataset.splits.values())
-    return _cache_images(work, reporter)
+    return _cache_images(work, reporter, thorough=True)
 
 
 def _cache_images(
-    work: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test")
+    work: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test"), thorough: bool = False
 ) -> dict[str, CachedImages]:
-    recipe, weights = work.spec.recipe, work.spec.weights
-    scoring = scoring_cache_size(recipe.image_size, recipe.test_time)
-    sizes = {
-        "train": training_cache_size(recipe.image_size, recipe.augment)
-        if work.method.trains_on == "images"
-        else recipe.image_size,
-        "val": scoring,
-        "test": scoring,
-    }
+    sizes = _cached_sizes(work)
     cached = {}
     for split in [split for name, split in work.dataset.splits.items() if name in names]:
         with reporter.task(f"decoding {split.name} images", len(split)) as task:
@@ -588,10 +613,23 @@ def _cache_images(
                 split,
                 work.dataset.source,
                 sizes[split.name],
-                weights.interpolation,
+                work.spec.weights.interpolation,
                 advance=lambda done, total, task=task: task.update(done),
+                thorough=thorough,
             )
     return cached
+
+
+def _cached_sizes(work: Plan) -> dict[str, int]:
+    """Split -> side in pixels of its images in the cache."""
+    recipe = work.spec.recipe
+    scoring = scoring_cache_size(recipe.image_size, recipe.test_time)
+    training = training_cache_size(recipe.image_size, recipe.augment)
+    return {
+        "train": training if work.method.trains_on == "images" else recipe.image_size,
+        "val": scoring,
+        "test": scoring,
+    }
 
 
 def _image_set(work: Plan, cached: dict[str, CachedImages], split: str) -> ImageSet:

@@ -124,7 +124,8 @@ def sweep_axes(size: Size, dataset: Path) -> dict[str, Any]:
 
 
 def write_dataset(folder: Path, size: Size) -> Path:
-    """A dataset folder without an image, since nothing is trained: counts from 200 down to 2 a class; returns it."""
+    """A dataset folder whose images are empty files, since nothing is trained: counts from 200 down to 2 a class;
+    returns it."""
     folder.mkdir()
     names = [f"class {index}" for index in range(size.classes)]
     counts = np.geomspace(200, 2, size.classes).astype(int)
@@ -132,6 +133,10 @@ def write_dataset(folder: Path, size: Size) -> Path:
     test = [" ".join([f"test/{i}.png", *map(str, np.flatnonzero(row))]) for i, row in enumerate(_labels(size).tolist())]
     for name, lines in (("classes", names), ("train", train), ("test", test)):
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for line in [*train, *test]:
+        image = folder / line.split(" ")[0]
+        image.parent.mkdir(exist_ok=True)
+        image.touch()
     return folder
 
 

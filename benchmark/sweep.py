@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from benchmark.environment import code_digest
 from benchmark.errors import InputError, Unfit
 from benchmark.method import METHODS
 from benchmark.records import Record
@@ -149,7 +148,7 @@ def stand(plans: Iterable[Plan], results: Path, rerun: Rerun, queued: Container[
     jobs = []
     for work in plans:
         folder = RunFolder(results / "runs" / work.folder_name)
-        decision = decide(folder, rerun, code_digest(work.method))
+        decision = decide(work, folder, rerun)
         if decision.launch and work.folder_name in queued:
             decision = Decision("queued", launch=False, took_s=decision.took_s)
         jobs.append(Job(work, decision))

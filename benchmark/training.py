@@ -62,11 +62,11 @@ class Trainer:
 
     samplers: names, one batch of each is drawn a step. stages: in order; none trains nothing. Steps and epochs are
     counted through the run. validation: as `scoring_cache_size` wants it. seed: the run's.
-    checkpoint: where to save and to look for an unfinished run; None to keep none. code_digest, data_digest: of the
-    code that trains and of the training images, so that a checkpoint is never continued with others. stop: asked at
-    every step; True saves a checkpoint and raises RunInterrupted. peers: the processes that train together; the first
-    alone needs `validation` and `observe`, writes the checkpoint and holds the selected epoch, and a stop asked of any
-    is one of all.
+    checkpoint: where to save and to look for an unfinished run; None to keep none. run_id, code_digest, data_digest: of
+    the run, of the code that trains and of the training images, so that a checkpoint is never continued by another run
+    or with others. stop: asked at every step; True saves a checkpoint and raises RunInterrupted. peers: the processes
+    that train together; the first alone needs `validation` and `observe`, writes the checkpoint and holds the selected
+    epoch, and a stop asked of any is one of all.
 
     observe: called with each epoch of the last stage and the names of the kept weight sets, during each of which the
     method holds that set's weights. What it returns is kept and decides nothing here; its time is not training time.
@@ -86,6 +86,7 @@ class Trainer:
         device: torch.device,
         reporter: Reporter,
         checkpoint: Path | None = None,
+        run_id: str = "",
         code_digest: str = "",
         data_digest: str = "",
         checkpoint_every_s: float = 60.0,
@@ -104,6 +105,7 @@ class Trainer:
         self.device = device
         self.reporter = reporter
         self.checkpoint = checkpoint
+        self.run_id = run_id
         self.code_digest = code_digest
         self.data_digest = data_digest
         self.checkpoint_every_s = checkpoint_every_s
@@ -382,13 +384,18 @@ class Trainer:
         save_checkpoint(self.checkpoint, state)
 
     def _made_by(self) -> dict[str, str]:
-        return {"code": self.code_digest, "device": self.device.type, "images": self.data_digest}
+        return {
+            "run": self.run_id,
+            "code": self.code_digest,
+            "device": self.device.type,
+            "images": self.data_digest,
+        }
 
     def _resume(self) -> bool:
         state = load_checkpoint(self.checkpoint) if self.checkpoint else None
         if state is not None and state["made_by"] != self._made_by():
             # Going on would mix two computations in one result.
-            self.reporter.line("the checkpoint was made by other code, on another device or from other images")
+            self.reporter.line("the checkpoint is another run's, or of other code, another device or other images")
             self.reporter.line("starting anew")
             state = None
         if state is not None and self.observe is not None and not self._was_observed(state):

@@ -35,10 +35,17 @@ def run_of(store: Path, prefix: str = "erm-s0") -> RunFolder:
     return RunFolder(path)
 
 
+class Registered(DatasetFolder):
+    """A registered dataset with the fingerprint that its runs have, which were made when it was not."""
+
+    def _is_registered(self, dataset):
+        return False
+
+
 def register_tiny(monkeypatch, folder: Path) -> None:
     """Make a dataset folder the registered dataset `tiny` for a test."""
     assert "voc-lt" in DATASETS
-    monkeypatch.setitem(DATASETS._entries, "tiny", DatasetFolder("tiny", folder))
+    monkeypatch.setitem(DATASETS._entries, "tiny", Registered("tiny", folder))
     # Read anew at every call: the folder is another one in the next test.
     uncached = splits.registered.__wrapped__
     for module in ("splits", "verify", "bundles"):

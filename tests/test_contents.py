@@ -28,9 +28,7 @@ def read(tmp_path, monkeypatch):
         (images / name).write_text(name)
     opened = []
     original = benchmark.data.contents._digest
-    monkeypatch.setattr(
-        "benchmark.data.contents._digest", lambda path: (opened.append(path.name), original(path))[1]
-    )
+    monkeypatch.setattr("benchmark.data.contents._digest", lambda path: (opened.append(path.name), original(path))[1])
     # As if some time had passed: what was written just now is read again.
     monkeypatch.setattr("benchmark.data.contents._SETTLED_NS", -(10**12))
 

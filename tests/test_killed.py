@@ -121,7 +121,7 @@ class Undisturbed:
 
 def cached_images(root: Path) -> dict[str, bytes]:
     """The image cache, as far as it is ever read."""
-    return {path.name: path.read_bytes() for path in (root / "cache").iterdir() if path.suffix != ".tmp"}
+    return {path.name: path.read_bytes() for path in (root / "cache").glob("*.*") if path.suffix != ".tmp"}
 
 
 @pytest.fixture(scope="module")

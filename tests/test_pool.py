@@ -95,9 +95,11 @@ def test_a_failed_run_does_not_stop_the_others(tiny, tmp_path):
 
 
 def test_what_cannot_be_started_fails_with_its_cause(tiny, tmp_path):
-    (tiny / "images" / "train3.png").unlink()
+    (tiny / "images" / "train3.png").write_text("no image")
     done = ltbench(*sweep(tiny, tmp_path / "results", "--methods", "erm", "--seeds", "0-1"))
-    assert done.returncode == 2 and done.stderr.count("1 image is missing") == 3, "each run, and the last line"
+    assert done.returncode == 2 and done.stderr.count("cannot be decoded as an image") == 3, (
+        "each run, and the last line"
+    )
     rows = status(tmp_path / "results")
     assert [row["state"] for row in rows] == ["failed"] * 2
     assert all(row["note"].startswith("data: ") and "train3.png" in row["note"] for row in rows)

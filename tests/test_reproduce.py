@@ -116,8 +116,9 @@ def np_savez(path: Path) -> None:
 
 
 def test_a_folder_that_is_named_as_a_registered_dataset_is_still_a_folder(tiny):
-    folder = tiny.rename(tiny.with_name("voc-lt"))
-    told = command(record_of(plan("erm", str(folder), **TINY).spec))
+    spec = plan("erm", str(tiny), **TINY).spec
+    named = spec.dataset.model_copy(update={"name": "voc-lt"})
+    told = command(record_of(spec.model_copy(update={"dataset": named})))
     assert "--dataset FOLDER" in told and "dataset folder with fingerprint" in told
 
 

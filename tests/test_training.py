@@ -287,7 +287,7 @@ def test_a_checkpoint_of_other_code_is_not_continued_and_that_is_said(tiny, tmp_
     monkeypatch.setattr("benchmark.runner.code_digest", lambda method: "0" * 64)
     out = io.StringIO()
     anew = execute(work, tmp_path, reporter=Reporter(Console(file=out, width=200)))
-    assert "made by other code" in out.getvalue() and "going on from" not in out.getvalue()
+    assert "of other code" in out.getvalue() and "going on from" not in out.getvalue()
     assert outcome(anew) == outcome(execute(work, tmp_path / "whole"))
 
 
@@ -305,9 +305,8 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_done_twice(tiny, t
     assert list((Store(tmp_path).folder(work.spec).path / "attempts").iterdir()) == []
 
 
-def test_settings_of_a_registered_dataset_are_not_those_of_a_folder_of_its_name(tmp_path):
-    folder = write_tiny_dataset(tmp_path / "voc-lt")
-    assert plan("db-focal", str(folder), **TINY).config.neg_scale == 2.0
+def test_settings_of_a_registered_dataset_are_not_those_of_another(tiny):
+    assert plan("db-focal", str(tiny), **TINY).config.neg_scale == 2.0
     assert plan("db-focal", "voc-lt", protocol="demo").config.neg_scale == 5.0
 
 

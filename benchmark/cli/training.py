@@ -320,6 +320,10 @@ def _stood(job: Job, results: Path) -> Ending | None:
     match job.decision.state:
         case "done" | "stale":
             return Ending("done", "before")
+        case "other images":
+            return Ending(
+                "failed", f"{folder.path}: done on other images than are here now; make it anew with --rerun stale"
+            )
         case "running" | "queued":
             return Ending("held", "")
         case "failed":

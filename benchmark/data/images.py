@@ -67,6 +67,10 @@ class FileImages(ImageSource):
             raise InputError(self._hint)
         return self._root
 
+    def is_absent(self, splits: Iterable[Split]) -> bool:
+        """Whether the images are not here, all of them."""
+        return self._root is None or not all((self._root / path).is_file() for split in splits for path in split.paths)
+
     def check(self, splits: Iterable[Split]) -> None:
         missing = [path for split in splits for path in split.paths if not (self.root / path).is_file()]
         if missing:
@@ -160,6 +164,19 @@ class CachedImages:
         return np.load(self.path, mmap_mode="c", allow_pickle=False)
 
 
+def known_digest(split: Split, source: ImageSource, size: int, interpolation: str) -> str | None:
+    """sha256 of the pixels that `cache_split` would give, None where they are not decoded. Raises InputError."""
+    pixels, facts = _places(split, source, size, interpolation, cache_folder())
+    return _known_digest(pixels, facts, (len(split), size, size, 3))
+
+
+def _places(split: Split, source: ImageSource, size: int, interpolation: str, folder: Path) -> tuple[Path, Path]:
+    """The files of a split's pixels and of their facts."""
+    contents = source.digests(split.paths)
+    key = hashlib.sha256(canonical_json([CACHE_VERSION, size, interpolation, contents]).encode()).hexdigest()
+    return folder / f"{key}.npy", folder / f"{key}.json"
+
+
 def cache_split(
     split: Split,
     source: ImageSource,
@@ -167,11 +184,14 @@ def cache_split(
     interpolation: str,
     folder: Path | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
+    thorough: bool = False,
 ) -> CachedImages:
     """Decode every image of a split to `size` x `size` pixels (aspect ratio not kept), once.
 
     The cache's key is made of the contents of the image files, the size and the interpolation; so a changed
-    image is decoded anew and a renamed folder is not. `advance(done, total)` is called while decoding.
+    image is decoded anew and a renamed folder is not. Pixels of the cache that are not those that were decoded are
+    decoded anew: a file that changed is compared with its digest, where `thorough` every file.
+    `advance(done, total)` is called while decoding.
 
     Raises InputError for an image that cannot be decoded, StoreError when the cache cannot be written.
     """
@@ -180,11 +200,9 @@ def cache_split(
         # Palette transparency and odd EXIF blocks make Pillow warn; neither changes the RGB pixels. Here and not in
         # the threads: the filters are the process's, and threads that restore them out of order would lose them.
         warnings.simplefilter("ignore")
-        contents = source.digests(split.paths)
-        key = hashlib.sha256(canonical_json([CACHE_VERSION, size, interpolation, contents]).encode()).hexdigest()
-        pixels, facts = folder / f"{key}.npy", folder / f"{key}.json"
+        pixels, facts = _places(split, source, size, interpolation, folder)
         shape = (len(split), size, size, 3)
-        digest = _known_digest(pixels, facts, shape)
+        digest = _known_digest(pixels, facts, shape, thorough)
         if digest is None:
 
             def decode(path: str) -> np.ndarray:
@@ -234,14 +252,38 @@ def _counted(images: Iterable, total: int, advance: Callable[[int, int], None]) 
         yield image
 
 
-def _known_digest(pixels: Path, facts: Path, shape: tuple[int, ...]) -> str | None:
-    """Digest of a whole cache file, None where there is none or it is cut short."""
+def _known_digest(pixels: Path, facts: Path, shape: tuple[int, ...], thorough: bool = False) -> str | None:
+    """Digest of a cache file whose pixels have it, None where there is none or they have another.
+
+    They are compared when the file is not, by size, times of change and inode, as it was when they last were; where
+    thorough, always.
+    """
     try:
-        digest = json.loads(facts.read_text(encoding="utf-8"))["digest"]
+        known = json.loads(facts.read_bytes())
+        digest = known["digest"]
         array = np.load(pixels, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        state = _state(pixels)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError):
         return None
-    return digest if array.shape == shape and array.dtype == np.uint8 else None
+    if array.shape != shape or array.dtype != np.uint8:
+        return None
+    if thorough or known.get("checked") != state:
+        if hashlib.sha256(np.ascontiguousarray(array)).hexdigest() != digest:
+            return None
+        with contextlib.suppress(OSError):  # a cache that cannot be written is compared every time
+            _write_facts(facts, digest, state)
+    return digest
+
+
+def _state(pixels: Path) -> list[int]:
+    found = pixels.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def _write_facts(facts: Path, digest: str, checked: list[int] | None) -> None:
+    draft = facts.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
+    draft.write_text(json.dumps({"digest": digest, "checked": checked}), encoding="utf-8")
+    draft.replace(facts)
 
 
 def _write(pixels: Path, facts: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> str:
@@ -258,8 +300,9 @@ def _write(pixels: Path, facts: Path, shape: tuple[int, ...], images: Iterable[n
                 file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        facts.write_text(json.dumps({"digest": digest.hexdigest()}), encoding="utf-8")
+        _write_facts(facts, digest.hexdigest(), None)
         temporary.rename(pixels)
+        _write_facts(facts, digest.hexdigest(), _state(pixels))
     except OSError as error:
         raise _unwritable(pixels.parent, error) from None
     finally:

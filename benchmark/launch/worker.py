@@ -135,7 +135,9 @@ def fulfil(order: Order, team: Team) -> Ending:
         root = order.request["data_root"]
         work = plan(**order.request | {"data_root": root and Path(root)})
         if work.spec.folder_name != order.run:
-            raise InputError(f"{order.run}: lists, images, weights or settings have changed since the sweep was planned")
+            raise InputError(
+                f"{order.run}: lists, images, weights or settings have changed since the sweep was planned"
+            )
         reporter = Reporter(Console(file=_Unheard(), width=10_000, force_terminal=False))
         record = carry_out(work, folder, Decision(**order.decision), order.device, reporter, peers)
         return Ending("done", summary(record.metrics) if record else "")
