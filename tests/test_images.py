@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -199,6 +200,49 @@ def test_changed_image_is_decoded_anew(images):
     noise(99).save(images / "0.png")
     second, decoded = build(images)
     assert decoded and second.path != first.path and second.digest != first.digest
+
+
+def edit(array: np.ndarray) -> None:
+    array[0, 0, 0] ^= 255
+
+
+def test_pixels_that_were_edited_in_the_cache_are_decoded_anew(images):
+    first, _ = build(images)
+    expected, before = first.load().copy(), first.path.stat()
+    array = np.load(first.path, mmap_mode="r+")
+    edit(array)
+    array.flush()
+    os.utime(first.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second, decoded = build(images)
+    assert decoded and second.digest == first.digest
+    np.testing.assert_array_equal(second.load(), expected)
+
+
+def test_a_cache_that_nobody_touched_is_compared_once(images, monkeypatch):
+    first, _ = build(images)
+    monkeypatch.setattr(np, "ascontiguousarray", lambda array: pytest.fail("the pixels were read again"))
+    assert build(images) == (first, [])
+
+
+def test_facts_that_vouch_for_edited_pixels_are_found_out_when_asked_thoroughly(images):
+    first, _ = build(images)
+    pixels = first.load().copy()
+    edit(pixels)
+    np.save(first.path, pixels)
+    facts = first.path.with_suffix(".json")
+    state = first.path.stat()
+    checked = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
+    facts.write_text(json.dumps({"digest": first.digest, "checked": checked}))
+    again = cache_split(split_in(images), FileImages(images, ""), 8, "bilinear", thorough=True)
+    assert again.digest == first.digest and hashlib.sha256(again.load()).hexdigest() == first.digest
+
+
+@pytest.mark.parametrize("facts", ["", "[]", "{", '{"digest": "x"}', '{"digest": 3}', '{"digest": null}', '"digest"'])
+def test_facts_that_are_none_cost_a_decoding(images, facts):
+    first, _ = build(images)
+    first.path.with_suffix(".json").write_text(facts)
+    second, decoded = build(images)
+    assert decoded and second.digest == first.digest
 
 
 def test_other_order_is_another_cache(images):

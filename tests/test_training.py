@@ -291,6 +291,22 @@ def test_a_checkpoint_of_other_code_is_not_continued_and_that_is_said(tiny, tmp_
     assert outcome(anew) == outcome(execute(work, tmp_path / "whole"))
 
 
+def test_a_checkpoint_of_another_run_is_not_continued(tiny, tmp_path):
+    works = [plan("erm", str(tiny), **TINY, seed=seed) for seed in (0, 1)]
+    original = Trainer.__init__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "__init__", lambda self, *a, **k: original(self, *a, **(k | {"stop": lambda: True})))
+        for work in works:
+            with pytest.raises(RunInterrupted):
+                execute(work, tmp_path)
+    own, others = (Store(tmp_path).folder(work.spec).checkpoint_path for work in works)
+    own.write_bytes(others.read_bytes())
+    out = io.StringIO()
+    record = execute(works[0], tmp_path, reporter=Reporter(Console(file=out, width=200)))
+    assert "another run's" in out.getvalue() and "going on from" not in out.getvalue()
+    assert outcome(record) == outcome(execute(works[0], tmp_path / "whole"))
+
+
 def test_a_run_that_another_process_finished_meanwhile_is_not_done_twice(tiny, tmp_path, monkeypatch):
     work = plan("erm", str(tiny), **TINY)
     check_writable = RunFolder.check_writable

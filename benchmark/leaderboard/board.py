@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from benchmark.leaderboard.tables import Table, build_tables, dataset_facts, pla
 from benchmark.leaderboard.thresholds import thresholds
 from benchmark.progress import Reporter
 from benchmark.records import Record
+from benchmark.spec import canonical_json
 from benchmark.splits import registered, usual
 from benchmark.store import load_records
 from benchmark.undeclared import undeclared_recipe_change
@@ -79,6 +80,8 @@ def load_board(
         whole = _agreeing(whole, facts, "classes, groups or numbers of images", problems)
         whole = _agreeing(whole, labels, "labels of the test images", problems)
         whole = _agreeing(whole, _validation_labels(sampled), "labels of the validation images", problems)
+        pixels = {record.run_id: record.data_digests["test"] for record in whole if "test" in record.data_digests}
+        whole = _agreeing(whole, pixels, "pixels of the test images", problems, _prepared)
         # Without the way to the results folder: the page is the same wherever the folder lies.
         excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]
         for run, scores in thresholds(results, whole, reporter).items():
@@ -121,25 +124,40 @@ def _other_recipe(record: Record) -> str | None:
     return None if change is None else f"{change}; run again with --rerun always"
 
 
+def _fingerprint(record: Record) -> str:
+    return record.spec.dataset.fingerprint
+
+
+def _prepared(record: Record) -> str:
+    """The dataset's fingerprint, and how its test images were prepared for the network."""
+    recipe = record.spec.recipe
+    return canonical_json(
+        [_fingerprint(record), recipe.image_size, recipe.test_time.model_dump(), record.spec.weights.interpolation]
+    )
+
+
 def _agreeing(
-    records: Sequence[Record], facts: Mapping[str, str], what: str, problems: list[StoreError]
+    records: Sequence[Record],
+    facts: Mapping[str, str],
+    what: str,
+    problems: list[StoreError],
+    group: Callable[[Record], str] = _fingerprint,
 ) -> list[Record]:
-    """The records that agree with most of those with their dataset fingerprint. facts: run id -> what it says; one that
-    says nothing agrees."""
-    by_dataset: dict[str, list[str]] = defaultdict(list)
+    """The records that agree with most of their group. facts: run id -> what it says; one that says nothing agrees."""
+    by_group: dict[str, list[str]] = defaultdict(list)
     for record in records:
         if record.run_id in facts:
-            by_dataset[record.spec.dataset.fingerprint].append(facts[record.run_id])
-    told = {name: usual(group) for name, group in by_dataset.items()}
+            by_group[group(record)].append(facts[record.run_id])
+    told = {name: usual(found) for name, found in by_group.items()}
     kept = []
     for record in records:
-        fingerprint = record.spec.dataset.fingerprint
-        if record.run_id not in facts or facts[record.run_id] == told[fingerprint]:
+        fingerprint = _fingerprint(record)
+        if record.run_id not in facts or facts[record.run_id] == told[group(record)]:
             kept.append(record)
             continue
         others = (
             "most other records"
-            if told[fingerprint] is not None
+            if told[group(record)] is not None
             else "another record, and nothing says which is right,"
         )
         problems.append(
