@@ -211,7 +211,7 @@ def cache_split(
             images = _counted(_bounded_map(pool, decode, split.paths), len(split), advance)
             with _one_at_a_time(pixels):
                 # Whoever waited finds what the other one has written.
-                digest = _known_digest(pixels, facts, shape) or _write(pixels, facts, shape, images)
+                digest = _known_digest(pixels, facts, shape, thorough) or _write(pixels, facts, shape, images)
     return CachedImages(pixels, digest, len(split), size)
 
 
