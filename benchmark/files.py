@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
+import os
 import re
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 _REFERENCE = re.compile(r"(?P<path>.*\.npz):(?P<key>[^/]+)")
 _SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin")
@@ -22,6 +26,27 @@ def split_file(reference: str) -> tuple[Path, str] | None:
     if "/" in reference or reference.endswith(_SUFFIXES):
         return Path(reference), ""
     return None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, open for reading. Raises OSError, also for a pipe or a device, of which none is opened or waited
+    for."""
+    _check_regular(path, path.stat().st_mode)
+    # A pipe that takes its place meanwhile does not wait for a writer either.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    try:
+        _check_regular(path, os.fstat(file.fileno()).st_mode)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "no regular file but a pipe or a device", str(path))
 
 
 def file_digest(path: Path) -> str:

@@ -21,13 +21,16 @@ import numpy as np
 from PIL import Image
 
 from benchmark.data import shapes
-from benchmark.errors import InputError, StoreError
+from benchmark.data.decoding import RULES, decode
+from benchmark.errors import InputError, StoreError, shown
+from benchmark.files import open_regular
 from benchmark.spec import canonical_json
 
 if TYPE_CHECKING:
     from benchmark.data.dataset import Split
 
-CACHE_VERSION = 1
+# Raised whenever the same file becomes other pixels: no pixels of an earlier rule are served.
+CACHE_VERSION = 2
 CACHE_VARIABLE = "LTBENCH_CACHE"
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -36,6 +39,7 @@ class ImageSource(ABC):
     """Where the images of a dataset come from."""
 
     identity: str
+    rules: str  # how a file becomes pixels, for people
 
     @abstractmethod
     def check(self, splits: Iterable[Split]) -> None:
@@ -54,6 +58,7 @@ class FileImages(ImageSource):
     """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root."""
 
     identity = "files"
+    rules = RULES
 
     def __init__(self, root: Path | None, hint: str):
         self._root = root
@@ -67,33 +72,48 @@ class FileImages(ImageSource):
         return self._root
 
     def check(self, splits: Iterable[Split]) -> None:
-        missing = [path for split in splits for path in split.paths if not (self.root / path).is_file()]
+        missing = [path for split in splits for path in split.paths if not self._exists(path)]
         if missing:
-            named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            named = ", ".join(map(shown, missing[:3])) + (", ..." if len(missing) > 3 else "")
             raise InputError(
-                f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {self.root}: "
+                f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {shown(str(self.root))}: "
                 f"{named}; {self._hint}"
             )
 
+    def _exists(self, path: str) -> bool:
+        """Whether there is something of that name; what it is, reading it tells."""
+        try:
+            return (self.root / path).exists()
+        except OSError:  # a name that is too long for any file
+            return False
+
     def digest(self, path: str) -> str:
         try:
-            with (self.root / path).open("rb") as file:
+            with open_regular(self.root / path) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise InputError(f"{self.root / path}: cannot be read: {error.strerror or error}") from None
+            where = shown(str(self.root / path))
+            raise InputError(f"{where}: cannot be read: {error.strerror or error}") from None
 
     def open(self, path: str) -> Image.Image:
         try:
-            with Image.open(self.root / path) as image:
-                return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            with open_regular(self.root / path) as file:
+                return decode(file)
+        except MemoryError:
+            raise
+        except Exception as error:  # a decoder may raise anything over a damaged file
+            told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reason = next(iter(told.splitlines()), type(error).__name__)
             raise InputError(
-                f"{self.root / path}: cannot be decoded as an image ({error}); replace the file or take it off the list"
+                f"{shown(str(self.root / path))}: cannot be decoded as an image ({reason}); replace the file or take "
+                "it off the list"
             ) from None
 
 
 class RenderedImages(ImageSource):
     """The demo set: every pixel follows from the image's id and labels, so nothing is on disk."""
+
+    rules = "rendered, not read from files"
 
     def __init__(self, splits: Iterable[Split]):
         self.identity = f"rendered shapes, version {shapes.RENDERER_VERSION}"
@@ -137,6 +157,33 @@ class CachedImages:
     def load(self) -> np.ndarray:
         """The pixels, memory-mapped (copy on write), uint8 [N, S, S, 3]."""
         return np.load(self.path, mmap_mode="c", allow_pickle=False)
+
+
+def bad_images(
+    splits: Iterable[Split], source: ImageSource, advance: Callable[[int], None] = lambda done: None
+) -> list[str]:
+    """What is wrong with each image that is missing or cannot be read or decoded, in the order of the lists.
+
+    Every image is decoded and none is kept. `advance(done)` is called meanwhile.
+    """
+
+    def fault(path: str) -> str | None:
+        try:
+            source.digest(path)
+            source.open(path)
+        except InputError as error:
+            return str(error)
+        return None
+
+    paths = tuple(path for split in splits for path in split.paths)
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        faults = []
+        for done, found in enumerate(_bounded_map(pool, fault, paths), 1):
+            advance(done)
+            if found is not None:
+                faults.append(found)
+    return faults
 
 
 def cache_split(
