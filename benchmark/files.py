@@ -29,24 +29,28 @@ def split_file(reference: str) -> tuple[Path, str] | None:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file, open for reading. Raises OSError, also for a pipe or a device, of which none is opened or waited
-    for."""
-    _check_regular(path, path.stat().st_mode)
-    # A pipe that takes its place meanwhile does not wait for a writer either.
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    """A regular file, open for reading. Raises OSError: a pipe or a device could be waited for without end."""
+    # Not blocking: to open a pipe would wait for who writes to it. Of a regular file it changes nothing.
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _check_regular(path, os.fstat(file.fileno()).st_mode)
-    except OSError:
-        file.close()
+        kind = os.fstat(number).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    except BaseException:
+        os.close(number)
         raise
-    return file
+    return os.fdopen(number, "rb")
 
 
-def _check_regular(path: Path, mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "no regular file but a pipe or a device", str(path))
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a regular file. Raises OSError as `open_regular`, and for more than `most` bytes."""
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"has more than the {most} bytes that are read", str(path))
+    return content
 
 
 def file_digest(path: Path) -> str:

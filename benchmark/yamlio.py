@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from benchmark.errors import InputError, shown
-from benchmark.files import open_regular
+from benchmark.files import read_regular
 
 # Far more than any file that people write by hand.
 MAX_BYTES = 256 * 1024
@@ -91,14 +91,9 @@ for _tag, _pattern in zip(
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises InputError (file, line, what is wrong) when it holds none."""
     try:
-        with open_regular(path) as file:
-            content = file.read(MAX_BYTES + 1)
+        text = read_regular(path, MAX_BYTES).decode("utf-8")
     except OSError as error:
         raise InputError(f"{shown(str(path))}: cannot be read: {error.strerror or error}") from None
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{path}: larger than {MAX_BYTES // 1024} KiB, the most that is read of a YAML file")
-    try:
-        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read as a UTF-8 text file: {error}") from None
     try:

@@ -328,7 +328,7 @@ def test_images_with_blanks_in_their_names_are_found(tmp_path):
 @pytest.mark.parametrize(
     ("limit", "value", "said"),
     [
-        ("MAX_LIST_BYTES", 10, "larger than"),
+        ("MAX_LIST_BYTES", 10, "has more than the 10 bytes"),
         ("MAX_IMAGES", 2, "it has 3 lines; at most 2"),
         ("MAX_TARGETS", 5, "3 images x 2 classes"),
     ],
@@ -354,7 +354,7 @@ def test_only_regular_files_are_read(file, kind, tmp_path):
     for call in (lambda: find_dataset(str(tmp_path)).open(), lambda: plan("erm", str(tmp_path), protocol="demo")):
         message = refused(call)
         assert str(tmp_path / file) in message
-        assert ("directory" if kind == "folder" else "no regular file") in message
+        assert ("directory" if kind == "folder" else "not a regular file") in message
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x/" * 2500])

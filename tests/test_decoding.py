@@ -307,7 +307,7 @@ def test_only_regular_files_are_opened(kind, tmp_path):
     source = FileImages(tmp_path, "")
     for call in (source.digest, source.open):
         text = refused(call, path.name)
-        assert str(path) in text and ("directory" if kind == "folder" else "no regular file") in text
+        assert str(path) in text and ("directory" if kind == "folder" else "not a regular file") in text
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -361,7 +361,7 @@ def test_bad_images_are_all_named_in_the_order_of_the_lists(images):
     done = []
     faults = bad_images([split, split_of("2.png")], FileImages(images, ""), done.append)
     assert [fault.partition(":")[0] for fault in faults] == [str(images / n) for n in ("pipe.png", "gone.png", "1.jpg")]
-    assert ["no regular file" in faults[0], "No such file" in faults[1], "decoded" in faults[2]] == [True] * 3
+    assert ["not a regular file" in faults[0], "No such file" in faults[1], "decoded" in faults[2]] == [True] * 3
     assert done == [1, 2, 3, 4, 5, 6]
     assert bad_images([split_of("0.png")], FileImages(images, "")) == []
 

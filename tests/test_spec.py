@@ -112,7 +112,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
         ("a: &a {b: [*a]}\n", ":1:4: not valid YAML: it contains itself"),
         (f"a: {'[' * 100_000}\n", "nested too deeply"),
         (f"a: {'9' * 5000}\n", ":1:4: not valid YAML: '9999.*5,000 characters"),
-        ("a: " + "x" * 2**18, "larger than 256 KiB"),
+        ("a: " + "x" * 2**18, "has more than the 262144 bytes"),
     ],
     ids=["aliases", "aliases of mappings", "long text", "itself", "itself inside", "nested", "number", "large"],
 )
@@ -138,7 +138,7 @@ def test_a_yaml_file_is_a_regular_file(tmp_path, kind):
         os.mkfifo(path)
     else:
         path.symlink_to("/dev/zero")
-    assert f"{path}: cannot be read: no regular file" in refusal(load_yaml, path)
+    assert f"{path}: cannot be read: is not a regular file" in refusal(load_yaml, path)
 
 
 def test_a_long_value_is_not_quoted_whole():

@@ -11,7 +11,6 @@ groups the classes.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections import Counter
@@ -26,7 +25,7 @@ from pydantic import Field
 from benchmark.data import shapes
 from benchmark.data.images import FileImages, ImageSource, RenderedImages
 from benchmark.errors import InputError, shown
-from benchmark.files import open_regular
+from benchmark.files import read_regular
 from benchmark.records import Group
 from benchmark.registry import Registry, did_you_mean
 from benchmark.spec import Strict, canonical_json, parse
@@ -206,11 +205,7 @@ MAX_TARGETS = 2**31  # images x classes, a byte each
 
 def list_bytes(path: Path) -> bytes:
     """What a list or classes.txt holds. Raises OSError, also where it is no regular file or too large."""
-    with open_regular(path) as file:
-        content = file.read(MAX_LIST_BYTES + 1)
-    if len(content) > MAX_LIST_BYTES:
-        raise OSError(errno.EFBIG, f"larger than {MAX_LIST_BYTES // 2**20} MiB, the most that is read of a list")
-    return content
+    return read_regular(path, MAX_LIST_BYTES)
 
 
 def _lines(path: Path, most: int) -> list[str]:

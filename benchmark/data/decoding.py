@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 # Formats of photographs. Pillow's other decoders read files that pose as these: EPS starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "GIF", "PPM")
-RULES = "turned upright by their EXIF orientation; grey of 16 bits scaled by 1/257 to 8; other samples refused"
+RULES = "turned upright by their EXIF orientation; grey of 16 bits scaled by 1/257 to 8 bits"
 
 _OF_8_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"}
 _ORIENTATION = 0x0112
@@ -39,7 +39,9 @@ def decode(file: BinaryIO) -> Image.Image:
     try:
         image = Image.open(file, "r", _formats())
     except UnidentifiedImageError:
-        raise ValueError(f"not a whole file of one of the formats {', '.join(_formats())}") from None
+        raise ValueError(
+            f"not a whole file of {', '.join(_formats())}, or of a kind of these that is not read"
+        ) from None
     with image:
         upright = _to_rgb(image)
         # Read last: of some formats it stands behind the pixels, and Pillow has turned a TIFF by then and says so.
@@ -71,7 +73,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             else f"pixels of the kind {image.mode}: convert it to RGB"
         )
     white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
-    grey = np.asarray(image).astype(np.int64)
+    grey = np.asarray(image).astype(np.int32)
     if tags.get(_PHOTOMETRIC) == 0:  # white is zero; Pillow turns 8 bits round and leaves 16
         grey = white - grey
     grey = (2 * 255 * grey + white) // (2 * white)  # to the nearest: white is odd, so there are no halves
