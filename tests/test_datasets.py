@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import shutil
+import tempfile
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -10,8 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from benchmark.data.dataset import DATASETS, SPLITS_FOLDER, find_dataset, read_classes, read_list
+from benchmark.data.dataset import (
+    DATASETS,
+    MAX_CLASSES,
+    MAX_IMAGES,
+    MAX_LIST_BYTES,
+    SPLITS_FOLDER,
+    find_dataset,
+    read_classes,
+    read_list,
+)
+from benchmark.errors import InputError
 from benchmark.runner import plan
 
 VOC_LT_COUNTS = [6, 34, 8, 14, 154, 17, 249, 29, 479, 4, 240, 48, 11, 20, 775, 100, 5, 82, 7, 64]
@@ -340,6 +354,65 @@ def test_a_list_beyond_every_use_is_refused_before_it_is_read(limit, value, said
     assert str(tmp_path / "train.txt") in message and said in message
 
 
+def test_the_readme_tells_the_limits():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    said = re.search(r"A list has at most ([\d,]+)\s+lines and (\d+) MiB, and `classes.txt` ([\d,]+) lines", readme)
+    assert said.groups() == (f"{MAX_IMAGES:,}", f"{MAX_LIST_BYTES / 2**20:.0f}", f"{MAX_CLASSES:,}")
+
+
+PIECES = [
+    "a.jpg",
+    "b c.jpg",
+    "0",
+    "1",
+    "2",
+    "07",
+    "9" * 5000,
+    '"',
+    '""',
+    " ",
+    "\t",
+    ",",
+    ";",
+    ":",
+    "\n",
+    "\r",
+    "\r\n",
+    "\v",
+]
+PIECES += [
+    "\x85",
+    "\u2028",
+    "\u00a0",
+    "\0",
+    "/",
+    "..",
+    "./",
+    "\\",
+    "\ufeff",
+    "\u0661",
+    "\u00b2",
+    "x" * 5000,
+    "-1",
+    "0.5",
+    "#",
+]
+
+
+@settings(deadline=None, max_examples=400, database=None)
+@given(st.sampled_from(["classes.txt", "train.txt", "val.txt"]), st.lists(st.sampled_from(PIECES), max_size=9))
+def test_any_list_is_read_or_refused_in_a_line(file, pieces):
+    with tempfile.TemporaryDirectory() as folder:
+        content = (OWN[file] + "".join(pieces)).encode()
+        try:
+            dataset = open_own(Path(folder), **{file: content})
+            dataset.source.check(dataset.splits.values())
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1 and folder in str(error) and len(str(error)) < 2000
+        else:
+            raise AssertionError("none of the images is there")
+
+
 @pytest.mark.parametrize("file", ["classes.txt", "train.txt", "val.txt", "test.txt", "dataset.yaml"])
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
 def test_only_regular_files_are_read(file, kind, tmp_path):
@@ -390,10 +463,10 @@ def test_without_data_root_the_message_says_how_to_give_it(name, monkeypatch):
 def test_data_root_argument_comes_before_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("LTBENCH_DATA", str(tmp_path / "variable"))
     folder = find_dataset("coco-lt")
-    for given, where in [(tmp_path / "argument", "--data-root"), (None, "LTBENCH_DATA")]:
-        dataset = folder.open(given)
+    for root, where in [(tmp_path / "argument", "--data-root"), (None, "LTBENCH_DATA")]:
+        dataset = folder.open(root)
         message = refused(dataset.source.check, dataset.splits.values())
-        assert str((given or tmp_path / "variable") / "coco") in message and where in message
+        assert str((root or tmp_path / "variable") / "coco") in message and where in message
         assert "6909 images are missing" in message
 
 

@@ -7,13 +7,14 @@ import json
 import math
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from factories import make_recipe, make_record
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import benchmark.spec
@@ -123,6 +124,56 @@ def test_yaml_that_would_grow_is_refused_before_it_does(tmp_path, text, message)
     assert found.startswith(str(path)) and re.search(message, found) and len(found) < 1000
     if len(text) < 1000:
         assert "not valid YAML" in refusal(parse_value, text)
+
+
+YAML_PIECES = [
+    "a",
+    "k: ",
+    "- ",
+    "&a ",
+    "*a ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ", ",
+    "\n",
+    "  ",
+    "? ",
+    "| ",
+    "> ",
+    "<<: ",
+    "!!int ",
+    "!x ",
+]
+YAML_PIECES += [
+    "'",
+    '"',
+    "#",
+    "%",
+    "1",
+    "9" * 5000,
+    "2024-13-45",
+    "~",
+    "\t",
+    "\x00",
+    "\u2028",
+    "\ufeff",
+    "---\n",
+    "...",
+]
+
+
+@settings(deadline=None, max_examples=400, database=None)
+@given(st.lists(st.sampled_from(YAML_PIECES), max_size=14))
+def test_any_yaml_is_read_or_refused_in_a_line(pieces):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.yaml"
+        path.write_bytes("".join(pieces).encode())
+        try:
+            parse(DatasetCard, load_yaml(path), str(path))
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1 and str(path) in str(error) and len(str(error)) < 2000
 
 
 def test_an_anchor_may_be_used_again(tmp_path):

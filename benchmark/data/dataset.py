@@ -129,10 +129,10 @@ class DatasetFolder:
         splits = {name: read_list(self.path / f"{name}.txt", name, len(classes)) for name in names}
         _check_overlap(self.path, splits)
         dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
-        unused = [name for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
+        unused = [repr(shown(name)) for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
         if unused:
             raise InputError(
-                f"{self.path / 'train.txt'}: no training image for class {', '.join(map(repr, unused[:5]))}; "
+                f"{self.path / 'train.txt'}: no training image for class {', '.join(unused[:5])}; "
                 "add images or remove the class from classes.txt and renumber"
             )
         return dataset

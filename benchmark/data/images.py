@@ -74,9 +74,9 @@ class FileImages(ImageSource):
     def check(self, splits: Iterable[Split]) -> None:
         missing = [path for split in splits for path in split.paths if not self._exists(path)]
         if missing:
-            named = ", ".join(map(shown, missing[:3])) + (", ..." if len(missing) > 3 else "")
+            named = ", ".join(map(_named, missing[:3])) + (", ..." if len(missing) > 3 else "")
             raise InputError(
-                f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {shown(str(self.root))}: "
+                f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {_named(self.root)}: "
                 f"{named}; {self._hint}"
             )
 
@@ -92,8 +92,7 @@ class FileImages(ImageSource):
             with open_regular(self.root / path) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            where = shown(str(self.root / path))
-            raise InputError(f"{where}: cannot be read: {error.strerror or error}") from None
+            raise InputError(f"{_named(self.root / path)}: cannot be read: {error.strerror or error}") from None
 
     def open(self, path: str) -> Image.Image:
         try:
@@ -105,9 +104,15 @@ class FileImages(ImageSource):
             told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             reason = next(iter(told.splitlines()), type(error).__name__)
             raise InputError(
-                f"{shown(str(self.root / path))}: cannot be decoded as an image ({reason}); replace the file or take "
-                "it off the list"
+                f"{_named(self.root / path)}: cannot be decoded as an image ({reason}); replace the file or take it "
+                "off the list"
             ) from None
+
+
+def _named(path: Path | str) -> str:
+    """A path in a message: in one line."""
+    text = shown(str(path))
+    return text if text.isprintable() else repr(text)
 
 
 class RenderedImages(ImageSource):
