@@ -7,6 +7,16 @@ from typing import Literal
 # killed: the process ended without a word. timeout: a cluster's time limit. interrupted: it was asked to stop.
 Cause = Literal["nan", "oom", "data", "disk", "interrupted", "timeout", "killed", "code"]
 
+# A value may be as long as a file; more than this of it says nothing.
+SHOWN_CHARACTERS = 200
+
+
+def shown(value: str) -> str:
+    """A value as messages quote it: the beginning and the end of a long one."""
+    if len(value) <= SHOWN_CHARACTERS:
+        return value
+    return f"{value[:100]}...{value[-40:]} ({len(value):,} characters)"
+
 
 class LtbenchError(Exception):
     """A failure that its message explains in full; the command line prints it without a traceback."""

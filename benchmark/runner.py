@@ -19,7 +19,15 @@ import numpy as np
 import torch
 
 from benchmark.data.augment import training_cache_size
-from benchmark.data.dataset import DATA_ROOT_VARIABLE, Dataset, DatasetCard, DatasetFolder, Split, find_dataset
+from benchmark.data.dataset import (
+    DATA_ROOT_VARIABLE,
+    Dataset,
+    DatasetCard,
+    DatasetFolder,
+    Split,
+    find_dataset,
+    list_bytes,
+)
 from benchmark.data.images import CachedImages, FileImages, ImageSource, cache_split, known_digest
 from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.environment import (
@@ -187,7 +195,7 @@ def _open(folder: DatasetFolder, data_root: Path | None) -> Dataset:
     contents = []
     for name in ("classes.txt", "train.txt", "val.txt", "test.txt"):
         try:
-            contents.append((folder.path / name).read_bytes())
+            contents.append(hashlib.sha256(list_bytes(folder.path / name)).hexdigest())
         except OSError:
             contents.append(None)
     dataset = _opened(folder, folder.card, data_root, os.environ.get(DATA_ROOT_VARIABLE), *contents)
@@ -196,7 +204,7 @@ def _open(folder: DatasetFolder, data_root: Path | None) -> Dataset:
 
 
 @functools.lru_cache(maxsize=16)
-def _opened(folder: DatasetFolder, card: DatasetCard, data_root: Path | None, *state: str | bytes | None) -> Dataset:
+def _opened(folder: DatasetFolder, card: DatasetCard, data_root: Path | None, *state: str | None) -> Dataset:
     return folder.open(data_root)
 
 

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from benchmark.errors import InputError, Unfit
+from benchmark.errors import InputError, Unfit, shown
 from benchmark.files import file_digest, split_file
 from benchmark.registry import NAME_PATTERN, Registry, did_you_mean
 from benchmark.yamlio import load_yaml
@@ -88,13 +88,13 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             known = _fields_at(model, item["loc"][:-1])
-            problems.append(f"unknown key {key!r}{did_you_mean(str(item['loc'][-1]), known)}")
+            problems.append(f"unknown key {shown(key)!r}{did_you_mean(str(item['loc'][-1]), known)}")
         elif item["type"] == "missing":
             problems.append(f"key {key!r} is missing")
         else:
-            shown = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            found = "" if isinstance(item["input"], dict) else f" (found {shown(repr(item['input']))})"
             message = item["msg"].removeprefix("Value error, ")
-            problems.append(f"{key + ': ' if key else ''}{message}{shown}")
+            problems.append(f"{key + ': ' if key else ''}{message}{found}")
     return "; ".join(problems)
 
 

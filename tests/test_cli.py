@@ -219,6 +219,53 @@ def test_bad_datasets(tiny, tmp_path):
     assert run_tiny(tiny, tmp_path).returncode == 0
 
 
+def test_data_says_how_images_are_decoded(tiny):
+    done = ltbench("data", "--dataset", tiny, *TINY_ARGS[:4])
+    assert done.returncode == 0 and "upright by their EXIF orientation" in done.stdout and "16 bits" in done.stdout
+
+
+@pytest.mark.parametrize("bad", [1, 3, 23])
+def test_data_names_all_bad_images_or_the_first_20(bad, tiny):
+    names = [f"images/train{i}.png" for i in range(24)]
+    (tiny / names[0]).unlink()
+    for name in names[1:bad]:
+        (tiny / name).write_text("not an image")
+    done = ltbench("data", "--dataset", tiny, *TINY_ARGS[:4])
+    if bad == 1:
+        refused(done, "1 image is missing", names[0])
+        return
+    *told, last = done.stderr.splitlines()
+    assert done.returncode == 2 and last.startswith(f"error: {bad} of 46 images cannot be used")
+    assert [line.partition(":")[0] for line in told] == [str(tiny / name) for name in names[: min(bad, 20)]]
+    assert ("the first 20" in last) == (bad > 20)
+
+
+def test_data_names_the_root_once_where_no_image_is_there(tiny):
+    (tiny / "images").rename(tiny / "elsewhere")
+    refused(ltbench("data", "--dataset", tiny, *TINY_ARGS[:4]), "46 images are missing", str(tiny))
+    refused(ltbench("data", "--dataset", "voc-lt"), "--data-root", "LTBENCH_DATA")
+
+
+def test_data_names_images_where_all_are_damaged(tiny):
+    for path in (tiny / "images").iterdir():
+        path.write_text("not an image")
+    done = ltbench("data", "--dataset", tiny, *TINY_ARGS[:4])
+    assert "46 of 46 images" in done.stderr.splitlines()[-1] and len(done.stderr.splitlines()) == 21
+
+
+def test_a_sampler_sets_the_epoch_of_two_images(tiny, tmp_path):
+    (tiny / "train.txt").write_text("images/train1.png 0\nimages/train4.png 1 2\n")
+    where = ("--dataset", tiny, *TINY_ARGS, "--results", tmp_path / "results")
+    done = ltbench("run", "--method", "db-focal", *where, "--set", "recipe.epoch_length=sampler")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_avif_is_a_fault_of_the_data(tiny, tmp_path):
+    (tiny / "images" / "train3.png").write_bytes((ROOT / "tests/cases/images/damaged.avif").read_bytes())
+    refused(run_tiny(tiny, tmp_path), "images/train3.png: cannot be decoded")
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_results_folder_that_cannot_be_written(tiny, tmp_path):
     (tmp_path / "results").write_text("a file where the folder should be")
     refused(run_tiny(tiny, tmp_path), "results", "cannot be written", "--results")

@@ -27,8 +27,10 @@ def read(tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         (images / name).write_text(name)
     opened = []
-    original = benchmark.data.contents._digest
-    monkeypatch.setattr("benchmark.data.contents._digest", lambda path: (opened.append(path.name), original(path))[1])
+    original = benchmark.data.contents.file_digest
+    monkeypatch.setattr(
+        "benchmark.data.contents.file_digest", lambda path: (opened.append(path.name), original(path))[1]
+    )
     # As if some time had passed: what was written just now is read again.
     monkeypatch.setattr("benchmark.data.contents._SETTLED_NS", -(10**12))
 

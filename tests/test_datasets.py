@@ -1,7 +1,10 @@
 """Datasets: the published lists, fingerprints, a user's own folder, and what is refused."""
 
 import hashlib
+import os
+import re
 import shutil
+import tempfile
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -9,9 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from benchmark.data.dataset import DATASETS, SPLITS_FOLDER, find_dataset
+from benchmark.data.dataset import (
+    DATASETS,
+    MAX_CLASSES,
+    MAX_IMAGES,
+    MAX_LIST_BYTES,
+    SPLITS_FOLDER,
+    find_dataset,
+    read_classes,
+    read_list,
+)
 from benchmark.errors import InputError
+from benchmark.runner import plan
 
 VOC_LT_COUNTS = [6, 34, 8, 14, 154, 17, 249, 29, 479, 4, 240, 48, 11, 20, 775, 100, 5, 82, 7, 64]
 PUBLISHED = {
@@ -225,7 +240,27 @@ REFUSED = {
     "negative class index": (train("a.jpg 0\nb.jpg -1\n"), ["train.txt:2:", "'-1'"]),
     "index that is no number": (train("a.jpg 0\nb.jpg dog\n"), ["train.txt:2:", "'dog'"]),
     "index in other digits": (train("a.jpg 0\nb.jpg \u0661\n"), ["train.txt:2:", "'\u0661'"]),
-    "space in an image name": (train("a.jpg 0\nmy dog.jpg 1\n"), ["train.txt:2:", "'dog.jpg'"]),
+    "space in an image name": (train("a.jpg 0\nmy dog.jpg 1\n"), ["train.txt:2:", "'dog.jpg'", "in double quotes"]),
+    "quote that is not closed": (train('a.jpg 0\n"my dog.jpg 1\n'), ["train.txt:2:", "my dog.jpg 1", "double quotes"]),
+    "quote that ends in the path": (train('a.jpg 0\n"my dog".jpg 1\n'), ["train.txt:2:", "double quotes"]),
+    "quotes of nothing": (train('a.jpg 0\n"" 1\n'), ["train.txt:2:", "double quotes"]),
+    "quoted path above the root": (train('a.jpg 0\n"../b c.jpg" 1\n'), ["train.txt:2:", "'../b c.jpg'", "leaves"]),
+    "commas": (train("a.jpg,0,1\nb.jpg,1\n"), ["train.txt:1:", "'a.jpg,0,1'", "commas", "write blanks"]),
+    "comma and blank": (train("a.jpg 0\nb.jpg, 0, 1\n"), ["train.txt:2:", "commas", "write blanks"]),
+    "comma behind the path": (train("a.jpg 0\nb.jpg, 0 1\n"), ["train.txt:2:", "commas", "write blanks"]),
+    "commas between indices": (train("a.jpg 0\nb.jpg 0,1\n"), ["train.txt:2:", "commas", "write blanks"]),
+    "comma and no index": (train("a.jpg 0\nb.jpg,\n"), ["train.txt:2:", "commas", "write blanks"]),
+    "semicolons": (train("a.jpg 0\nb.jpg;0;1\n"), ["train.txt:2:", "commas", "write blanks"]),
+    "multi-hot": (train("a.jpg 0 1 0\nb.jpg 0 0 1\n"), ["train.txt:1:", "'a.jpg'", "twice", "multi-hot"]),
+    "multi-hot of two classes": (train("a.jpg 0 1\nb.jpg 0 0\n"), ["train.txt:2:", "'b.jpg'", "multi-hot"]),
+    "index of 5,000 digits": (train(f"a.jpg 0\nb.jpg {'9' * 5000}\n"), ["train.txt:2:", "5,000 characters", "0 to 1"]),
+    "index of 5,000 letters": (train(f"a.jpg 0\nb.jpg {'x' * 5000}\n"), ["train.txt:2:", "5,000 characters"]),
+    "line separator in a class name": (
+        {"classes.txt": "cat\ndining\u2028table\n"},
+        ["classes.txt:2:", "'dining\\u2028table'", "write a blank"],
+    ),
+    "vertical tab in a class name": ({"classes.txt": "cat\na\vb\n"}, ["classes.txt:2:", "'a\\x0bb'", "write a blank"]),
+    "form feed in a class name": ({"classes.txt": "cat\na\fb\n"}, ["classes.txt:2:", "'a\\x0cb'", "write a blank"]),
     "image listed twice": (train("a.jpg 0\nb.jpg 1\na.jpg 1\n"), ["train.txt:3:", "'a.jpg'", "line 1"]),
     "image listed twice in two spellings": (train("x/a.jpg 0\n./x//a.jpg 1\n"), ["train.txt:2:", "'x/a.jpg'"]),
     "label given twice": (train("a.jpg 0\nb.jpg 1 0 1\n"), ["train.txt:2:", "'b.jpg'", "twice"]),
@@ -269,6 +304,169 @@ def test_refused_with_file_line_and_value(case, tmp_path):
     assert [part for part in [str(tmp_path), *named] if part not in message] == []
 
 
+CASES = Path(__file__).parent / "cases" / "lists"
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("comma.txt", ["comma.txt:1:", "'images/a.jpg,0,1'", "write blanks"]),
+        ("blank_in_name.txt", ["blank_in_name.txt:1:", "'2008.jpg'", "in double quotes"]),
+        ("multi_hot.txt", ["multi_hot.txt:1:", "'images/a.jpg'", "multi-hot"]),
+    ],
+)
+def test_lists_in_another_form_are_refused_with_the_form_that_is_read(file, said):
+    message = refused(read_list, CASES / file, "train", 4)
+    assert [part for part in said if part not in message] == []
+
+
+def test_a_line_separator_does_not_make_two_classes():
+    message = refused(read_classes, CASES / "classes_with_u2028.txt")
+    assert "classes_with_u2028.txt:2:" in message and "'dining\\u2028table'" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ('"images/a 2008.jpg" 0 1', "images/a 2008.jpg"),
+        ('  "images/a 2008.jpg"\t0  1 ', "images/a 2008.jpg"),
+        ('"./a.jpg" 0 1', "a.jpg"),
+        ('"a,0.jpg" 0 1', "a,0.jpg"),
+        ('"a ""b"".jpg" 0 1', 'a "b".jpg'),
+        ('"a\u2028b\u00a0c.jpg" 0 1', "a\u2028b\u00a0c.jpg"),
+        ('a"b".jpg 0 1', 'a"b".jpg'),
+        ("a,b.jpg 0 1", "a,b.jpg"),
+        ("a,2 0 1", "a,2"),
+        ("a\tb\v0 1", None),
+        ("a.jpg\t0\f1", "a.jpg"),
+        ("a.jpg 000 " + "0" * 5000 + "1", "a.jpg"),
+    ],
+)
+def test_what_a_line_names(line, path, tmp_path):
+    (tmp_path / "train.txt").write_text(line + "\r\n", newline="")
+    if path is None:
+        assert "'b' is not a class index" in refused(read_list, tmp_path / "train.txt", "train", 3)
+        return
+    split = read_list(tmp_path / "train.txt", "train", 3)
+    assert split.paths == (path,) and split.targets.tolist() == [[1, 1, 0]]
+
+
+def test_a_path_that_looks_like_commas_is_listed_in_quotes(tmp_path):
+    (tmp_path / "test.txt").write_text('"a,0"\n"b,"\n')
+    assert read_list(tmp_path / "test.txt", "test", 3).paths == ("a,0", "b,")
+
+
+def test_images_with_blanks_in_their_names_are_found(tmp_path):
+    dataset = open_own(tmp_path, **train('"my dog.jpg" 1\na.jpg 0\n'))
+    assert "my dog.jpg" in refused(dataset.source.check, [dataset.splits["train"]])
+    for name in ("my dog.jpg", "a.jpg"):
+        (tmp_path / name).touch()
+    dataset.source.check([dataset.splits["train"]])
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [
+        ("MAX_LIST_BYTES", 10, "has more than the 10 bytes"),
+        ("MAX_IMAGES", 2, "it has 3 lines; at most 2"),
+        ("MAX_TARGETS", 5, "3 images x 2 classes"),
+    ],
+)
+def test_a_list_beyond_every_use_is_refused_before_it_is_read(limit, value, said, tmp_path, monkeypatch):
+    own_folder(tmp_path)
+    monkeypatch.setattr(f"benchmark.data.dataset.{limit}", value)
+    message = refused(read_list, tmp_path / "train.txt", "train", 2)
+    assert str(tmp_path / "train.txt") in message and said in message
+
+
+def test_the_readme_tells_the_limits():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    said = re.search(r"A list has at most ([\d,]+)\s+lines and (\d+) MiB, and `classes.txt` ([\d,]+) lines", readme)
+    assert said.groups() == (f"{MAX_IMAGES:,}", f"{MAX_LIST_BYTES / 2**20:.0f}", f"{MAX_CLASSES:,}")
+
+
+PIECES = [
+    "a.jpg",
+    "b c.jpg",
+    "0",
+    "1",
+    "2",
+    "07",
+    "9" * 5000,
+    '"',
+    '""',
+    " ",
+    "\t",
+    ",",
+    ";",
+    ":",
+    "\n",
+    "\r",
+    "\r\n",
+    "\v",
+]
+PIECES += [
+    "\x85",
+    "\u2028",
+    "\u00a0",
+    "\0",
+    "/",
+    "..",
+    "./",
+    "\\",
+    "\ufeff",
+    "\u0661",
+    "\u00b2",
+    "x" * 5000,
+    "-1",
+    "0.5",
+    "#",
+]
+
+
+@settings(deadline=None, max_examples=400, database=None)
+@given(st.sampled_from(["classes.txt", "train.txt", "val.txt"]), st.lists(st.sampled_from(PIECES), max_size=9))
+def test_any_list_is_read_or_refused_in_a_line(file, pieces):
+    with tempfile.TemporaryDirectory() as folder:
+        content = (OWN[file] + "".join(pieces)).encode()
+        try:
+            dataset = find_dataset(str(own_folder(Path(folder), **{file: content}))).open()
+            dataset.source.check(dataset.splits.values())
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1 and folder in str(error) and len(str(error)) < 2000
+        else:
+            raise AssertionError("none of the images is there")
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "train.txt", "val.txt", "test.txt", "dataset.yaml"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+def test_only_regular_files_are_read(file, kind, tmp_path):
+    own_folder(tmp_path)
+    (tmp_path / file).unlink(missing_ok=True)
+    if kind == "fifo":
+        os.mkfifo(tmp_path / file)
+    elif kind == "device":
+        (tmp_path / file).symlink_to("/dev/zero")
+    else:
+        (tmp_path / file).mkdir()
+    for call in (lambda: find_dataset(str(tmp_path)).open(), lambda: plan("erm", str(tmp_path), protocol="demo")):
+        message = refused(call)
+        assert str(tmp_path / file) in message
+        assert ("directory" if kind == "folder" else "not a regular file") in message
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x/" * 2500])
+def test_names_that_no_file_can_have_are_refused_in_a_line(name, tmp_path):
+    message = refused(find_dataset, name)
+    assert "unknown dataset 'x" in message and len(message) < 400
+    dataset = find_dataset(str(own_folder(tmp_path, **train(f"a.jpg 0\n{name} 1\n")))).open()
+    message = refused(dataset.source.check, dataset.splits.values())
+    assert "images are missing" in message and len(message) < 1000 + len(str(tmp_path))
+    card = f"images: dataset-folder\nfolder: {name}\n"
+    dataset = open_own(tmp_path / "own", **{"dataset.yaml": card})
+    assert len(refused(dataset.source.check, dataset.splits.values())) < 1000 + len(str(tmp_path))
+
+
 def test_unknown_name_suggests_the_near_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = refused(find_dataset, "voc_lt")
@@ -290,10 +488,10 @@ def test_without_data_root_the_message_says_how_to_give_it(name, monkeypatch):
 def test_data_root_argument_comes_before_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("LTBENCH_DATA", str(tmp_path / "variable"))
     folder = find_dataset("coco-lt")
-    for given, where in [(tmp_path / "argument", "--data-root"), (None, "LTBENCH_DATA")]:
-        dataset = folder.open(given)
+    for root, where in [(tmp_path / "argument", "--data-root"), (None, "LTBENCH_DATA")]:
+        dataset = folder.open(root)
         message = refused(dataset.source.check, dataset.splits.values())
-        assert str((given or tmp_path / "variable") / "coco") in message and where in message
+        assert str((root or tmp_path / "variable") / "coco") in message and where in message
         assert "6909 images are missing" in message
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data.dataset import Split
-from benchmark.data.images import FileImages, cache_folder, cache_split
+import benchmark.data.images
+from benchmark.data.dataset import Split, find_dataset
+from benchmark.data.images import FileImages, bad_images, cache_folder, cache_split
 from benchmark.errors import InputError, StoreError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -374,6 +375,38 @@ print(cache_split(split, FileImages(folder, ""), 64, "bilinear").digest)
     (pixels,) = cache.glob("*.npy")
     assert digests == {hashlib.sha256(np.load(pixels).tobytes()).hexdigest() + "\n"}
     assert len(files(cache)) == 2
+
+
+def test_pixels_of_an_earlier_rule_are_not_served(images, monkeypatch):
+    """Other pixels come from the same files when rules of decoding change: 1 was without orientation and 16 bits."""
+    assert benchmark.data.images.CACHE_VERSION > 1
+    monkeypatch.setattr("benchmark.data.images.CACHE_VERSION", 1)
+    first, _ = build(images)
+    monkeypatch.undo()
+    second, decoded = build(images)
+    assert len(decoded) == 5 and second.path != first.path and second.digest == first.digest
+
+
+def test_rendered_pixels_are_those_of_the_stored_records(cache):
+    """The digest of the demo's validation images, which all published runs of the demo have."""
+    dataset = find_dataset("shapes-lt").open()
+    records = [json.loads(path.read_text()) for path in sorted((ROOT / "results" / "runs").glob("erm-*/record.json"))]
+    [digest] = {record["data_digests"]["val"] for record in records}
+    assert {record["spec"]["dataset"]["name"] for record in records} == {"shapes-lt"}
+    assert {record["spec"]["recipe"]["image_size"] for record in records} == {64}
+    assert cache_split(dataset.splits["val"], dataset.source, 64, "bilinear").digest == digest
+
+
+def test_bad_images_are_all_named_in_the_order_of_the_lists(images):
+    (images / "1.jpg").write_text("this is not an image")
+    os.mkfifo(images / "pipe.png")
+    split = split_of("3.jpg", "pipe.png", "gone.png", "0.png", "1.jpg")
+    done = []
+    faults = bad_images([split, split_of("2.png")], FileImages(images, ""), done.append)
+    assert [fault.partition(":")[0] for fault in faults] == [str(images / n) for n in ("pipe.png", "gone.png", "1.jpg")]
+    assert ["not a regular file" in faults[0], "No such file" in faults[1], "decoded" in faults[2]] == [True] * 3
+    assert done == [1, 2, 3, 4, 5, 6]
+    assert bad_images([split_of("0.png")], FileImages(images, "")) == []
 
 
 def test_deleted_cache_is_decoded_anew(images, cache):

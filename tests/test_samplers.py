@@ -92,6 +92,13 @@ def test_class_aware_epoch_length_is_the_published_one(dataset, length):
     assert make_sampler("class-aware", targets_of(dataset), 0).epoch_length == length
 
 
+@pytest.mark.parametrize(("rows", "length"), [([[1, 1, 1]], 1), ([[1, 0], [0, 1]], 1), ([[1]], 1), ([[1, 1]] * 4, 2)])
+def test_class_aware_epoch_of_very_few_images_has_a_draw(rows, length):
+    """int(max_c n_c * C / 4) is 0 for the first three: an epoch without a step."""
+    sampler = make_sampler("class-aware", np.array(rows, dtype=np.uint8), 0)
+    assert sampler.epoch_length == length and len(sampler.draw(0, 8)) == 8
+
+
 def test_class_aware_draws_runs_of_three_from_every_class_equally_often(exclusive):
     c, cycles = len(COUNTS), 20
     drawn = make_sampler("class-aware", exclusive, 3).draw(0, 3 * c * cycles)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from factories import make_recipe, make_record
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import benchmark.spec
+from benchmark.data.dataset import DatasetCard
 from benchmark.data.samplers import make_sampler
 from benchmark.errors import InputError
 from benchmark.method import METHODS
 from benchmark.records import Record
 from benchmark.runner import plan
-from benchmark.spec import PROTOCOLS, Protocol, Recipe, RunSpec, canonical_json, deep_merge, flatten
+from benchmark.spec import PROTOCOLS, Protocol, Recipe, RunSpec, canonical_json, deep_merge, flatten, parse
 from benchmark.yamlio import load_yaml, parse_value
 
 SHIPPED = sorted((Path(benchmark.spec.__file__).parent / "protocols").glob("*.yaml"))
@@ -92,6 +95,106 @@ def test_bad_yaml_names_file_place_and_problem(tmp_path, text, message):
     path.write_text(text)
     found = refusal(load_yaml, path)
     assert found.startswith(str(path)) and re.search(message, found)
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, ": not valid YAML: its aliases stand for more than 1 MiB"),
+        (
+            BOMB.replace("[", "{k: ").replace("]", "}").replace(", *", ", k: *").replace("x, x", "x"),
+            "given twice|aliases",
+        ),
+        (f"a: &a {'x' * 100_000}\nb: [{'*a, ' * 30_000}]\n", ": not valid YAML: its aliases stand for more than 1 MiB"),
+        ("a: &a [*a]\n", ":1:4: not valid YAML: it contains itself"),
+        ("a: &a {b: [*a]}\n", ":1:4: not valid YAML: it contains itself"),
+        (f"a: {'[' * 100_000}\n", "nested too deeply"),
+        (f"a: {'9' * 5000}\n", ":1:4: not valid YAML: '9999.*5,000 characters"),
+        ("a: " + "x" * 2**18, "has more than the 262144 bytes"),
+    ],
+    ids=["aliases", "aliases of mappings", "long text", "itself", "itself inside", "nested", "number", "large"],
+)
+def test_yaml_that_would_grow_is_refused_before_it_does(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    found = refusal(load_yaml, path)
+    assert found.startswith(str(path)) and re.search(message, found) and len(found) < 1000
+    if len(text) < 1000:
+        assert "not valid YAML" in refusal(parse_value, text)
+
+
+YAML_PIECES = [
+    "a",
+    "k: ",
+    "- ",
+    "&a ",
+    "*a ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ", ",
+    "\n",
+    "  ",
+    "? ",
+    "| ",
+    "> ",
+    "<<: ",
+    "!!int ",
+    "!x ",
+]
+YAML_PIECES += [
+    "'",
+    '"',
+    "#",
+    "%",
+    "1",
+    "9" * 5000,
+    "2024-13-45",
+    "~",
+    "\t",
+    "\x00",
+    "\u2028",
+    "\ufeff",
+    "---\n",
+    "...",
+]
+
+
+@settings(deadline=None, max_examples=400, database=None)
+@given(st.lists(st.sampled_from(YAML_PIECES), max_size=14))
+def test_any_yaml_is_read_or_refused_in_a_line(pieces):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.yaml"
+        path.write_bytes("".join(pieces).encode())
+        try:
+            parse(DatasetCard, load_yaml(path), str(path))
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1 and str(path) in str(error) and len(str(error)) < 2000
+
+
+def test_an_anchor_may_be_used_again(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &a [1, 2]\nb: [*a, *a]\n")
+    assert load_yaml(path) == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_a_yaml_file_is_a_regular_file(tmp_path, kind):
+    path = tmp_path / "x.yaml"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    assert f"{path}: cannot be read: is not a regular file" in refusal(load_yaml, path)
+
+
+def test_a_long_value_is_not_quoted_whole():
+    found = refusal(parse, DatasetCard, {"title": ["x"] * 10_000, "y" * 10_000: 1}, "card")
+    assert "characters)" in found and len(found) < 1000
 
 
 def test_yaml_file_that_is_not_text_or_not_there(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,15 @@ from benchmark.cli.options import (
     SizeOption,
     WeightsOption,
 )
-from benchmark.cli.output import console, print_lines
+from benchmark.cli.output import console, print_error, print_lines
+from benchmark.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmark.data.images import CachedImages
+    from benchmark.runner import Plan
+
+# More bad images than this are only counted.
+NAMED_IMAGES = 20
 
 
 @app.command(
@@ -92,8 +100,7 @@ def data(
     image_size: SizeOption = None,
     data_root: DataRootOption = None,
 ) -> None:
-    from benchmark.progress import Reporter
-    from benchmark.runner import plan, prepare_images
+    from benchmark.runner import plan
 
     work = plan(
         "erm",
@@ -104,7 +111,7 @@ def data(
         image_size=image_size,
         data_root=data_root,
     )
-    cached = prepare_images(work, Reporter(console(stderr=True)))
+    cached = _decoded(work)
     groups = list(work.dataset.groups.values())
     print(
         f"{work.dataset.card.title}: {len(groups)} classes, "
@@ -114,3 +121,27 @@ def data(
         (name, f"{images.num_images} images, {images.size} px, pixels {images.digest[:12]}")
         for name, images in cached.items()
     )
+    print(f"images: {work.dataset.source.rules}")
+
+
+def _decoded(work: Plan) -> dict[str, CachedImages]:
+    """The images in the cache. Raises InputError when any cannot be used, after naming the first of them all."""
+    from benchmark.data.images import bad_images
+    from benchmark.progress import Reporter
+    from benchmark.runner import prepare_images
+
+    reporter = Reporter(console(stderr=True))
+    try:
+        return prepare_images(work, reporter)
+    except InputError as error:
+        splits = work.dataset.splits.values()
+        total = sum(map(len, splits))
+        with reporter.task("looking for other bad images", total) as task:
+            bad = bad_images(splits, work.dataset.source, task.update)
+        # That one alone, or no image is where images are looked for.
+        if len(set(bad)) < 2 or (len(bad) == total and str(error) not in bad):
+            raise
+    for fault in bad[:NAMED_IMAGES]:
+        print_error(fault)
+    more = f" (the first {NAMED_IMAGES} of them are named)" if len(bad) > NAMED_IMAGES else ""
+    raise InputError(f"{len(bad)} of {total} images cannot be used{more}; replace them or take them off the lists")

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmark.errors import InputError, StoreError
+from benchmark.errors import InputError, StoreError, shown
+from benchmark.files import open_regular
 from benchmark.store import write_atomically
 
 # A file that was changed so lately may change once more within what its times tell apart: it is not remembered.
@@ -32,7 +33,7 @@ def file_digests(root: Path, paths: Sequence[str], cache: Path) -> list[str]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         facts = list(pool.map(lambda path: _facts(root / path), paths))
         changed = [i for i, path in enumerate(paths) if known.get(path, [None])[0] != facts[i]]
-        read = dict(zip(changed, pool.map(lambda i: _digest(root / paths[i]), changed), strict=True))
+        read = dict(zip(changed, pool.map(lambda i: file_digest(root / paths[i]), changed), strict=True))
     digests = [read[i] if i in read else known[path][1] for i, path in enumerate(paths)]
     latest = time.time_ns() - _SETTLED_NS
     learnt = {paths[i]: [facts[i], digests[i]] for i in changed if max(facts[i][1:3]) < latest}
@@ -43,20 +44,31 @@ def file_digests(root: Path, paths: Sequence[str], cache: Path) -> list[str]:
     return digests
 
 
+def file_digest(path: Path) -> str:
+    """sha256 of a file as it is now. Raises InputError when it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def named(path: Path | str) -> str:
+    """A path in a message: in one line."""
+    text = shown(str(path))
+    return text if text.isprintable() else repr(text)
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{named(path)}: cannot be read: {error.strerror or error}")
+
+
 def _facts(path: Path) -> Facts:
     try:
         found = path.stat()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise _unreadable(path, error) from None
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _read(book: Path) -> dict[str, tuple[Facts, str]]:

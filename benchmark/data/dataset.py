@@ -1,7 +1,8 @@
 """Datasets: a folder with class names and lists, registered in `splits/` or anywhere on disk.
 
     classes.txt             one class name a line
-    train.txt val.txt test.txt    one image a line: path, then class indices (line numbers of classes.txt, from 0)
+    train.txt val.txt test.txt    one image a line: path, then class indices (line numbers of classes.txt, from 0);
+                                  a path with blanks in double quotes, in which "" is one quote
     dataset.yaml            optional: title, where the images are, group borders, notes
 
 `val.txt` is optional. Without a `dataset.yaml` the image root is the folder itself and the 100 / 20 rule
@@ -23,7 +24,8 @@ from pydantic import Field
 
 from benchmark.data import shapes
 from benchmark.data.images import FileImages, ImageSource, OwnImages, RenderedImages
-from benchmark.errors import InputError
+from benchmark.errors import InputError, shown
+from benchmark.files import read_regular
 from benchmark.records import Group
 from benchmark.registry import Registry, did_you_mean
 from benchmark.spec import Strict, canonical_json, parse
@@ -108,7 +110,7 @@ class DatasetFolder:
     def card(self) -> DatasetCard:
         """`dataset.yaml`, or what its absence means. Raises InputError."""
         file = self.path / "dataset.yaml"
-        if not file.exists():
+        if not _exists(file):
             return DatasetCard(title=self.name)
         card = parse(DatasetCard, load_yaml(file), str(file))
         if card.medium_from > card.head_from:
@@ -125,16 +127,16 @@ class DatasetFolder:
         Raises InputError: see `read_list`; also when an image is in two lists.
         """
         classes = read_classes(self.path / "classes.txt")
-        names = ["train", "val", "test"] if (self.path / "val.txt").exists() else ["train", "test"]
+        names = ["train", "val", "test"] if _exists(self.path / "val.txt") else ["train", "test"]
         splits = {name: read_list(self.path / f"{name}.txt", name, len(classes)) for name in names}
         _check_overlap(self.path, splits)
         dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
         if not self._is_registered(dataset) and isinstance(dataset.source, FileImages):
             dataset = replace(dataset, source=OwnImages.of(dataset.source, tuple(splits.values())))
-        unused = [name for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
+        unused = [repr(shown(name)) for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
         if unused:
             raise InputError(
-                f"{self.path / 'train.txt'}: no training image for class {', '.join(map(repr, unused[:5]))}; "
+                f"{self.path / 'train.txt'}: no training image for class {', '.join(unused[:5])}; "
                 "add images or remove the class from classes.txt and renumber"
             )
         return dataset
@@ -187,36 +189,74 @@ def find_dataset(name_or_path: str) -> DatasetFolder:
     if name_or_path in DATASETS:
         return DATASETS.get(name_or_path)
     path = Path(name_or_path)
-    if path.is_dir():
-        if not (path / "classes.txt").exists():
+    if _is_folder(path):
+        if not _exists(path / "classes.txt"):
             raise InputError(f"{path}: not a dataset folder: it has no classes.txt (nor train.txt and test.txt)")
         return DatasetFolder(path.resolve().name, path)
     raise InputError(
-        f"unknown dataset {name_or_path!r}: no such name and no such folder{did_you_mean(name_or_path, DATASETS)}"
+        f"unknown dataset {shown(name_or_path)!r}: no such name and no such folder"
+        f"{did_you_mean(name_or_path, DATASETS)}"
     )
 
 
-def _lines(path: Path) -> list[str]:
+def _is_folder(path: Path) -> bool:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return path.is_dir()
+    except OSError:  # a name that is too long for any folder
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # it may be there and is not to be seen: reading it says why
+        return True
+
+
+# What a list may hold at most. Beyond it nothing else here would work: the decoded images are kept on one disk.
+MAX_LIST_BYTES = 256 * 2**20
+MAX_IMAGES = 1_000_000
+MAX_CLASSES = 100_000
+MAX_TARGETS = 2**31  # images x classes, a byte each
+
+
+def list_bytes(path: Path) -> bytes:
+    """What a list or classes.txt holds. Raises OSError, also where it is no regular file or too large."""
+    return read_regular(path, MAX_LIST_BYTES)
+
+
+def _lines(path: Path, most: int) -> list[str]:
+    try:
+        text = list_bytes(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; a dataset folder has classes.txt, train.txt and test.txt") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read as a UTF-8 text file: {error}") from None
-    if not any(line.strip() for line in lines):
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    # Not str.splitlines: it also breaks lines at characters that a name may hold.
+    text = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+    if not text.strip():
         raise InputError(f"{path}: the list is empty; give at least one line")
-    return lines
+    if (count := text.count("\n") + 1) > most:
+        raise InputError(f"{path}: it has {count:,} lines; at most {most:,} are read")
+    return text.split("\n")
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names, one a line. Raises InputError for an empty line or a name given twice."""
-    names = tuple(line.strip() for line in _lines(path))
+    """Class names, one a line. Raises InputError for an empty line, a name that would break lines where it is printed,
+    a name given twice, or more than MAX_CLASSES."""
+    names = tuple(line.strip() for line in _lines(path, MAX_CLASSES))
     for number, name in enumerate(names, 1):
         if not name:
             raise InputError(f"{path}:{number}: empty line; class indices are line numbers, so remove it")
+        if len(name.splitlines()) > 1:
+            raise InputError(
+                f"{path}:{number}: class name {shown(name)!a} holds a line separator; write a blank instead"
+            )
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
-        raise InputError(f"{path}: class {repeated[0]!r} is named twice; class names must differ")
+        raise InputError(f"{path}: class {shown(repeated[0])!r} is named twice; class names must differ")
     return names
 
 
@@ -224,44 +264,78 @@ def read_list(path: Path, name: str, num_classes: int) -> Split:
     """Read one list.
 
     Raises InputError, with file and line, for an empty list, an index that is no number or out of range, a label
-    or an image given twice, and a path that is absolute or leaves the image root.
+    or an image given twice, a path that is absolute or leaves the image root, and more than MAX_IMAGES lines.
     """
     paths: dict[str, int] = {}
     rows: list[list[int]] = []
-    for number, line in enumerate(_lines(path), 1):
-        fields = line.split()
-        if not fields:
-            raise InputError(f"{path}:{number}: empty line; remove it")
-        if _leaves_root(fields[0]):
-            raise InputError(f"{path}:{number}: {fields[0]!r} leaves the image root; give a path below it")
+    lines = _lines(path, MAX_IMAGES)
+    if len(lines) * num_classes > MAX_TARGETS:
+        raise InputError(
+            f"{path}: {len(lines):,} images x {num_classes:,} classes are more than {MAX_TARGETS:,} labels"
+        )
+    for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}"
+        given, labels = _fields(line, where)
+        if _leaves_root(given):
+            raise InputError(f"{where}: {shown(given)!r} leaves the image root; give a path below it")
         # `./a.jpg` is `a.jpg`: one spelling, so that an image listed twice is noticed.
-        image, labels = str(PurePosixPath(fields[0])), fields[1:]
+        image = given if {"", "."}.isdisjoint(given.split("/")) else str(PurePosixPath(given))
         if image in paths:
-            raise InputError(f"{path}:{number}: image {image!r} is listed twice (first in line {paths[image]})")
+            raise InputError(f"{where}: image {shown(image)!r} is listed twice (first in line {paths[image]})")
         paths[image] = number
-        rows.append([_class_index(label, num_classes, f"{path}:{number}") for label in labels])
-        if len(set(rows[-1])) < len(rows[-1]):
-            raise InputError(f"{path}:{number}: image {image!r} has a class twice; list each class once")
+        indices = [_class_index(label, num_classes, where) for label in labels]
+        if len(set(indices)) < len(indices):
+            hint = "; a row of 0 and 1 for all classes (multi-hot) is not read" if set(indices) <= {0, 1} else ""
+            raise InputError(f"{where}: image {shown(image)!r} has a class twice; list each class once{hint}")
+        rows.append(indices)
     targets = np.zeros((len(rows), num_classes), dtype=np.uint8)
-    for i, labels in enumerate(rows):
-        targets[i, labels] = 1
+    for i, indices in enumerate(rows):
+        targets[i, indices] = 1
     return Split(name, tuple(paths), targets)
+
+
+def _fields(line: str, where: str) -> tuple[str, list[str]]:
+    """Path and labels of a line. Raises InputError."""
+    line = line.strip()
+    if not line:
+        raise InputError(f"{where}: empty line; remove it")
+    if line.startswith('"'):
+        # No path holds the character that stands for a doubled quote meanwhile.
+        path, quote, rest = line[1:].replace("\0", "?").replace('""', "\0").partition('"')
+        if not path or not quote or not rest[:1].isspace() and rest:
+            raise InputError(
+                f'{where}: {shown(line)!r} begins with no path in double quotes; write `"path" index ...`, and "" '
+                "for a quote in the path"
+            )
+        return path.replace("\0", '"'), rest.split()
+    _, comma, after = line.replace(";", ",").rpartition(",")
+    if comma and (after.isdigit() or (after[:1] in " \t" and all(map(str.isdigit, after.split())))):
+        raise InputError(
+            f"{where}: {shown(line)!r} has commas between its fields; write blanks: `path index index ...` (a path "
+            "that ends so stands in double quotes)"
+        )
+    given, *labels = line.split()
+    return given, labels
 
 
 def _class_index(text: str, num_classes: int, where: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise InputError(f"{where}: {text!r} is not a class index; a line is `path index index ...`")
-    if int(text) >= num_classes:
         raise InputError(
-            f"{where}: class index {text} is out of range; classes.txt names {num_classes} classes, "
+            f"{where}: {shown(text)!r} is not a class index; a line is `path index index ...`, and a path with blanks "
+            'stands in double quotes: `"my dog.jpg" 1`'
+        )
+    # By its length first: Python refuses to read a number of thousands of digits.
+    digits = text.lstrip("0") or "0"
+    if len(digits) > len(str(num_classes)) or int(digits) >= num_classes:
+        raise InputError(
+            f"{where}: class index {shown(text)} is out of range; classes.txt names {num_classes} classes, "
             f"0 to {num_classes - 1}"
         )
-    return int(text)
+    return int(digits)
 
 
 def _leaves_root(path: str) -> bool:
-    parts = PurePosixPath(path)
-    return parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path
+    return path.startswith("/") or ".." in path.split("/") or "\\" in path or "\0" in path
 
 
 def _check_overlap(folder: Path, splits: dict[str, Split]) -> None:
@@ -271,6 +345,6 @@ def _check_overlap(folder: Path, splits: dict[str, Split]) -> None:
             shared = sorted(set(splits[first].paths) & set(splits[second].paths))
             if shared:
                 raise InputError(
-                    f"{folder}: image {shared[0]!r} is in both {first}.txt and {second}.txt"
+                    f"{folder}: image {shown(shared[0])!r} is in both {first}.txt and {second}.txt"
                     f"{f' (and {len(shared) - 1} more are)' if len(shared) > 1 else ''}; an image belongs in one list"
                 )

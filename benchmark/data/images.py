@@ -21,14 +21,17 @@ import numpy as np
 from PIL import Image
 
 from benchmark.data import shapes
-from benchmark.data.contents import file_digests
+from benchmark.data.contents import file_digest, file_digests, named
+from benchmark.data.decoding import RULES, decode
 from benchmark.errors import InputError, StoreError
+from benchmark.files import open_regular
 from benchmark.spec import canonical_json
 
 if TYPE_CHECKING:
     from benchmark.data.dataset import Split
 
-CACHE_VERSION = 1
+# Raised whenever the same file becomes other pixels: no pixels of an earlier rule are served.
+CACHE_VERSION = 2
 CACHE_VARIABLE = "LTBENCH_CACHE"
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -37,14 +40,19 @@ class ImageSource(ABC):
     """Where the images of a dataset come from."""
 
     identity: str
+    rules: str  # how a file becomes pixels, for people
 
     @abstractmethod
     def check(self, splits: Iterable[Split]) -> None:
         """Raise InputError, naming what is missing and where it was looked for."""
 
     @abstractmethod
+    def digest(self, path: str) -> str:
+        """What decides the pixels of an image, as a hexadecimal digest. Raises InputError."""
+
     def digests(self, paths: Sequence[str]) -> list[str]:
-        """What decides the pixels of each image, as hexadecimal digests. Raises InputError."""
+        """Those of several images."""
+        return [self.digest(path) for path in paths]
 
     @abstractmethod
     def open(self, path: str) -> Image.Image:
@@ -55,6 +63,7 @@ class FileImages(ImageSource):
     """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root."""
 
     identity = "files"
+    rules = RULES
 
     def __init__(self, root: Path | None, hint: str):
         self._root = root
@@ -72,24 +81,39 @@ class FileImages(ImageSource):
         return self._root is None or not all((self._root / path).is_file() for split in splits for path in split.paths)
 
     def check(self, splits: Iterable[Split]) -> None:
-        missing = [path for split in splits for path in split.paths if not (self.root / path).is_file()]
+        missing = [path for split in splits for path in split.paths if not self._exists(path)]
         if missing:
-            named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            first = ", ".join(map(named, missing[:3])) + (", ..." if len(missing) > 3 else "")
             raise InputError(
-                f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {self.root}: "
-                f"{named}; {self._hint}"
+                f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {named(self.root)}: "
+                f"{first}; {self._hint}"
             )
+
+    def _exists(self, path: str) -> bool:
+        """Whether there is something of that name; what it is, reading it tells."""
+        try:
+            return (self.root / path).exists()
+        except OSError:  # a name that is too long for any file
+            return False
+
+    def digest(self, path: str) -> str:
+        return file_digest(self.root / path)
 
     def digests(self, paths: Sequence[str]) -> list[str]:
         return file_digests(self.root, paths, cache_folder() / "files")
 
     def open(self, path: str) -> Image.Image:
         try:
-            with Image.open(self.root / path) as image:
-                return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            with open_regular(self.root / path) as file:
+                return decode(file)
+        except MemoryError:
+            raise
+        except Exception as error:  # a decoder may raise anything over a damaged file
+            told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reason = next(iter(told.splitlines()), type(error).__name__)
             raise InputError(
-                f"{self.root / path}: cannot be decoded as an image ({error}); replace the file or take it off the list"
+                f"{named(self.root / path)}: cannot be decoded as an image ({reason}); replace the file or take it "
+                "off the list"
             ) from None
 
 
@@ -117,6 +141,8 @@ class OwnImages(FileImages):
 class RenderedImages(ImageSource):
     """The demo set: every pixel follows from the image's id and labels, so nothing is on disk."""
 
+    rules = "rendered, not read from files"
+
     def __init__(self, splits: Iterable[Split]):
         self.identity = f"rendered shapes, version {shapes.RENDERER_VERSION}"
         self._render = shapes.render
@@ -129,11 +155,8 @@ class RenderedImages(ImageSource):
     def check(self, splits: Iterable[Split]) -> None:
         """Nothing can be missing."""
 
-    def digests(self, paths: Sequence[str]) -> list[str]:
-        return [
-            hashlib.sha256(canonical_json([self.identity, path, self._labels[path]]).encode()).hexdigest()
-            for path in paths
-        ]
+    def digest(self, path: str) -> str:
+        return hashlib.sha256(canonical_json([self.identity, path, self._labels[path]]).encode()).hexdigest()
 
     def open(self, path: str) -> Image.Image:
         return Image.fromarray(self._render(path, self._labels[path]))
@@ -175,6 +198,33 @@ def _places(split: Split, source: ImageSource, size: int, interpolation: str, fo
     contents = source.digests(split.paths)
     key = hashlib.sha256(canonical_json([CACHE_VERSION, size, interpolation, contents]).encode()).hexdigest()
     return folder / f"{key}.npy", folder / f"{key}.json"
+
+
+def bad_images(
+    splits: Iterable[Split], source: ImageSource, advance: Callable[[int], None] = lambda done: None
+) -> list[str]:
+    """What is wrong with each image that is missing or cannot be read or decoded, in the order of the lists.
+
+    Every image is decoded and none is kept. `advance(done)` is called meanwhile.
+    """
+
+    def fault(path: str) -> str | None:
+        try:
+            source.digest(path)
+            source.open(path)
+        except InputError as error:
+            return str(error)
+        return None
+
+    paths = tuple(path for split in splits for path in split.paths)
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        faults = []
+        for done, found in enumerate(_bounded_map(pool, fault, paths), 1):
+            advance(done)
+            if found is not None:
+                faults.append(found)
+    return faults
 
 
 def cache_split(

@@ -58,8 +58,9 @@ class ClassAwareSampler(Sampler):
     """Every class with equal probability (Shen et al., ECCV 2016; DB-loss repository).
 
     Cycles through the classes in shuffled order; for the class drawn, takes 3 consecutive images of that class's
-    own shuffled cyclic list. Its epoch has int(max_c n_c * C / 4) draws. Each epoch starts from freshly shuffled
-    lists, which the repository does only at the start of training; and the run's seed decides, not 0.
+    own shuffled cyclic list. Its epoch has int(max_c n_c * C / 4) draws, and one where that is none. Each epoch
+    starts from freshly shuffled lists, which the repository does only at the start of training; and the run's seed
+    decides, not 0.
     """
 
     def __init__(self, targets: np.ndarray, seed: int):
@@ -68,7 +69,7 @@ class ClassAwareSampler(Sampler):
 
     @property
     def epoch_length(self) -> int:
-        return int(max(map(len, self._images_of)) * len(self._images_of) / 4)
+        return max(1, int(max(map(len, self._images_of)) * len(self._images_of) / 4))
 
     def draw(self, epoch: int, count: int) -> torch.Tensor:
         rng = np.random.Generator(np.random.PCG64(_seed_of("class-aware", self._seed, epoch)))

@@ -1,0 +1,88 @@
+"""From an image file to upright RGB of 8 bits: one rule for every format, and only formats named here are opened."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+# Formats of photographs. Pillow's other decoders read files that pose as these: EPS starts Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "GIF", "PPM")
+RULES = "turned upright by their EXIF orientation; grey of 16 bits scaled by 1/257 to 8 bits"
+
+_OF_8_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"}
+_ORIENTATION = 0x0112
+# Not ImageOps.exif_transpose: it writes the EXIF block anew, which fails for blocks that cameras do write.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3  # sample formats
+
+
+def decode(file: BinaryIO) -> Image.Image:
+    """The image in an open file: RGB, 8 bits, as its EXIF orientation shows it; of several frames the first.
+
+    Grey of 16 bits is scaled by 1/257 to the nearest level; of colours of 16 bits Pillow keeps the high byte, which is
+    less than a level away. Transparency is dropped. Raises ValueError for another format and for samples whose black
+    and white the file does not tell, and whatever Pillow's decoders raise for a damaged file.
+    """
+    try:
+        image = Image.open(file, "r", _formats())
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"not a whole file of {', '.join(_formats())}, or of a kind of these that is not read"
+        ) from None
+    with image:
+        upright = _to_rgb(image)
+        # Read last: of some formats it stands behind the pixels, and Pillow has turned a TIFF by then and says so.
+        turn = _UPRIGHT.get(_orientation(image))
+    return upright if turn is None else upright.transpose(turn)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those that the Pillow here was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    samples = set(tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)))
+    if image.mode == "F" or _FLOAT in samples:
+        raise ValueError("floating-point samples, whose black and white it does not tell: convert it to 8 or 16 bits")
+    if _SIGNED in samples:
+        raise ValueError("signed samples, whose black and white it does not tell: convert it to 8 or 16 bits")
+    if image.mode in _OF_8_BITS:
+        return image.convert("RGB")
+    # Mode I is of 32 bits, but where a format has at most 16 Pillow fills these.
+    if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in ("PNG", "PPM")):
+        raise ValueError(
+            "samples of 32 bits, whose black and white it does not tell: convert it to 8 or 16 bits"
+            if image.mode == "I"
+            else f"pixels of the kind {image.mode}: convert it to RGB"
+        )
+    white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+    grey = np.asarray(image).astype(np.int32)
+    if tags.get(_PHOTOMETRIC) == 0:  # white is zero; Pillow turns 8 bits round and leaves 16
+        grey = white - grey
+    grey = (2 * 255 * grey + white) // (2 * white)  # to the nearest: white is odd, so there are no halves
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """What EXIF says, or XMP where EXIF says nothing; None too for a block that cannot be read."""
+    with contextlib.suppress(Exception):
+        value = image.getexif().get(_ORIENTATION)
+        return value if type(value) is int else None
+    return None
