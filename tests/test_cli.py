@@ -249,12 +249,11 @@ def test_status_of_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_method_file_with_an_error_is_named(tmp_path, monkeypatch):
-    import methods
     from benchmark.method import METHODS, _load_methods
     from benchmark.registry import Registry
 
     (tmp_path / "broken_method.py").write_text("raise NameError('no such thing')")
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr("benchmark.method_files.FOLDER", tmp_path)
     monkeypatch.setattr("benchmark.method.METHODS", Registry("method", METHODS._base, _load_methods))
     refused(ltbench("methods"), "methods/broken_method.py", "NameError: no such thing")
 
