@@ -19,6 +19,7 @@ from benchmark.models.losses import Reduction
 from benchmark.models.prior_offset import PriorOffset
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
+
 from .db_focal import ALPHA, DBMethod, DistributionBalancedLoss
 
 START_SCALE = 10.0  # 1 / tau at the start

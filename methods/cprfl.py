@@ -16,6 +16,7 @@ from benchmark.models.category_prompts import CategoryPromptHead, EquationsLayer
 from benchmark.models.embeddings import is_embeddings_file, load_embeddings
 from benchmark.models.prompts import prompts_for
 from benchmark.spec import FileOrName, Fraction, Positive
+
 from .asl import AsymmetricLoss
 from .cb_focal import ClassBalancedFocalLoss
 from .db_focal import DBMethod, DistributionBalancedLoss

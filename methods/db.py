@@ -6,6 +6,7 @@ from pydantic import Field
 
 from benchmark.method import METHODS
 from benchmark.spec import Positive
+
 from .db_focal import DBConfig, DBMethod
 
 

@@ -22,6 +22,7 @@ from benchmark.models.losses import focal
 from benchmark.models.prior_offset import PriorOffset
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
+
 from .db_focal import DBMethod, DistributionBalancedLoss
 
 ALIGNMENT, PROMPTS = "alignment", "prompts"

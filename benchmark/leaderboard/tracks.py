@@ -13,7 +13,6 @@ from typing import Any
 from benchmark.records import Record
 from benchmark.spec import canonical_json, flatten
 
-
 # In the place of the recipe's weights, which only prepare the images for a network of one's own.
 OWN_WEIGHTS = "its own weights"
 
