@@ -104,11 +104,12 @@ def test_lists_name_what_is_registered():
         "erm", "rw", "focal", "cb-focal", "db", "db-focal", "asl", "ltml", "cprfl", "capnet", "hp-dval",
         "clip-zero-shot", "linear-probe",
     }  # fmt: skip
-    assert set(json.loads(ltbench("datasets", "--json").stdout)) == {"coco-lt", "shapes-lt", "voc-lt"}
-    assert set(json.loads(ltbench("protocols", "--json").stdout)) == {
+    datasets = json.loads(ltbench("datasets", "--json").stdout)
+    assert set(datasets) >= {"coco-lt", "shapes-lt", "voc-lt"}
+    assert set(json.loads(ltbench("protocols", "--json").stdout)) >= {
         "controlled", "controlled-clip", "demo", "demo-clip", "paper"
     }  # fmt: skip
-    assert len(ltbench("datasets").stdout.splitlines()) == 3
+    assert len(ltbench("datasets").stdout.splitlines()) == len(datasets)
     assert "gamma_neg=4.0" in ltbench("methods", "asl").stdout
 
 

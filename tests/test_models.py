@@ -90,7 +90,7 @@ def write_pth(path, state, **card):
 
 
 def test_registered_backbones():
-    assert sorted(BACKBONES) == sorted(STAGES)
+    assert set(BACKBONES) >= set(STAGES)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet101", "mobilenet_v2", "vit_b_16"])
