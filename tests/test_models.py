@@ -23,6 +23,7 @@ from torch import nn
 
 from benchmark.data.dataset import find_dataset
 from benchmark.data.samplers import make_sampler
+from benchmark.errors import InputError
 from benchmark.method import METHODS, Batch
 from benchmark.models.backbones import BACKBONES, make_backbone
 from benchmark.models.classifier import LinearClassifier
@@ -535,6 +536,29 @@ def test_odd_files_end_in_one_line(kind, tmp_path):
     path.with_name("w.pth.yaml").write_text(json.dumps(CARD))
     message = refused(resolve_weights("small_cnn", str(path), SIZE).load)
     assert str(path) in message and message.isprintable() and len(message) < 500
+
+
+@pytest.mark.parametrize("write", [write_safetensors, write_pth])
+def test_damaged_bytes_end_in_one_line_or_in_the_tensors_of_the_network(write, tmp_path):
+    path = write(tmp_path / ("w.safetensors" if write is write_safetensors else "w.pth"), small())
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        # Where a file says what it holds: at its beginning and at its end.
+        place = int(rng.integers(0, 3000)) * int(rng.choice([1, -1]))
+        damage = [
+            lambda at: whole[:at] + bytes([rng.integers(256)]) + whole[at + 1 :],
+            lambda at: whole[:at] + whole[at + 7 :],
+            lambda at: whole[:at] + rng.bytes(9) + whole[at:],
+            lambda at: whole[:at],
+        ][rng.integers(4)]
+        path.write_bytes(damage(place % len(whole)))
+        try:
+            loaded = resolve_weights("small_cnn", str(path), SIZE).load()
+        except InputError as error:
+            assert str(path) in str(error) and str(error).isprintable() and len(str(error)) < 1000
+        else:
+            make_backbone("small_cnn", SIZE, loaded)
+            assert all(value.shape == small()[key].shape and value.isfinite().all() for key, value in loaded.items())
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (0, 768), (1, 5, 768), (3, 768)])
