@@ -19,6 +19,7 @@ import torch
 
 from benchmark.errors import InputError
 from benchmark.method import Method
+from benchmark.method_files import source_file
 from benchmark.records import Environment
 
 PACKAGE = Path(__file__).resolve().parent
@@ -56,8 +57,8 @@ def _method_sources(method: type[Method]) -> list[bytes]:
     for name in list(modules):
         values = vars(sys.modules[name]).values()
         modules |= {module for value in values if (module := getattr(value, "__module__", None) or "")}
-    ours = sorted(name for name in modules if name.startswith("methods."))
-    sources = [Path(str(sys.modules[name].__file__)).read_bytes() for name in ours]
+    ours = {name: path for name in modules if (path := source_file(name)) is not None}
+    sources = [path.read_bytes() for path in sorted(set(ours.values()))]
     for own in classes:
         if own.__module__ not in ours and own.__module__.partition(".")[0] != "benchmark":
             try:

@@ -53,6 +53,14 @@ def read_regular(path: Path, most: int) -> bytes:
     return content
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; not so for a path that no file can have: too long, or with a null byte."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file, 64 hexadecimal digits; read once as long as the file's time and size stay. Raises OSError."""
     facts = path.stat()

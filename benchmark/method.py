@@ -7,8 +7,6 @@ validation or test list.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from benchmark import method_files
 from benchmark.errors import InputError
 from benchmark.models.backbones import Backbone
 from benchmark.models.classifier import LinearClassifier
@@ -33,7 +32,8 @@ class Task:
 
     class_counts: training positives of every class, in class order.
     num_images: number of training images.
-    make_backbone: builds the backbone of the recipe, pretrained and frozen as the recipe says.
+    make_backbone: builds the backbone of the recipe, pretrained and frozen as the recipe says. A method that scores
+        images by another network stands in a table apart.
     make_clip: builds both towers of the CLIP that the recipe names, frozen whatever the recipe says: the method
         unfreezes what it trains. Raises InputError when the recipe's backbone is no CLIP image tower.
     make_text_tower: builds the text tower of another CLIP, frozen, from `architecture:tag`
@@ -203,14 +203,7 @@ class LossMethod(Method):
 
 
 def _load_methods() -> None:
-    import methods
-
-    for module in pkgutil.iter_modules(methods.__path__):
-        try:
-            importlib.import_module(f"methods.{module.name}")
-        except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise InputError(f"methods/{module.name}.py: cannot be imported: {reason}; mend the file") from error
+    method_files.load_all()
     for name, method in METHODS.items():
         if not hasattr(method, "title"):
             raise InputError(f"method {name!r}: {method.__module__}.{method.__qualname__} has no title; give it one")

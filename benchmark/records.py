@@ -197,6 +197,7 @@ class Record(Strict):
     model_digest: Sha256 = Field(description="of the declared weights after training")
     logits: LogitsFile
     oracle: list[EpochLogits] = Field([], description="of every epoch of the last stage, where asked for")
+    own_network: bool = Field(False, description="images are scored by another network than the recipe's backbone")
     finished: str = Field(description="UTC, ISO 8601")
 
     @model_validator(mode="after")

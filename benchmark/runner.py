@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import json
+import operator
 import os
 import signal
 import threading
@@ -42,10 +44,11 @@ from benchmark.errors import InputError, RunFailed, RunHeld, RunInterrupted, Unf
 from benchmark.evaluation import score
 from benchmark.inference import Normalizer, predict, scoring_cache_size
 from benchmark.method import METHODS, Method, MethodConfig, Task
-from benchmark.models.backbones import Backbone, make_backbone
-from benchmark.models.clip import clip_backbones, make_clip, make_text_tower
+from benchmark.models.backbones import BACKBONES, Backbone, make_backbone
+from benchmark.models.clip import Clip, clip_backbones, make_clip, make_text_tower
 from benchmark.models.weights import NONE as NO_WEIGHTS
 from benchmark.models.weights import PretrainedWeights, resolve_weights
+from benchmark.own_network import of_recipe, watching
 from benchmark.progress import Reporter
 from benchmark.records import SCHEMA_VERSION, EpochLogits, Metrics, Parameters, Record, Selection, Timings
 from benchmark.registry import did_you_mean
@@ -63,6 +66,7 @@ from benchmark.spec import (
     flatten,
     nested,
     parse,
+    plain_value,
 )
 from benchmark.splits import settings_name
 from benchmark.stages import epochs_per_stage
@@ -133,22 +137,26 @@ def plan_seeds(
     Raises InputError for anything unknown or unfit; Unfit, one of these, where the protocol has no place for the
     method.
     """
-    for seed in seeds:
-        if type(seed) is not int or not 0 <= seed < 2**31:
-            raise InputError(f"seed {seed} is out of range; give one from 0 to {2**31 - 1}")
+    seeds = [_seed(seed) for seed in seeds]
     method_class = METHODS.get(method)
     folder = find_dataset(dataset)
     chosen = PROTOCOLS.get(protocol) if protocol else _default_protocol(folder, method, weights)
     data = _open(folder, data_root)
     ref = DatasetRef(name=data.name, fingerprint=data.fingerprint)
     known_name = settings_name(ref)
+    settings = _plain(settings)
     recipe_changes, config_changes = _split_settings(settings or {}, method_class)
-    given = {"backbone": backbone, "weights": weights, "image_size": image_size, "epochs": epochs}
+    given = _plain({"backbone": backbone, "weights": weights, "image_size": image_size, "epochs": epochs})
     recipe_changes = deep_merge(recipe_changes, {key: value for key, value in given.items() if value is not None})
     base = chosen.recipe_for(method, known_name)
     recipe = parse(Recipe, deep_merge(base.model_dump(mode="json"), recipe_changes), "recipe")
     if recipe.selection == "best-val" and "val" not in data.splits:
         raise InputError(f"recipe.selection is best-val, but dataset {data.name!r} has no val.txt; use last")
+    if recipe.selection == "best-val" and not data.splits["val"].targets.any():
+        raise InputError(
+            f"recipe.selection is best-val, but no image of val.txt of dataset {data.name!r} has a label; use last"
+        )
+    BACKBONES.get(recipe.backbone)  # first: of an unknown one no other message would help
     _check_recipe(chosen, method, recipe)
     pretrained = _resolve_weights(recipe, chosen, given)
     recipe = _fit_to_weights(recipe, pretrained, recipe_changes)
@@ -188,6 +196,25 @@ def plan_seeds(
         )
         for seed in seeds
     ]
+
+
+def _seed(value: Any) -> int:
+    """A seed as Python's int. Raises InputError for anything but a whole number in range."""
+    try:
+        seed = operator.index(value)
+    except TypeError:
+        seed = -1
+    if isinstance(value, bool) or not 0 <= seed < 2**31:
+        raise InputError(f"seed {value} is out of range; give one from 0 to {2**31 - 1}")
+    return seed
+
+
+def _plain(data: Any) -> Any:
+    """Arguments as plain values: another process may be told them. Raises InputError."""
+    try:
+        return json.loads(json.dumps(data, default=plain_value))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"settings are not plain data: {error}") from None
 
 
 def _open(folder: DatasetFolder, data_root: Path | None) -> Dataset:
@@ -440,12 +467,14 @@ def _carry_out(
         if decision.fresh and claim.number == decision.attempt:
             folder.checkpoint_path.unlink(missing_ok=True)
         started = time.monotonic()
-        method = _make_method(work)
+        method = _make_method(work, reporter)
         cached = _cache_images(work, reporter)
         prepare_s = time.monotonic() - started
         reset_peak_memory(where)
         where_from = f"protocol {spec.protocol}, {spec.recipe.backbone}, weights {spec.weights.name}"
         reporter.line(f"{spec.method} on {spec.dataset.name}, {where_from}, seed {spec.seed}, {where}: {folder.path}")
+        for warning in label_warnings(work.dataset):
+            reporter.line(warning)
         scorer = _Scorer(work, method, cached, where, reporter)
         observe = (lambda epoch, sets: scorer.keep_epoch(claim, epoch, sets)) if work.oracle else None
         trainer = _make_trainer(
@@ -475,7 +504,7 @@ def _assist(work: Plan, folder: RunFolder, device: str, peers: Peers) -> None:
         if digest is None:
             return
         where = peers.place(resolve_device(device))
-        method = _make_method(work)
+        method = _make_method(work, reporter)
         # One process of a node decodes what the node has not; the first process has done so on its own.
         if peers.local_rank == 0:
             _cache_images(work, reporter, ["train"])
@@ -489,11 +518,12 @@ def _assist(work: Plan, folder: RunFolder, device: str, peers: Peers) -> None:
         _make_trainer(work, method, cached, folder, where, reporter, lambda: stop.asked, peers).run()
 
 
-def _make_method(work: Plan) -> Method:
+def _make_method(work: Plan, reporter: Reporter) -> Method:
     """The method as training begins with it: from the run's seed."""
     spec = work.spec
     seed_everything(spec.seed)
-    return work.method(make_task(spec.recipe, work.dataset, spec.weights, work.weights.load()), work.config)
+    state = work.weights.load(reporter.line)
+    return work.method(make_task(spec.recipe, work.dataset, spec.weights, state, say=reporter.line), work.config)
 
 
 def _make_trainer(
@@ -607,7 +637,19 @@ def prepare_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
     """Check that every image of a plan's dataset is there and decode it into the cache, as `execute` does first; all
     pixels that are there are compared with their digests."""
     work.dataset.source.check(work.dataset.splits.values())
+    for warning in label_warnings(work.dataset):
+        reporter.line(warning)
     return _cache_images(work, reporter, thorough=True)
+
+
+def label_warnings(dataset: Dataset) -> list[str]:
+    """A line for each list without a single label: nothing can be scored on it."""
+    return [
+        f"warning: {dataset.name}: no image of {split.name}.txt has a label: every score on it will be missing, a dash "
+        "in tables; write the class indices behind each path"
+        for split in dataset.splits.values()
+        if not split.targets.any()
+    ]
 
 
 def _cache_images(
@@ -645,22 +687,32 @@ def _image_set(work: Plan, cached: dict[str, CachedImages], split: str) -> Image
 
 
 def make_task(
-    recipe: Recipe, dataset: Dataset, weights: WeightsRef, state: dict[str, torch.Tensor] | None, load: bool = True
+    recipe: Recipe,
+    dataset: Dataset,
+    weights: WeightsRef,
+    state: dict[str, torch.Tensor] | None,
+    load: bool = True,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Task:
     """What a method is told.
 
     state: of the recipe's weights, None for random ones. load: False leaves other networks random too: nothing is
-    read or fetched.
+    read or fetched. say: told of other networks' weights; see `PretrainedWeights.load`.
     """
 
     def backbone() -> Backbone:
         built = make_backbone(recipe.backbone, recipe.image_size, state, weights.quick_gelu)
         built.freeze(recipe.frozen_stages, batch_norm=recipe.batch_norm == "frozen")
+        return of_recipe(built)
+
+    def clip() -> Clip:
+        built = make_clip(recipe.backbone, recipe.image_size, state, weights.quick_gelu)
+        of_recipe(built.image)
         return built
 
     def other_backbone(name: str, other_weights: str) -> Backbone:
         other = resolve_weights(name, other_weights, recipe.image_size)
-        return make_backbone(name, recipe.image_size, other.load() if load else None, other.ref.quick_gelu)
+        return make_backbone(name, recipe.image_size, other.load(say) if load else None, other.ref.quick_gelu)
 
     return Task(
         class_names=dataset.classes,
@@ -668,8 +720,8 @@ def make_task(
         num_images=len(dataset.splits["train"]),
         recipe=recipe,
         make_backbone=backbone,
-        make_clip=lambda: make_clip(recipe.backbone, recipe.image_size, state, weights.quick_gelu),
-        make_text_tower=functools.partial(make_text_tower, load=load),
+        make_clip=clip,
+        make_text_tower=functools.partial(make_text_tower, load=load, say=say),
         make_other_backbone=other_backbone,
     )
 
@@ -750,7 +802,13 @@ def _evaluate(
         return scorer.logits(split, weight_set)
 
     test = dataset.splits["test"]
-    logits = {weight_set: logits_of("test", weight_set) for weight_set in outcome.states}
+    with watching() as network:
+        logits = {weight_set: logits_of("test", weight_set) for weight_set in outcome.states}
+    if not network.used:
+        scorer.reporter.line(
+            f"{spec.method} scores images by a network of its own and not by the recipe's {spec.recipe.backbone}: its "
+            "row stands in a table apart"
+        )
     results = {name: score(values, test.targets, dataset.groups) for name, values in logits.items()}
     validation = None
     if "val" in dataset.splits:
@@ -790,6 +848,7 @@ def _evaluate(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         # A record without them reads as those before there could be any.
         **({"oracle": outcome.observed} if outcome.observed else {}),
+        **({} if network.used else {"own_network": True}),
     )
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from benchmark.errors import InputError, Unfit, shown
-from benchmark.files import file_digest, split_file
+from benchmark.files import file_digest, is_file, split_file
 from benchmark.registry import NAME_PATTERN, Registry, did_you_mean
 from benchmark.yamlio import load_yaml
 
@@ -37,7 +37,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 def _existing_file(reference: str) -> str:
     found = split_file(reference)
-    if found and not found[0].is_file():
+    if found and not is_file(found[0]):
         raise ValueError("no such file; give the path of one that is there")
     return reference
 
@@ -72,10 +72,16 @@ class Strict(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def plain_value(value: Any) -> Any:
+    """What JSON takes in the place of a value that it does not: the numbers of NumPy's (and PyTorch's) scalars and
+    arrays, the text of anything else."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
 def parse(model: type[Model], data: Any, where: str) -> Model:
     """`data` (JSON types) as a `model`. Raises InputError, one line: place, key, value, what is allowed."""
     try:
-        return model.model_validate_json(json.dumps(data, default=str))
+        return model.model_validate_json(json.dumps(data, default=plain_value))
     except ValidationError as error:
         raise InputError(f"{where}: {_explain(model, error)}") from None
     except ValueError as error:  # a YAML anchor that contains itself

@@ -19,7 +19,8 @@ from benchmark.models.losses import Reduction
 from benchmark.models.prior_offset import PriorOffset
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
-from methods.db_focal import ALPHA, DBMethod, DistributionBalancedLoss
+
+from .db_focal import ALPHA, DBMethod, DistributionBalancedLoss
 
 START_SCALE = 10.0  # 1 / tau at the start
 PositiveInt = Annotated[int, Field(ge=1)]

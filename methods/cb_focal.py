@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import torch
 from pydantic import Field
 
 from benchmark.method import METHODS, LossMethod, MethodConfig, Task
-from benchmark.models.losses import NegativeTolerantLoss, Reduction, focal
+from benchmark.models.losses import NegativeTolerantLoss, Reduction, counts_tensor, focal, settled
 from benchmark.spec import Positive
 
 
@@ -27,7 +28,10 @@ class ClassBalancedFocalLoss(NegativeTolerantLoss):
         reduction: Reduction = "mean",
     ):
         super().__init__(class_counts, num_images, neg_scale, loss_weight, reduction)
-        self.register_buffer("class_weight", (1 - beta) / (1 - beta**self.counts), persistent=False)
+        counts = counts_tensor(class_counts, num_images)
+        exact = (1 - beta) / -torch.expm1(math.log(beta) * counts)
+        weight = settled(exact, (1 - beta) / (1 - beta ** counts.float()))
+        self.register_buffer("class_weight", weight, persistent=False)
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
         return self.class_weight

@@ -16,9 +16,10 @@ from benchmark.models.category_prompts import CategoryPromptHead, EquationsLayer
 from benchmark.models.embeddings import is_embeddings_file, load_embeddings
 from benchmark.models.prompts import prompts_for
 from benchmark.spec import FileOrName, Fraction, Positive
-from methods.asl import AsymmetricLoss
-from methods.cb_focal import ClassBalancedFocalLoss
-from methods.db_focal import DBMethod, DistributionBalancedLoss
+
+from .asl import AsymmetricLoss
+from .cb_focal import ClassBalancedFocalLoss
+from .db_focal import DBMethod, DistributionBalancedLoss
 
 RANDOM = "random"
 RANDOM_WIDTH = 300  # GloVe's, as in the paper's figure 3

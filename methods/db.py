@@ -6,7 +6,8 @@ from pydantic import Field
 
 from benchmark.method import METHODS
 from benchmark.spec import Positive
-from methods.db_focal import DBConfig, DBMethod
+
+from .db_focal import DBConfig, DBMethod
 
 
 class DBWithoutFocalConfig(DBConfig):

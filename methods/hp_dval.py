@@ -22,7 +22,8 @@ from benchmark.models.losses import focal
 from benchmark.models.prior_offset import PriorOffset
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
-from methods.db_focal import DBMethod, DistributionBalancedLoss
+
+from .db_focal import DBMethod, DistributionBalancedLoss
 
 ALIGNMENT, PROMPTS = "alignment", "prompts"
 CONTEXT_LENGTH, CONTEXT_STD, CONTEXT_WORDS = 4, 0.02, "a photo of a"

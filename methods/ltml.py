@@ -25,7 +25,7 @@ class CompensatedLoss(MultiLabelLoss):
 
     def __init__(self, class_counts: Sequence[int], num_images: int, compensation: bool = True):
         super().__init__()
-        rho = counts_tensor(class_counts, num_images) / num_images
+        rho = counts_tensor(class_counts, num_images).float() / num_images
         self.register_buffer("positive_weight", torch.exp(1 - rho), persistent=False)
         self.register_buffer("negative_weight", torch.exp(rho), persistent=False)
         self.compensation = compensation

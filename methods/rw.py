@@ -27,7 +27,7 @@ class ReweightedBCELoss(MultiLabelLoss):
     ):
         super().__init__(loss_weight, reduction)
         counts = counts_tensor(class_counts, num_images)
-        self.register_buffer("weight", (num_images / counts).sqrt(), persistent=False)
+        self.register_buffer("weight", (num_images / counts.float()).sqrt(), persistent=False)
 
     def elementwise(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return self.weight * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")

@@ -104,11 +104,12 @@ def test_lists_name_what_is_registered():
         "erm", "rw", "focal", "cb-focal", "db", "db-focal", "asl", "ltml", "cprfl", "capnet", "hp-dval",
         "clip-zero-shot", "linear-probe",
     }  # fmt: skip
-    assert set(json.loads(ltbench("datasets", "--json").stdout)) == {"coco-lt", "shapes-lt", "voc-lt"}
-    assert set(json.loads(ltbench("protocols", "--json").stdout)) == {
+    datasets = json.loads(ltbench("datasets", "--json").stdout)
+    assert set(datasets) >= {"coco-lt", "shapes-lt", "voc-lt"}
+    assert set(json.loads(ltbench("protocols", "--json").stdout)) >= {
         "controlled", "controlled-clip", "demo", "demo-clip", "paper"
     }  # fmt: skip
-    assert len(ltbench("datasets").stdout.splitlines()) == 3
+    assert len(ltbench("datasets").stdout.splitlines()) == len(datasets)
     assert "gamma_neg=4.0" in ltbench("methods", "asl").stdout
 
 
@@ -296,12 +297,11 @@ def test_status_of_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_method_file_with_an_error_is_named(tmp_path, monkeypatch):
-    import methods
     from benchmark.method import METHODS, _load_methods
     from benchmark.registry import Registry
 
     (tmp_path / "broken_method.py").write_text("raise NameError('no such thing')")
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr("benchmark.method_files.FOLDER", tmp_path)
     monkeypatch.setattr("benchmark.method.METHODS", Registry("method", METHODS._base, _load_methods))
     refused(ltbench("methods"), "methods/broken_method.py", "NameError: no such thing")
 

@@ -1,16 +1,22 @@
 """The losses against the reference implementations' numbers, and the properties that all of them share."""
 
+import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from benchmark.data.dataset import find_dataset
 from benchmark.errors import InputError
+from benchmark.models.losses import counts_tensor
+from benchmark.models.prior_offset import PriorOffset
 from methods.asl import AsymmetricLoss
 from methods.cb_focal import ClassBalancedFocalLoss
 from methods.db_focal import DistributionBalancedLoss
 from methods.focal import FocalLoss
+from methods.ltml import CompensatedLoss
 from methods.rw import ReweightedBCELoss
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "losses.npz")
@@ -123,6 +129,49 @@ def test_asl_works_in_float32_under_autocast():
     half = AsymmetricLoss()(logits.bfloat16(), targets)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, AsymmetricLoss()(logits.bfloat16().float(), targets))
+
+
+@pytest.mark.parametrize("beta", [0.9, 0.999, 0.9999999, 0.99999999, 1 - 1e-12, float(np.nextafter(1, 0))])
+def test_class_balanced_weights_keep_their_digits_however_near_beta_is_to_1(beta):
+    counts = [1, 2, 3, 50, 1000, 2**24 + 1]
+    found = ClassBalancedFocalLoss(counts, 2**24 + 2, beta).class_weight
+    # 1 / (1 + beta + ... + beta^(n - 1)), in exact fractions for small n; by expm1 where the sum is long.
+    exact = [1 / sum(Fraction(beta) ** k for k in range(n)) for n in counts[:3]]
+    exact += [(1 - beta) / -math.expm1(n * math.log(beta)) for n in counts[3:]]
+    assert found.dtype == torch.float32 and found[0] == pytest.approx(1.0, abs=2e-7)
+    np.testing.assert_allclose(found.numpy(), [float(value) for value in exact], rtol=5e-7)
+
+
+@pytest.mark.parametrize("name", ["shapes-lt", "voc-lt", "coco-lt"])
+def test_what_class_counts_give_is_to_the_bit_what_published_runs_had(name):
+    """Which computed it in float32."""
+    dataset = find_dataset(name).open(Path("somewhere"))
+    counts, images = torch.tensor(dataset.class_counts, dtype=torch.float32), len(dataset.splits["train"])
+    task = dataset.class_counts.tolist(), images
+    for neg_scale in NEG_SCALE.values():
+        loss = ClassBalancedFocalLoss(*task, neg_scale=neg_scale)
+        assert torch.equal(loss.class_weight, (1 - 0.9) / (1 - 0.9**counts))
+        assert torch.equal(loss.bias, -torch.log(images / counts - 1) * 0.05 / neg_scale)
+        assert torch.equal(loss.counts, counts)
+    assert torch.equal(ReweightedBCELoss(*task).weight, (images / counts).sqrt())
+    assert torch.equal(CompensatedLoss(*task).positive_weight, torch.exp(1 - counts / images))
+    assert torch.equal(PriorOffset(*task).prior, torch.log(counts / (images - counts)))
+
+
+@pytest.mark.parametrize("images", [2**24 + 2, 10**9])
+def test_a_class_in_almost_every_image_keeps_its_bias(images):
+    """In float32 N / n is 1 there: a bias of minus infinity."""
+    counts = [images - 1, images - 3, 1]
+    log_odds = np.log([(images - n) / n for n in counts])
+    loss = DistributionBalancedLoss(counts, images, neg_scale=2.0)
+    np.testing.assert_allclose(loss.bias.numpy(), -log_odds * 0.05 / 2.0, rtol=1e-6)
+    np.testing.assert_allclose(PriorOffset(counts, images).prior.numpy(), -log_odds, rtol=1e-6)
+
+
+def test_counts_are_compared_as_they_are():
+    counts_tensor([2**24 + 1], 2**24 + 1)
+    with pytest.raises(InputError, match="class counts"):  # as float32 the two are equal
+        counts_tensor([2**24 + 1], 2**24)
 
 
 def test_a_class_in_every_image_and_a_class_in_none_are_refused():

@@ -128,6 +128,20 @@ def test_the_methods_example_is_found_and_trains(clone):
     assert "brier" in done.stdout
 
 
+def test_a_method_and_a_protocol_of_ones_own_break_no_test(clone):
+    """Of those that look at all that is registered."""
+    [code] = [block for block in blocks("python") if "METHODS.register" in block]
+    (clone / re.search(r"# (methods/\w+\.py)", code).group(1)).write_text(code)
+    protocols = clone / "benchmark" / "protocols"
+    own = (protocols / "demo.yaml").read_text().replace("name: demo\n", "name: own\n")
+    (protocols / "own.yaml").write_text(own)
+    tests = [f"tests/test_{name}.py" for name in ("registry", "requirements", "reported", "spec", "sweep")]
+    tests.append("tests/test_cli.py::test_lists_name_what_is_registered")
+    done = call(clone, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests])
+    (protocols / "own.yaml").unlink()
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_python_example_runs(clone):
     [code] = [block for block in blocks("python") if "benchmark.run(" in block]
     code = code.replace("seed=0)", "seed=0, epochs=1)")

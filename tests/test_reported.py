@@ -18,9 +18,9 @@ from benchmark.leaderboard.published_markdown import published_section
 from benchmark.leaderboard.reported import Verdict, load_reported, published, unmeasured
 from benchmark.leaderboard.tables import build_tables
 from benchmark.leaderboard.tracks import settings_text
-from benchmark.method import METHODS
 from benchmark.models.backbones import BACKBONES
 from benchmark.runner import plan
+from benchmark.spec import PROTOCOLS
 
 LINE = {
     "dataset": "voc-lt",
@@ -114,7 +114,7 @@ def test_what_is_published_of_our_methods_is_mapped():
     }
     methods = {name for name, _ in mapped}
     assert all(line.measured_by for line in lines if line.method in methods)
-    assert {line.measured_by for line in lines} - {None} == set(METHODS) - {"linear-probe"}
+    assert {line.measured_by for line in lines} - {None} == set(PROTOCOLS.get("paper").methods) - {"linear-probe"}
     keys = [(line.dataset, line.method, line.variant, line.epoch, line.backbone, line.source) for line in lines]
     assert len(set(keys)) == len(keys)
 

@@ -19,7 +19,8 @@ def chosen(method, **given):
 @pytest.mark.parametrize("method", list(METHODS))
 def test_without_a_protocol_every_method_gets_one_that_fits(method):
     spec = chosen(method)
-    needs_clip = method in ("capnet", "hp-dval", "clip-zero-shot", "linear-probe")
+    needs_clip = METHODS.get(method).requires != "any"
+    assert needs_clip or method not in ("capnet", "hp-dval", "clip-zero-shot", "linear-probe")
     assert spec.protocol == ("demo-clip" if needs_clip else "demo")
     assert spec.recipe.backbone == ("clip_demo" if needs_clip else "small_cnn")
 
@@ -121,9 +122,9 @@ def test_class_names_that_are_longer_than_the_context(tiny):
 
 def test_a_sweep_over_all_methods_leaves_out_what_does_not_fit_and_says_so():
     done = ltbench("sweep", "--methods", "all", "--protocol", "demo", "--dry-run", "--json")
-    assert {row["method"] for row in json.loads(done.stdout)} == {
-        "asl", "cb-focal", "cprfl", "db", "db-focal", "erm", "focal", "ltml", "rw"
-    }  # fmt: skip
+    fit = {name for name, method in METHODS.items() if method.requires == "any"}
+    assert {row["method"] for row in json.loads(done.stdout)} == fit
+    assert fit >= {"asl", "cb-focal", "cprfl", "db", "db-focal", "erm", "focal", "ltml", "rw"}
     left_out = [line for line in done.stderr.splitlines() if line.startswith("left out: ")]
-    assert len(left_out) == 4 and "'capnet' needs a CLIP backbone" in done.stderr
+    assert len(left_out) == len(METHODS.items()) - len(fit) and "'capnet' needs a CLIP backbone" in done.stderr
     refused_call(ltbench("sweep", "--methods", "erm,capnet", "--protocol", "demo", "--dry-run"), "'capnet'")

@@ -11,7 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from factories import make_recipe, make_record
 from hypothesis import given, settings
@@ -25,15 +27,16 @@ from benchmark.method import METHODS
 from benchmark.records import Record
 from benchmark.runner import plan
 from benchmark.spec import PROTOCOLS, Protocol, Recipe, RunSpec, canonical_json, deep_merge, flatten, parse
+from benchmark.sweep import Sweep
 from benchmark.yamlio import load_yaml, parse_value
 
 SHIPPED = sorted((Path(benchmark.spec.__file__).parent / "protocols").glob("*.yaml"))
 
 
-def refusal(call, *args) -> str:
+def refusal(call, *args, **kwargs) -> str:
     """The message of the InputError that a call ends with: always one line."""
     with pytest.raises(InputError) as error:
-        call(*args)
+        call(*args, **kwargs)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -239,14 +242,18 @@ def test_shipped_protocols_are_valid(path):
         assert isinstance(protocol.recipe_for(method), Recipe)
 
 
-def test_shipped_protocols_are_five():
-    names = ["controlled", "controlled-clip", "demo", "demo-clip", "paper"]
-    assert list(PROTOCOLS) == names == sorted(path.stem for path in SHIPPED)
+def test_every_protocol_file_is_registered():
+    assert list(PROTOCOLS) == sorted(path.stem for path in SHIPPED)
+    assert set(PROTOCOLS) >= {"controlled", "controlled-clip", "demo", "demo-clip", "paper"}
     assert PROTOCOLS.get("controlled").recipe.optimizer.lr == 2e-4
 
 
 def test_every_method_has_a_published_recipe_or_a_baselines():
-    assert set(PROTOCOLS.get("paper").methods) == set(METHODS)
+    page = (Path(benchmark.spec.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"^\| name \| what it is .*?\n\n", page, flags=re.M | re.S)
+    described = {name for names in re.findall(r"^\| (`.*?) \|", table, flags=re.M) for name in names.split(", ")}
+    assert described == {f"`{name}`" for name in PROTOCOLS.get("paper").methods}
+    assert set(PROTOCOLS.get("paper").methods) <= set(METHODS)
 
 
 def test_a_method_may_differ_on_a_dataset(tmp_path):
@@ -570,10 +577,78 @@ RELEASED = {
 
 def test_a_released_protocol_changes_only_with_its_version():
     # Another digest under the same version would put two recipes into one table: raise the version instead.
+    released = {name for name, _ in RELEASED}  # a protocol of one's own is none
     shipped = {
         (p.name, p.version): hashlib.sha256(
             canonical_json(p.model_dump(mode="json", exclude={"title"}, exclude_defaults=True)).encode()
         ).hexdigest()[:16]
-        for _, p in PROTOCOLS.items()
+        for name, p in PROTOCOLS.items()
+        if name in released
     }
     assert shipped == RELEASED
+
+
+def test_numbers_of_numpy_and_pytorch_are_numbers(tiny):
+    """As they come from a loop over `np.arange` or out of an array."""
+    settings = {"gamma_neg": 2.0, "detach_focusing": False, "recipe.batch_size": 8, "recipe.optimizer.lr": 0.5}
+    steps = {"recipe.schedule.name": "step", "recipe.schedule.milestones": [1.0, 2.0]}
+    plain = plan("asl", str(tiny), seed=1, protocol="demo", image_size=16, epochs=3, settings=settings | steps)
+    given = {
+        "gamma_neg": np.float32(2.0),
+        "detach_focusing": np.bool_(False),
+        "recipe.batch_size": np.int64(8),
+        "recipe.optimizer.lr": torch.tensor(0.5),
+        "recipe.schedule.name": np.str_("step"),
+        "recipe.schedule.milestones": np.array([1.0, 2.0]),
+    }
+    found = plan(
+        "asl",
+        str(tiny),
+        seed=np.int64(1),
+        protocol="demo",
+        image_size=np.uint16(16),
+        epochs=torch.tensor(3),
+        settings=given,
+    )
+    assert found.spec == plain.spec and type(found.spec.seed) is int
+    assert found.request == plain.request and json.loads(json.dumps(found.request)) == found.request
+    nested_in = plan("asl", str(tiny), seed=1, settings={"recipe.optimizer": {"lr": np.float64(0.5)}}, epochs=3).spec
+    assert nested_in.recipe.optimizer.lr == 0.5
+    sweep = parse(Sweep, {"methods": "erm", "seeds": np.arange(2), "epochs": np.int32(3)}, "sweep")
+    assert (sweep.seeds, sweep.epochs) == ([0, 1], 3)
+
+
+@pytest.mark.parametrize(
+    "seed", [True, np.bool_(True), 1.0, np.float64(1), "1", None, -1, np.int64(-1), 2**31, np.uint64(2**40)], ids=repr
+)
+def test_seeds_that_are_no_whole_numbers_in_range_are_refused(seed):
+    assert f"seed {seed} is out of range" in refusal(plan, "erm", seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"epochs": np.float64(2.5)}, ["epochs", "2.5"]),
+        ({"image_size": np.array([64, 64])}, ["image_size", "[64, 64]"]),
+        ({"settings": {"gamma_neg": np.float64("nan")}}, ["gamma_neg"]),
+        ({"settings": {"gamma_neg": np.array(["a"])}}, ["gamma_neg", "'a'"]),
+    ],
+    ids=str,
+)
+def test_what_is_no_number_is_refused_by_name(given, words):
+    message = refusal(plan, "asl", **given)
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize("method", ["erm", "hp-dval", "linear-probe"])
+@pytest.mark.parametrize(("name", "near"), [("resnet_50", "resnet50"), ("clip_vit_b16", "clip_vit_b_16")])
+def test_an_unknown_backbone_is_told_with_the_near_names_and_nothing_else(method, name, near):
+    message = refusal(plan, method, backbone=name)
+    assert message.startswith(f"unknown backbone {name!r}; did you mean {near!r}") and "--weights" not in message
+    assert message == refusal(plan, method, backbone=name, weights="none", protocol="controlled")
+
+
+def test_weights_of_another_backbone_than_the_protocols_are_still_asked_for():
+    assert "these are protocol 'controlled-clip''s: give --weights too" in refusal(
+        plan, "erm", protocol="controlled-clip", backbone="resnet50"
+    )

@@ -19,11 +19,14 @@ import torch
 from conftest import TINY, write_tiny_dataset
 from rich.console import Console
 from runs import outcome
+from test_cli import ltbench as cli
 
 import benchmark
 import benchmark.runner
 from benchmark.errors import InputError, RunFailed, RunInterrupted, StoreError
 from benchmark.evaluation import score
+from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.method import METHODS, LossMethod, ParameterGroup
 from benchmark.optim import EMA, lr_factor, make_optimizer
 from benchmark.progress import Reporter
@@ -212,6 +215,40 @@ def test_best_val_without_a_validation_list_is_refused(tmp_path):
     folder = write_tiny_dataset(tmp_path / "noval", {"train": 16, "test": 8})
     with pytest.raises(InputError, match="has no val.txt"):
         plan("erm", str(folder), **(TINY | {"settings": {"recipe.selection": "best-val"}}))
+
+
+def without_labels(folder, *splits):
+    for split in splits:
+        path = folder / f"{split}.txt"
+        path.write_text("".join(line.split()[0] + "\n" for line in path.read_text().splitlines()))
+
+
+def test_best_val_on_a_validation_list_without_a_label_is_refused(tiny):
+    without_labels(tiny, "val")
+    with pytest.raises(InputError, match="no image of val.txt of dataset 'tiny' has a label"):
+        plan("erm", str(tiny), **(TINY | {"settings": {"recipe.selection": "best-val"}}))
+
+
+def test_lists_without_a_label_are_warned_of_before_training_and_give_dashes(tiny, tmp_path):
+    without_labels(tiny, "val", "test")
+    said = io.StringIO()
+    work = plan("erm", str(tiny), **TINY)
+    record = execute(work, tmp_path, reporter=Reporter(Console(file=said, width=1000)))
+    lines = said.getvalue().splitlines()
+    for split in ("val", "test"):
+        [warning] = [i for i, line in enumerate(lines) if f"no image of {split}.txt has a label" in line]
+        assert warning < next(i for i, line in enumerate(lines) if line.startswith("epoch 1"))
+    for metrics in (record.metrics, record.validation):
+        assert set(metrics.numbers().values()) == {None}
+    board = load_board(tmp_path, tmp_path, [])
+    [row] = board.tables[0].to_pandas().to_dict("records")
+    missing = ["Overall", "Head", "Medium", "Tail", "CF1 top-3", "OF1 top-3", "CF1 val", "OF1 val", "Micro AP", "LRAP"]
+    assert [name for name in missing if not math.isnan(row[name])] == []
+    [line] = [line for line in markdown_page(board, {}).splitlines() if line.startswith("| – | erm |")]
+    assert "0.00" not in line and line.count("| – ") >= 7
+    assert "no image of test.txt has a label" in cli("run", "--method", "erm", "--dataset", tiny, "--dry-run").stderr
+    swept = cli("sweep", "--methods", "erm,asl", "--datasets", tiny, "--seeds", "0-1", "--dry-run")
+    assert swept.stderr.count("no image of test.txt has a label") == 1
 
 
 def test_folded_batch_norm_stays_fixed(tiny, tmp_path):

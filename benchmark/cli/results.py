@@ -52,12 +52,15 @@ def show(
     from benchmark.records import GROUPS
 
     spec, metrics = record.spec, record.metrics
+    network = f"{spec.recipe.backbone}, weights {spec.weights.name}"
+    if record.own_network:
+        network = f"the method's own network, not {spec.recipe.backbone}"
     rows = [
         ("run", f"{spec.folder_name} ({record.run_id})"),
         ("method", f"{record.method_title}, version {spec.method_version}, {json.dumps(spec.config)}"),
         ("dataset", f"{record.dataset_title}, fingerprint {spec.dataset.fingerprint[:12]}"),
         ("protocol", f"{spec.protocol} version {spec.protocol_version}, {json.dumps(spec.overrides)}"),
-        ("backbone", f"{spec.recipe.backbone}, weights {spec.weights.name}, {spec.recipe.image_size} px"),
+        ("backbone", f"{network}, {spec.recipe.image_size} px"),
         ("weights scored", f"{record.declared}, epoch {record.selection.epoch} by rule {record.selection.rule}"),
         *((name, number(getattr(metrics, name))) for name in ("overall", *GROUPS)),
         (

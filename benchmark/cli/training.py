@@ -372,8 +372,11 @@ def _submit(
 def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None:
     """What is to launch, how the runs stand, and how long it will take."""
     from benchmark.progress import duration
+    from benchmark.runner import label_warnings
     from benchmark.sweep import estimate, without_oracle
 
+    for warning in dict.fromkeys(line for job in jobs for line in label_warnings(job.work.dataset)):
+        print(warning, file=sys.stderr)
     out = sys.stderr if stderr else sys.stdout
     launched = sum(job.decision.launch for job in jobs)
     states = Counter(job.decision.state for job in jobs)

@@ -13,6 +13,9 @@ from typing import Any
 from benchmark.records import Record
 from benchmark.spec import canonical_json, flatten
 
+# In the place of the recipe's weights, which only prepare the images for a network of one's own.
+OWN_WEIGHTS = "its own weights"
+
 
 def plain(text: str) -> str:
     """`text` on one line, without control and direction characters: what a record says may be anything."""
@@ -38,6 +41,7 @@ def _value_text(value: Any) -> str:
 class Track:
     """What all rows of a table have in common. Records of different tracks never share a table.
 
+    A method that scores images by a network of its own has a track with its own name for the backbone.
     dataset_title is for people and does not tell tracks apart. image_size is in pixels; overrides is the text
     of what the user changed in the protocol's recipe, empty for the protocol as it is.
     """
@@ -56,14 +60,14 @@ class Track:
     @classmethod
     def from_record(cls, record: Record) -> Track:
         """The track that a record belongs to."""
-        spec = record.spec
+        spec, own = record.spec, record.own_network
         return cls(
             dataset=spec.dataset.name,
             fingerprint=spec.dataset.fingerprint,
             protocol=spec.protocol,
             protocol_version=spec.protocol_version,
-            backbone=spec.recipe.backbone,
-            weights=spec.weights.name,
+            backbone=f"own network of {spec.method}" if own else spec.recipe.backbone,
+            weights=OWN_WEIGHTS if own else spec.weights.name,
             weights_digest=spec.weights.digest,
             image_size=spec.recipe.image_size,
             overrides=settings_text(spec.overrides),

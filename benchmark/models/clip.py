@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,16 +161,16 @@ def make_clip(backbone: str, image_size: int, state: dict[str, torch.Tensor] | N
     return Clip(entry.wrap(network), TextTower(network, _tokenizer(entry.clip_name)), network.logit_scale)
 
 
-def make_text_tower(weights: str, load: bool = True) -> TextTower:
+def make_text_tower(weights: str, load: bool = True, say: Callable[[str], None] = lambda line: None) -> TextTower:
     """The text tower of other weights than the run's: `architecture:tag`, or a file. Raises InputError.
 
-    load: False leaves it random.
+    load: False leaves it random. say: see `PretrainedWeights.load`.
     """
     backbone = clip_backbone_of(weights)
     name = BACKBONES.get(backbone).clip_name
     size = _config(name)["vision_cfg"]["image_size"]
     pretrained = resolve_weights(backbone, weights, size)
-    network = make_network(backbone, size, pretrained.load() if load else None, pretrained.ref.quick_gelu)
+    network = make_network(backbone, size, pretrained.load(say) if load else None, pretrained.ref.quick_gelu)
     return TextTower(network, _tokenizer(name))
 
 
@@ -247,12 +247,12 @@ def fetch(name: str, tag: str) -> Path:
 
 
 def fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A published state dict as open_clip's CLIP takes it: float32, without the archive's own numbers, and with
-    position embeddings interpolated to the image size."""
+    """A published state dict as open_clip's CLIP takes it: without the archive's own numbers, and with position
+    embeddings interpolated to the image size."""
     extra = ("input_resolution", "context_length", "vocab_size")
-    state = {key: value.float() for key, value in state.items() if key not in extra}
+    state = {key: value for key, value in state.items() if key not in extra}
     for key in ("visual.positional_embedding", "visual.attnpool.positional_embedding"):
-        if key in state and key in expected:
+        if key in state and key in expected and state[key].ndim == 2 and len(state[key]) > 1:
             state[key] = _resized(state[key], len(expected[key]))
     return state
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmark.errors import InputError
-from benchmark.files import split_file
+from benchmark.files import is_file, split_file
 from benchmark.registry import did_you_mean
 
 NAMES = "_names"
@@ -71,7 +71,7 @@ def expect_width(embeddings: torch.Tensor, width: int, reference: str) -> torch.
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such file; give a .npz file of text embeddings")
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -14,6 +14,8 @@ from torch import nn
 from benchmark.distributed import batch_sum
 from benchmark.errors import InputError
 
+# Of float32: what a formula of a few operations loses where nothing cancels.
+_LAST_BITS = 4
 Reduction = Literal["none", "mean", "sum"]
 
 
@@ -43,12 +45,23 @@ class MultiLabelLoss(nn.Module, ABC):
 
 
 def counts_tensor(class_counts: Sequence[int] | torch.Tensor, num_images: float) -> torch.Tensor:
-    """Training positives of every class, float32 [C]. Raises InputError unless 0 < n_c <= N for all."""
+    """Training positives of every class, float64 [C]: float32 has no whole numbers from 2^24 on. Raises InputError
+    unless 0 < n_c <= N for all."""
     # Through NumPy: values that are checked must be real also where models are built on the meta device.
-    counts = torch.from_numpy(np.array(class_counts, dtype=np.float32))
+    counts = torch.from_numpy(np.array(class_counts, dtype=np.float64))
     if not ((counts > 0) & (counts <= num_images)).all():
         raise InputError(f"class counts must be in 1..{num_images:g}, found {counts.tolist()}")
     return counts
+
+
+def settled(exact: torch.Tensor, single: torch.Tensor) -> torch.Tensor:
+    """float32 of a weight. exact: it in float64; single: the same formula in float32, as published runs have it.
+
+    `single` is kept where it is right but for its last bits, so that those runs repeat bit for bit; where float32 has
+    cancelled its digits away, `exact` is taken.
+    """
+    right = (single - exact).abs() <= _LAST_BITS * torch.finfo(torch.float32).eps * exact.abs()
+    return torch.where(right, single, exact.float())
 
 
 def focal(bce: torch.Tensor, gamma: float, balance: float) -> torch.Tensor:
@@ -79,8 +92,9 @@ class NegativeTolerantLoss(MultiLabelLoss):
             where = int((counts >= num_images).nonzero()[0])
             raise InputError(f"class number {where} is in every training image: its logit bias would be infinite")
         self.neg_scale = neg_scale
-        self.register_buffer("counts", counts, persistent=False)
-        self.register_buffer("bias", -torch.log(num_images / counts - 1) * self.KAPPA / neg_scale, persistent=False)
+        odds = settled((num_images - counts) / counts, num_images / counts.float() - 1)
+        self.register_buffer("counts", counts.float(), persistent=False)
+        self.register_buffer("bias", -torch.log(odds) * self.KAPPA / neg_scale, persistent=False)
 
     @abstractmethod
     def weight(self, targets: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmark.distributed import batch_mean
-from benchmark.models.losses import counts_tensor
+from benchmark.models.losses import counts_tensor, settled
 
 
 class PriorOffset(nn.Module):
@@ -22,7 +22,8 @@ class PriorOffset(nn.Module):
     def __init__(self, class_counts: Sequence[int], num_images: int):
         super().__init__()
         counts = counts_tensor(class_counts, num_images)
-        self.register_buffer("prior", torch.log(counts / (num_images - counts)), persistent=False)
+        odds = settled(counts / (num_images - counts), counts.float() / (num_images - counts.float()))
+        self.register_buffer("prior", torch.log(odds), persistent=False)
         self.register_buffer("offset", torch.zeros(len(counts)))
         self.register_buffer("known", torch.tensor(False))
 

@@ -1,0 +1,43 @@
+"""Whether a method scores images by the recipe's backbone: one with a network of its own stands in a table apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+_MARK = "_ltbench_of_recipe"
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def of_recipe(network: Network) -> Network:
+    """The recipe's image network, marked as such; its parts and what is copied from them carry the mark."""
+    for module in network.modules():
+        module.__dict__[_MARK] = True  # no parameter or buffer, so in no state dict
+    return network
+
+
+class Watch:
+    """Whether a part of the recipe's image network was run."""
+
+    used = False
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Notes, while the block runs, whether any module that `of_recipe` marked is called."""
+    watch = Watch()
+
+    def note(module: nn.Module, inputs: object) -> None:
+        if _MARK in module.__dict__:
+            watch.used = True
+            handle.remove()  # seen once is enough: nothing is asked of the calls that follow
+
+    handle = register_module_forward_pre_hook(note)
+    try:
+        yield watch
+    finally:
+        handle.remove()

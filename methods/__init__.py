@@ -1,1 +1,0 @@
-"""The methods, one file each; every module here is imported when the first method is looked up."""
