@@ -41,7 +41,7 @@ from benchmark.models.weights import PretrainedWeights, resolve_weights
 from benchmark.progress import Reporter
 from benchmark.records import SCHEMA_VERSION, EpochLogits, Metrics, Parameters, Record, Selection, Timings
 from benchmark.registry import did_you_mean
-from benchmark.signals import handled
+from benchmark.signals import acknowledged, handled
 from benchmark.spec import (
     FOR_PEOPLE,
     PROTOCOLS,
@@ -650,6 +650,13 @@ class _Stop:
         if not again and not self._can_wait:
             raise RunInterrupted("stopped; run again to go on")
 
+    def words(self, number: int) -> str:
+        """What is said of the first signal, at once."""
+        if not self._can_wait:
+            return "stopping"
+        again = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
+        return f"stopping: the run saves itself at the next step{again}"
+
 
 @contextlib.contextmanager
 def _stop_on_signal() -> Iterator[_Stop]:
@@ -657,7 +664,7 @@ def _stop_on_signal() -> Iterator[_Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    with handled(stop.note):
+    with acknowledged(stop.words), handled(stop.note):
         yield stop
 
 

@@ -19,6 +19,7 @@ from benchmark.cli.options import (
     WeightsOption,
 )
 from benchmark.cli.output import console, print_lines
+from benchmark.terminal import harmless
 
 
 @app.command(
@@ -107,7 +108,7 @@ def data(
     cached = prepare_images(work, Reporter(console(stderr=True)))
     groups = list(work.dataset.groups.values())
     print(
-        f"{work.dataset.card.title}: {len(groups)} classes, "
+        harmless(f"{work.dataset.card.title}: {len(groups)} classes, ")
         + ", ".join(f"{groups.count(group)} {group}" for group in ("head", "medium", "tail"))
     )
     print_lines(
