@@ -20,7 +20,7 @@ import torch
 
 from benchmark.data.augment import training_cache_size
 from benchmark.data.dataset import DATA_ROOT_VARIABLE, Dataset, DatasetCard, DatasetFolder, find_dataset
-from benchmark.data.images import CachedImages, cache_split
+from benchmark.data.images import CachedImages, cache_folder, cache_split
 from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.environment import (
     code_digest,
@@ -417,6 +417,7 @@ def _carry_out(
     check_batch_size(spec.recipe.batch_size, peers.size)
     where = peers.place(resolve_device(device))
     git_state()  # now, before anything can change
+    cache_folder()  # where nobody says where it is, nothing is started
     work.dataset.source.check(work.dataset.splits.values())
     folder.check_writable()
     with _stop_on_signal() as stop, folder.claim() as claim, reporter.logging_to(folder.log_path), _memory_errors():

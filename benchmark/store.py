@@ -694,7 +694,7 @@ def listed(folder: Path) -> list[str]:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
-        if not os.path.lexists(folder) or os.path.isdir(folder):  # not there, or only now
+        if not os.path.lexists(folder) or folder.is_dir():  # not there, or only now
             return []
         problem = "no folder, and results have one there; move it away"
     except OSError as error:

@@ -189,10 +189,8 @@ def commands(tmp_path, monkeypatch):
 
 def submitted(tmp_path: Path, runs: int = 2, **options: object) -> dict[str, str]:
     """What `submit` makes of so many runs, an array where they are several."""
-    orders = [
-        Order({"data_root": None}, {"attempt": 1, "replaces": None}, str(tmp_path / "runs" / f"erm-s{i}-0123456789ab"), "cpu")
-        for i in range(runs)
-    ]  # fmt: skip
+    folders = [str(tmp_path / "runs" / f"erm-s{i}-0123456789ab") for i in range(runs)]
+    orders = [Order({"data_root": None}, {"attempt": 1, "replaces": None}, folder, "cpu") for folder in folders]
     folder = tmp_path / "sweeps" / "20260131-120000-1a2b"
     folder.mkdir(parents=True)
     return submit(orders, folder, Site(site_options(options), 1, 256, 0, 1, 1))

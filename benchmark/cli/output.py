@@ -59,7 +59,7 @@ def print_error(text: str) -> None:
 
 
 def settle_output(done: str) -> None:
-    """Where standard output has not taken all, say so and what is done all the same: that is not the command's failure."""
+    """Where standard output has not taken all, say so, and what is done all the same: the command has not failed."""
     if why := unwritten():
         print_error(f"standard output cannot be written: {why}; {done}")
 

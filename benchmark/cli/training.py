@@ -30,6 +30,7 @@ from benchmark.cli.options import (
     Rerun,
     RerunOption,
     ResultsOption,
+    RunArgument,
     SetOption,
     SizeOption,
     WeightsOption,
@@ -294,11 +295,13 @@ def _run_locally(
     jobs: list[Job], results: Path, device: str, workers: int | None, gpus: int, retries: int, as_json: bool
 ) -> None:
     """Run what is to launch on this machine's devices, in processes of their own."""
+    from benchmark.data.images import cache_folder
     from benchmark.launch.pool import Pool, local_slots
     from benchmark.launch.sweeps import Sweeps
     from benchmark.launch.worker import order
 
     slots = local_slots(device, workers, gpus)
+    cache_folder()  # what is wrong for all is said once
     orders = [order(job, results, device) for job in jobs if job.decision.launch]
     _print_summary(jobs, results, stderr=True)
     endings = {}
@@ -509,7 +512,7 @@ def cancel(
     help="Print the log of a run.\n\n\b\nExamples:\n  ltbench logs 1a2b3c4d\n  ltbench logs erm-s0-1a2b3c4d5e6f -f"
 )
 def logs(
-    run: Annotated[str, typer.Argument(help="Folder name of the run, its id, or the beginning of either.")],
+    run: RunArgument,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends.")] = False,
     results: ResultsOption = LOCAL,
 ) -> None:

@@ -51,13 +51,17 @@ class ImageSource(ABC):
 
 
 class FileImages(ImageSource):
-    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root."""
+    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root.
+
+    base: the part of the root that a person gave; all of it unless given.
+    """
 
     identity = "files"
 
-    def __init__(self, root: Path | None, hint: str):
+    def __init__(self, root: Path | None, hint: str, base: Path | None = None):
         self._root = root
         self._hint = hint
+        self._base = base or root
 
     @property
     def root(self) -> Path:
@@ -69,11 +73,29 @@ class FileImages(ImageSource):
     def check(self, splits: Iterable[Split]) -> None:
         missing = [path for split in splits for path in split.paths if not (self.root / path).is_file()]
         if missing:
+            self._check_base(missing[0])
             named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise InputError(
                 f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {self.root}: "
                 f"{named}; {self._hint}"
             )
+
+    def _check_base(self, missing: str) -> None:
+        """Raise InputError when the base is no folder, or is one inside of the right one; missing: an image's path."""
+        base = self._base
+        if not base.is_dir():
+            raise InputError(f"{base}: {'not a' if base.exists() else 'no such'} folder; {self._hint}")
+        parts = (self.root / missing).relative_to(base).parts
+        for depth in range(1, len(parts)):
+            if base.joinpath(*parts[depth:]).is_file():
+                inside = "/".join(parts[:depth])
+                given = base.resolve()
+                right = given.parents[depth - 1]
+                remedy = f"give {right}" if given.parts[-depth:] == parts[:depth] else f"put it into a folder {inside}"
+                raise InputError(
+                    f"{base}: this is {inside} itself, and the images are looked up in {inside} below it; "
+                    f"{remedy}; {self._hint}"
+                )
 
     def digest(self, path: str) -> str:
         try:
@@ -119,10 +141,18 @@ LEFT_S = 3600.0
 
 
 def cache_folder() -> Path:
-    """LTBENCH_CACHE, or `ltbench` below the user's cache folder."""
+    """LTBENCH_CACHE, or `ltbench` below the user's cache folder. Raises InputError where nothing says where that is."""
     if given := os.environ.get(CACHE_VARIABLE):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltbench"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "ltbench"
+    try:
+        return Path.home() / ".cache" / "ltbench"
+    except RuntimeError:  # HOME is not set, and the user has no entry among the system's: a container
+        raise InputError(
+            "no folder for the image cache: HOME is not set and the system knows no home of this user; set "
+            f"{CACHE_VARIABLE} to a folder"
+        ) from None
 
 
 @dataclass(frozen=True)

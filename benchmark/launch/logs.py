@@ -35,7 +35,10 @@ def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
 
 
 def follow_log(log: Path, folder: RunFolder, results: Path, follow: bool) -> Iterator[str]:
-    """The text of a log, in pieces; follow: until the run is neither running nor in SLURM's queue. Raises StoreError."""
+    """The text of a log, in pieces; follow: until the run is neither running nor in SLURM's queue.
+
+    Raises StoreError.
+    """
     try:
         opened = log.open(encoding="utf-8", errors="replace")
     except OSError as error:

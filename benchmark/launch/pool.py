@@ -181,5 +181,5 @@ class Pool:
     def _picture(self, board: _Board) -> Group:
         table = Table(box=None, show_header=False)
         for number, (run, line) in sorted(board.now.items()):
-            table.add_row(self._slots[number].name, escape(run), escape(line))
+            table.add_row(*(escape(harmless(text)) for text in (self._slots[number].name, run, line)))
         return Group(table, board.summary())

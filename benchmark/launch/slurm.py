@@ -263,7 +263,8 @@ def check_folder(folder: Path) -> None:
     odd = [char for char in path if char in "%\\" or not char.isprintable()]
     if odd:
         raise InputError(
-            f"{path!r}: SLURM takes {odd[0]!r} in the path of a log for something else; choose a results folder without it"
+            f"{path!r}: SLURM takes {odd[0]!r} in the path of a log for something else; choose a results folder "
+            "without it"
         )
 
 
@@ -340,9 +341,7 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
     if orders[0].device != "cpu" and not _ASKS_FOR_GPUS & set(named):
         named["gpus_per_node"] = site.gpus
     # -P: a file of the user's folder is not taken for a module.
-    executor = _Executor(
-        folder.absolute(), max_num_timeout=_MOST_TIMEOUTS, python=f"{shlex.quote(sys.executable)} -P"
-    )
+    executor = _Executor(folder.absolute(), max_num_timeout=_MOST_TIMEOUTS, python=f"{shlex.quote(sys.executable)} -P")
     packs = [orders[i : i + site.pack] for i in range(0, len(orders), site.pack)]
     jobs = [
         ClusterJob(pack, site.retries, site.gpus, site.options["time"], site.options["signal_delay_s"])
@@ -422,9 +421,7 @@ def _largest_array() -> int:
 def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Raises InputError when there is no answer."""
     try:
-        return subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=60
-        )
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=60)
     except subprocess.TimeoutExpired:
         raise InputError(f"{command[0]}: no answer in 60 s; try again later") from None
     except OSError as error:
