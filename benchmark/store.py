@@ -2,7 +2,7 @@
 
 A run folder holds
 
-    lease.json            who is working on the run now (host, process, heartbeat by the file's time)
+    lease.json            who is working on the run now (host, process, heartbeat by the file's time), locked by them
     attempts/001.json     one file an attempt that did not end in a record: how it ended, and why
     checkpoint.pt         where to go on; gone when the run is done
     run.log               what the attempts printed

@@ -288,7 +288,7 @@ def test_status_tells_the_runs_while_slurm_does_not_answer(tmp_path, commands):
     done = ltbench("status", "--results", store, "--json")
     assert [(row["run"], row["state"], row["job"]) for row in json.loads(done.stdout)] == [(run, "done", "")]
     told = "SLURM's queue is not known: squeue: slurm_load_jobs error: \ufffd Unable to contact slurm controller"
-    assert done.returncode == 0 and told in done.stderr and "1 runs that were submitted have not begun" in done.stderr
+    assert done.returncode == 0 and told in done.stderr and "not begun of those submitted: 1 run\n" in done.stderr
     commands(squeue=r"printf '7_1|PENDING|caf\351|0:00\n7_0|RUNNING|a|b|1:00\n7_2\n'")
     done = ltbench("status", "--results", store, "--json")
     assert [row["job"] for row in json.loads(done.stdout)] == ["7_1 PENDING (caf\ufffd)", "7_0 RUNNING 1:00"]

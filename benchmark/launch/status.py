@@ -16,6 +16,7 @@ from benchmark.errors import InputError, StoreError
 from benchmark.launch.slurm import Queued, queue
 from benchmark.launch.sweeps import Sweeps
 from benchmark.leaderboard.tracks import plain
+from benchmark.progress import plural
 from benchmark.store import RunFolder, run_names
 
 WATCH_S = 2.0
@@ -45,7 +46,7 @@ def rows(results: Path) -> tuple[list[Row], str]:
     except InputError as error:
         # The runs' own folders tell the rest.
         unbegun = len(set(jobs) - folders)
-        more = f"; {unbegun} runs that were submitted have not begun" if unbegun else ""
+        more = f"; not begun of those submitted: {plural(unbegun, 'run')}" if unbegun else ""
         unknown = f"SLURM's queue is not known: {error}{more}"
     waiting = {run for run, job in jobs.items() if job in queued}
     return [_row(results / "runs" / run, jobs.get(run, ""), queued) for run in sorted(folders | waiting)], unknown
