@@ -505,6 +505,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tiny, tmp_path):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted: stopped at step" in errors and "Traceback" not in errors
+    assert "stopping: the run saves itself at the next step; Ctrl-C again ends it at once" in errors
     [row] = json.loads(ltbench("status", "--results", tmp_path, "--json").stdout)
     assert row["state"] == "preempted"
 

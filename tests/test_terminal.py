@@ -202,3 +202,23 @@ def test_ctrl_c_ends_a_command_at_once_and_says_so(tmp_path):
         errors = process.communicate(timeout=30)[1]
     assert (line, process.returncode) == ("epoch 1\n", 130)
     assert errors == "interrupted: run the same command again to go on\n"
+
+
+def test_ctrl_c_ends_the_processes_of_a_pool_at_once_and_without_a_word():
+    code = (
+        "import os, time\n"
+        "from benchmark.processes import spawned\n"
+        "with spawned(2) as pool:\n"
+        "    pool.submit(os.getpid).result()\n"
+        "    work = [pool.submit(time.sleep, 300) for _ in range(8)]\n"
+        "    print('ready', flush=True)\n"
+        "    work[0].result()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt"), errors
