@@ -428,6 +428,8 @@ def test_without_a_home_the_cache_must_be_named(tiny, tmp_path, monkeypatch):
         done = ltbench(*command, *args, *results)
         assert done.returncode == 2 and "LTBENCH_CACHE" in done.stderr.splitlines()[-1], done.stderr
     assert not (tmp_path / "results").exists(), "nothing was started, and no run has failed"
+    store = write_scored(tmp_path / "store", [make_scored("erm"), make_scored("asl")])
+    assert ltbench("compare", "asl", "erm", "--dataset", "made-up", "--results", store).returncode == 0
     monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "cache"))
     assert run_tiny(tiny, tmp_path).returncode == 0
 
