@@ -12,6 +12,13 @@ PYTHON   ?= python3
 LTBENCH := .venv/bin/ltbench
 OPTIONS  = $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(BACKBONE),--backbone $(BACKBONE)) $(ARGS)
 
+# A misspelt variable would be a run of something else.
+KNOWN   := METHOD DATASET PROTOCOL SEEDS BACKBONE CLUSTER ARGS PYTHON SHELL
+UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v)))
+ifneq ($(strip $(UNKNOWN)),)
+  $(error no variable $(strip $(UNKNOWN)); there are: $(KNOWN))
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help bench sweep status leaderboard data test lint
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,14 +27,28 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes. Raises StoreError when one of them is killed."""
+    """A pool of processes, which an error or Ctrl-C ends at once. Raises StoreError when one of them is killed."""
     before = dict(os.environ)
+    others = set(multiprocessing.active_children())
     wanted = _KEEP_MEMORY | _SAFE_PATH
     os.environ.update({name: value for name, value in wanted.items() if name not in before})
     try:
         # Spawned, not forked: PyTorch's threads may be running here.
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool = ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            # Ctrl-C reaches every process of a terminal; what it means is for this one to decide.
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_IGN),
+        )
+        try:
             yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
+            raise
+        pool.shutdown()
     except BrokenProcessPool:
         raise StoreError(
             "a worker process ended before its work was done, most likely for want of memory; free some and try again"

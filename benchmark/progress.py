@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmark.errors import StoreError
+from benchmark.terminal import harmless
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -54,11 +55,12 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """One line of status."""
+        text = harmless(text)
         if self._console is not None:
             self._console.print(escape(text), highlight=False, soft_wrap=True)
         if self._log is not None:
             try:
-                self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode())
+                self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode(errors="replace"))
             except OSError as error:
                 # A run does not end for a line of its log; a checkpoint or record that cannot be written does end it.
                 self._log = None
@@ -87,14 +89,14 @@ class Task:
 
     def __init__(self, reporter: Reporter, title: str, total: int, bar: Progress | None):
         self._reporter, self._title, self._total, self._bar = reporter, title, total, bar
-        self._id = bar.add_task(escape(title), total=total, facts="") if bar else None
+        self._id = bar.add_task(escape(harmless(title)), total=total, facts="") if bar else None
         self._started = self._last = time.monotonic()
         self._first: int | None = None
 
     def update(self, done: int, facts: str = "") -> None:
         """`done` steps are done; `facts` are short words beside the bar."""
         if self._bar is not None:
-            self._bar.update(self._id, completed=done, facts=escape(facts))
+            self._bar.update(self._id, completed=done, facts=escape(harmless(facts)))
             return
         now = time.monotonic()
         if self._first is None:

@@ -30,7 +30,7 @@ from benchmark.data.dataset import (
     find_dataset,
     list_bytes,
 )
-from benchmark.data.images import CachedImages, FileImages, ImageSource, cache_split, known_digest
+from benchmark.data.images import CachedImages, FileImages, ImageSource, cache_folder, cache_split, known_digest
 from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.environment import (
     code_digest,
@@ -52,7 +52,7 @@ from benchmark.own_network import of_recipe, watching
 from benchmark.progress import Reporter
 from benchmark.records import SCHEMA_VERSION, EpochLogits, Metrics, Parameters, Record, Selection, Timings
 from benchmark.registry import did_you_mean
-from benchmark.signals import handled
+from benchmark.signals import acknowledged, handled
 from benchmark.spec import (
     FOR_PEOPLE,
     PROTOCOLS,
@@ -457,6 +457,7 @@ def _carry_out(
     check_batch_size(spec.recipe.batch_size, peers.size)
     where = peers.place(resolve_device(device))
     git_state()  # now, before anything can change
+    cache_folder()  # where nobody says where it is, nothing is started
     work.dataset.source.check(work.dataset.splits.values())
     folder.check_writable()
     with _stop_on_signal() as stop, folder.claim() as claim, reporter.logging_to(folder.log_path), _memory_errors():
@@ -750,6 +751,13 @@ class _Stop:
         if not again and not self._can_wait:
             raise RunInterrupted("stopped; run again to go on")
 
+    def words(self, number: int) -> str:
+        """What is said of the first signal, at once."""
+        if not self._can_wait:
+            return "stopping"
+        again = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
+        return f"stopping: the run saves itself at the next step{again}"
+
 
 @contextlib.contextmanager
 def _stop_on_signal() -> Iterator[_Stop]:
@@ -757,7 +765,7 @@ def _stop_on_signal() -> Iterator[_Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    with handled(stop.note):
+    with acknowledged(stop.words), handled(stop.note):
         yield stop
 
 

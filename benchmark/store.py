@@ -2,7 +2,7 @@
 
 A run folder holds
 
-    lease.json            who is working on the run now (host, process, heartbeat by the file's time)
+    lease.json            who is working on the run now (host, process, heartbeat by the file's time), locked by them
     attempts/001.json     one file an attempt that did not end in a record: how it ended, and why
     checkpoint.pt         where to go on; gone when the run is done
     run.log               what the attempts printed
@@ -26,6 +26,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import traceback
@@ -34,7 +35,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError
@@ -54,7 +55,7 @@ LEASE_LIFETIME_S = 600.0
 _ID_DIGITS = 12
 # The tensors of a logits file beside those of the weight sets; see `records.LogitsFile`.
 TARGETS, VALIDATION, VALIDATION_TARGETS = "targets", "validation", "validation_targets"
-_HOW_TO_NAME = "give a run's folder name or the start of its id"
+_HOW_TO_NAME = "give a run's folder name, its id, or the start of either"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -145,11 +146,16 @@ class Lease:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise StoreError(f"{path}: not a lease ({error}); remove the file if no run is using the folder") from None
 
-    def is_dead(self, heartbeat_age_s: float) -> bool:
+    def is_dead(self, heartbeat_age_s: float, locked: bool = False) -> bool:
         """Whether its owner is gone: known at once on this host, or in the cluster's job that has started anew; on
-        another host when its heartbeat is old and its job is gone."""
+        another host when its heartbeat is old and its job is gone.
+
+        locked: whether a process of this machine, in whatever container, holds the lock of the lease's file.
+        """
         if self.is_here and "unknown" not in (self.started, now := _process_start(self.pid)):
             return now != self.started
+        if locked:
+            return False
         if self.job and self.job == os.environ.get("SLURM_JOB_ID"):
             # The job's earlier start has ended; of the present one other nodes may be at work.
             return self.restarts != os.environ.get("SLURM_RESTART_COUNT", "0")
@@ -159,6 +165,12 @@ class Lease:
     def is_here(self) -> bool:
         """Whether its owner is, or was, a process that this one can see."""
         return self.host == socket.gethostname() and self.machine in ("", _machine())
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether its owner is, or was, a process of this machine, perhaps in a container that this one is not in."""
+        boot = self.machine.partition(" ")[0]
+        return boot == _machine().partition(" ")[0] if boot else self.host == socket.gethostname()
 
 
 @functools.cache
@@ -182,6 +194,20 @@ def _process_start(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file. Raises FileNotFoundError."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        raise
+    except OSError:  # where files cannot be locked or this one not read, the heartbeat decides
+        return False
+    return False
+
+
 def _job_is_known(job: str) -> bool:
     """Whether SLURM says that a job has not ended. Without an answer it may still be there."""
     if shutil.which("squeue") is None:
@@ -197,7 +223,7 @@ def _jobs_in_queue(now: int) -> set[str] | None:
     try:
         done = subprocess.run(
             ["squeue", "--noheader", "--all", "--array", "--format=%A"],
-            capture_output=True, text=True, check=False, timeout=30,
+            capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=30,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -260,10 +286,27 @@ class RunFolder:
         """The living owner of the run, if there is one. Raises StoreError for a lease that is garbage."""
         try:
             lease = Lease.read(self._lease_path)
-            age = time.time() - self._lease_path.stat().st_mtime
+            beat = self._lease_path.stat().st_mtime
+            locked = lease is not None and lease.is_on_this_machine and _is_locked(self._lease_path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return None if lease is None or lease.is_dead(age) else lease
+        if lease is None:
+            return None
+        age = time.time() - beat
+        if age > LEASE_LIFETIME_S:
+            # This machine's clock may be ahead: both times by the clock of the file system, before anybody is robbed.
+            age = self._clock() - beat
+        return None if lease.is_dead(age, locked) else lease
+
+    def _clock(self) -> float:
+        """Now, as the file system tells the time; as this machine does where the folder cannot be written."""
+        try:
+            with tempfile.TemporaryFile(dir=self.path) as probe:
+                probe.write(b"\n")
+                probe.flush()
+                return os.fstat(probe.fileno()).st_mtime
+        except OSError:
+            return time.time()
 
     def last_attempt(self) -> dict[str, Any] | None:
         """What the last attempt without a record left: outcome, cause, message, traceback."""
@@ -328,8 +371,8 @@ class RunFolder:
             raise StoreError(f"{existing}: the results folder cannot be written; choose another with --results")
 
     def _attempt_files(self) -> list[Path]:
-        files = [path for path in self._attempts.glob("*.json") if path.stem.isdigit()]
-        return sorted(files, key=lambda path: int(path.stem))
+        names = [name for name in listed(self._attempts) if re.fullmatch(r"\d+\.json", name, re.ASCII)]
+        return [self._attempts / name for name in sorted(names, key=lambda name: int(name.partition(".")[0]))]
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[Claim]:
@@ -348,13 +391,13 @@ class RunFolder:
             with self._locked():
                 if self.holder() is None:
                     self._clear_up()
-                self._create_lease(lease)
+                lock = self._create_lease(lease)
         except OSError as error:
             raise StoreError(
                 f"{error.filename or self.path}: the results folder cannot be written: {error.strerror or error}; "
                 "choose another with --results"
             ) from None
-        claim = Claim(self, lease, self.next_attempt())
+        claim = Claim(self, lease, lock, self.next_attempt())
         try:
             claim.begin()
             yield claim
@@ -422,18 +465,28 @@ class RunFolder:
     def _attempt_path(self, number: int) -> Path:
         return self._attempts / f"{number:03d}.json"
 
-    def _create_lease(self, lease: Lease) -> None:
+    def _create_lease(self, lease: Lease) -> BinaryIO:
+        """Returns the lease's file, which is locked as long as it is open: so who holds a run is known on this machine,
+        whatever any clock says."""
         # A link of a complete file: the name appears with its content or not at all, also on NFS.
         draft = self.path / f".lease.{lease.token}"
+        file = draft.open("wb")
         try:
-            draft.write_text(json.dumps(asdict(lease)), encoding="utf-8")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(json.dumps(asdict(lease)).encode())
+            file.flush()
             os.link(draft, self._lease_path)
-        except FileExistsError:
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # what it could not write, it tries again
+                file.close()
+            if not isinstance(error, FileExistsError):
+                raise
             holder = Lease.read(self._lease_path)
             who = f" by process {holder.pid} on {holder.host}" if holder else ""
             raise RunHeld(f"{self.path}: the run is being worked on{who}; wait for it or stop it") from None
         finally:
             draft.unlink(missing_ok=True)
+        return file
 
     def _holds(self, lease: Lease) -> bool:
         return Lease.read(self._lease_path) == lease
@@ -453,10 +506,11 @@ def _read_attempt(path: Path) -> dict[str, Any]:
 class Claim:
     """A run that this process owns: where its results go."""
 
-    def __init__(self, folder: RunFolder, lease: Lease, number: int):
+    def __init__(self, folder: RunFolder, lease: Lease, lock: BinaryIO, number: int):
         self.folder = folder
         self.number = number
         self._lease = lease
+        self._lock = lock
         self._attempt_path = folder._attempt_path(number)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._checkpoint = folder.checkpoint_time()
@@ -568,6 +622,7 @@ class Claim:
         with contextlib.suppress(StoreError, OSError):
             if self.folder._holds(self._lease):
                 self.folder._lease_path.unlink()
+        self._lock.close()
 
 
 class RunNotFound(StoreError):
@@ -592,11 +647,11 @@ class Store:
         return RunFolder(self.root / "runs" / spec.folder_name)
 
     def find(self, run: str) -> RunFolder:
-        """The folder of a finished run by its folder name or by its id or the first digits of it. Raises RunNotFound,
+        """The folder of a finished run by its folder name, its id, or the beginning of either. Raises RunNotFound,
         or StoreError where the record that would tell is not whole."""
         runs, what = self.root / "runs", "finished run"
         folder = RunFolder(runs / matching(run, [path.parent.name for path in record_paths(self.root)], runs, what))
-        if folder.path.name != run and len(run) > _ID_DIGITS:
+        if not folder.path.name.startswith(run) and len(run) > _ID_DIGITS:
             # The folder's name has no more digits than that.
             record = folder.record()
             if record is None or not record.run_id.startswith(run.lower()):
@@ -605,12 +660,13 @@ class Store:
 
 
 def matching(run: str, names: Iterable[str], where: Path, what: str = "run") -> str:
-    """The one of `names` that is a run's folder name, or has an id that begins so as far as the name holds it. Raises
-    RunNotFound."""
+    """The one of `names` that is a run's folder name, begins so, or has an id that begins so as far as the name holds
+    it. Raises RunNotFound."""
     names = sorted(names)
     hits = [name for name in names if name == run]
-    if not hits and re.fullmatch("[0-9a-f]{1,64}", run.lower()):
-        hits = [name for name in names if name.rpartition("-")[2].startswith(run[:_ID_DIGITS].lower())]
+    if not hits and run:
+        digits = run[:_ID_DIGITS].lower() if re.fullmatch("[0-9a-f]{1,64}", run.lower()) else " "
+        hits = [name for name in names if name.startswith(run) or name.rpartition("-")[2].startswith(digits)]
     if not hits:
         raise NoSuchRun(run, where, what)
     if len(hits) > 1:
@@ -622,15 +678,28 @@ def record_paths(root: Path | str) -> list[Path]:
     """Where the records of a results folder are, sorted; links without content (git-annex, DVC) are among them, for
     their reader to name. Raises StoreError when the folder of the runs cannot be read."""
     runs = Path(root) / "runs"
+    return [path for path in (runs / name / "record.json" for name in listed(runs)) if _is_there(path)]
+
+
+def run_names(root: Path | str) -> list[str]:
+    """The names of the folders of a results folder's runs, sorted. Raises StoreError when they cannot be read."""
+    runs = Path(root) / "runs"
+    return [name for name in listed(runs) if (runs / name).is_dir()]
+
+
+def listed(folder: Path) -> list[str]:
+    """The names in a folder, sorted, without hidden ones, which are on their way in or out; none where there is no such
+    folder. Raises StoreError when it cannot be read, or is none."""
     try:
-        with os.scandir(runs) as entries:
-            # A hidden folder is on its way in or out: no run.
-            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        if not os.path.lexists(folder) or folder.is_dir():  # not there, or only now
+            return []
+        problem = "no folder, and results have one there; move it away"
     except OSError as error:
-        raise StoreError(f"{runs}: cannot be read: {error.strerror or error}; ask its owner for access") from None
-    return [path for path in (runs / name / "record.json" for name in names) if _is_there(path)]
+        problem = f"cannot be read: {error.strerror or error}; ask its owner for access"
+    raise StoreError(f"{folder}: {problem}")
 
 
 def _is_there(path: Path) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +20,8 @@ from factories import make_record, make_scored, write_scored, write_store
 
 from benchmark.cli import main
 from benchmark.errors import RunFailed
+from benchmark.leaderboard import board, samples
+from benchmark.spec import PROTOCOLS
 
 
 @dataclass
@@ -55,10 +60,12 @@ def refused(done: Done, *words: str) -> str:
 
 
 def test_help_has_examples_and_does_not_import_torch():
-    for command in ([], ["run"], ["sweep"], ["leaderboard"], ["methods"], ["data"]):
-        done = ltbench(*command, "--help")
-        assert done.returncode == 0
-        assert not command or "Example" in done.stdout
+    everything = ltbench("--help").stdout
+    for command in re.findall(r"^  ([a-z]+)  ", everything, re.M):
+        done = ltbench(command, "--help")
+        examples = re.findall(rf"^    ltbench {command}.*", done.stdout, re.M)
+        assert done.returncode == 0 and examples
+        assert set(examples) <= set(everything.splitlines())
     code = "import sys, benchmark.cli; sys.exit(any(m in sys.modules for m in ('torch', 'pandas', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
@@ -111,6 +118,22 @@ def test_lists_name_what_is_registered():
     }  # fmt: skip
     assert len(ltbench("datasets").stdout.splitlines()) == len(datasets)
     assert "gamma_neg=4.0" in ltbench("methods", "asl").stdout
+
+
+def test_protocols_tell_where_methods_differ():
+    told = [line.split(maxsplit=1) for line in ltbench("protocols").stdout.splitlines()]
+    paper = dict(told[[name for name, _ in told].index("paper") + 1 :])
+    assert set(paper) == set(PROTOCOLS.get("paper").methods)
+    assert paper["cprfl"] == "resnet101, IMAGENET1K_V1, 448 px, 30 epochs, adamw 5e-05"
+    assert paper["capnet"].startswith("clip_rn50, RN50:openai, 224 px")
+
+
+def test_a_method_s_choices_are_told_with_their_values():
+    told = ltbench("methods", "cprfl").stdout
+    assert "[asl | bce | soft-margin | cb-focal | db | db-focal]" in told and "[released | equations]" in told
+    assert re.search(r"^vsi=True .*\[True \| False\]$", told, re.M)
+    settings = json.loads(ltbench("methods", "cprfl", "--json").stdout)["cprfl"]["settings"]
+    assert settings["variant"]["values"] == ["released", "equations"] and settings["dim"]["values"] == []
 
 
 def test_a_sweep_runs_every_combination_and_a_failure_stops_no_other(tiny, tmp_path):
@@ -348,6 +371,148 @@ def test_show_names_what_it_looked_for(tmp_path):
     refused(ltbench("show", "nothing", "--results", store), "no finished run matches 'nothing'")
 
 
+def test_a_run_is_shown_by_the_beginning_of_its_name_with_the_scores_of_both_lists(tmp_path):
+    validated = make_record("asl", validation={"per_class": dict.fromkeys(make_record().groups, 61.25)})
+    store = write_store(tmp_path, [make_record("erm", 1), make_record("erm", 10), validated])
+    told = ltbench("show", "asl", "--results", store).stdout
+    assert re.search(r"^mAP, test list +overall 80.00, head 85.00, .*; 4,952 images", told, re.M)
+    assert re.search(r"^mAP, validation +overall 61.25, head 61.25, ", told, re.M)
+    assert " AP, test list" in told and " AP, validation" in told
+    told = ltbench("show", "erm-s1-", "--results", store).stdout
+    assert re.search("^mAP, validation +none", told, re.M) and " AP, validation" not in told
+    refused(ltbench("show", "erm-s1", "--results", store), "2 runs match 'erm-s1'")
+
+
+def test_a_comparison_that_cannot_be_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    store = write_scored(tmp_path / "store", [make_scored("erm"), make_scored("asl")])
+    write_store(
+        store, [make_record("rw", dataset_title="Another", spec={"dataset": {"name": "b", "fingerprint": "b" * 64}})]
+    )
+    read = []
+    original = samples.samples
+    monkeypatch.setattr(board, "samples", lambda results, records, *more: original(results, read_too(records), *more))
+
+    def read_too(records):
+        read.extend(record.spec.method for record in records)
+        return records
+
+    args = ("--dataset", "made-up", "--results", store)
+    refused(ltbench("compare", "asl", "nope", *args), "no row 'nope' on made-up", "asl, erm")
+    refused(ltbench("compare", "asl", "erm", "--dataset", "made-down", "--results", store), "did you mean 'made-up'")
+    assert read == []
+    assert ltbench("compare", "asl", "erm", *args).returncode == 0
+    assert sorted(read) == ["asl", "erm"]
+
+
+def test_verify_takes_what_the_leaderboard_takes(tmp_path):
+    own = write_scored(tmp_path / "results" / "local", [make_scored("erm")])
+    write_scored(tmp_path / "results", [make_scored("asl"), make_scored("rw")])
+    done = ltbench("verify", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summaries = [line for line in done.stdout.splitlines() if "scored again" in line]
+    assert [line.partition(",")[0] for line in summaries] == [
+        "results: 2 records: 2 scored again",
+        "results/local: 1 record: 1 scored again",
+    ]
+    assert json.loads(ltbench("verify", "--json", folder=tmp_path).stdout)["records"] == 3
+    [path] = (own / "runs").glob("*/logits-*")
+    path.write_bytes(b"")
+    done = ltbench("verify", folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.endswith("error: results/local: 1 of 1 runs do not hold (above)\n")
+    shutil.rmtree(tmp_path / "results" / "runs")
+    assert "results/local: 1 of 1" in ltbench("verify", folder=tmp_path).stderr
+
+
+@pytest.mark.parametrize("place", ["runs", "sweeps", "sweeps/one/sweep.json", "runs/erm-s0-0123456789ab/run.log"])
+def test_what_cannot_be_read_is_not_taken_for_nothing(tmp_path, monkeypatch, place):
+    store = write_store(tmp_path / "store", [make_record("asl")])
+    (store / "runs" / "erm-s0-0123456789ab").mkdir()
+    (store / "sweeps" / "one").mkdir(parents=True)
+    for name in ("sweeps/one/sweep.json", "runs/erm-s0-0123456789ab/run.log"):
+        (store / name).write_text("x")
+    forbidden = store / place
+
+    def deny(original):
+        def denying(path, *args, **kwargs):
+            if isinstance(path, str | Path) and Path(path) == forbidden:
+                raise PermissionError(13, "Permission denied", str(path))
+            return original(path, *args, **kwargs)
+
+        return denying
+
+    if not place.endswith("sweep.json"):
+        (store / "sweeps" / "one" / "sweep.json").unlink()
+    # The tests may be root's, whom nothing is forbidden.
+    monkeypatch.setattr(os, "scandir", deny(os.scandir))
+    monkeypatch.setattr(io, "open", deny(io.open))
+    for command in (["logs", "erm"], ["status"], ["status", "--json"])[: 1 if place.endswith(".log") else 3]:
+        refused(ltbench(*command, "--results", store), str(forbidden), "cannot be read: Permission denied")
+
+
+def test_runs_that_are_no_folder_are_not_none(tmp_path):
+    (tmp_path / "runs").write_text("")
+    refused(ltbench("status", "--results", tmp_path), f"{tmp_path / 'runs'}: no folder")
+    (tmp_path / "runs").unlink()
+    (tmp_path / "runs").symlink_to(tmp_path / "unmounted")
+    for command in (["status"], ["leaderboard"], ["logs", "x"], ["verify"]):
+        refused(ltbench(*command, "--results", tmp_path), str(tmp_path))
+    refused(ltbench("status", "--results", "x" * 5000), "File name too long")
+
+
+def test_without_a_home_the_cache_must_be_named(tiny, tmp_path, monkeypatch):
+    for name in ("LTBENCH_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    done = run_tiny(tiny, tmp_path)
+    refused(done, "no folder for the image cache", "LTBENCH_CACHE")
+    for command in (("sweep", "--methods", "erm", "--datasets", tiny), ("data", "--dataset", tiny)):
+        args = TINY_ARGS if command[0] == "sweep" else TINY_ARGS[:4]
+        results = ("--results", tmp_path / "results") if command[0] == "sweep" else ()
+        done = ltbench(*command, *args, *results)
+        assert done.returncode == 2 and "LTBENCH_CACHE" in done.stderr.splitlines()[-1], done.stderr
+    assert not (tmp_path / "results").exists(), "nothing was started, and no run has failed"
+    store = write_scored(tmp_path / "store", [make_scored("erm"), make_scored("asl")])
+    assert ltbench("compare", "asl", "erm", "--dataset", "made-up", "--results", store).returncode == 0
+    monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "cache"))
+    assert run_tiny(tiny, tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("root", "words"),
+    [
+        ("none", ["none: no such folder", "set by --data-root"]),
+        ("VOCdevkit", ["VOCdevkit: this is VOCdevkit itself", "give {}"]),
+        ("VOCdevkit/VOC2012", ["VOC2012: this is VOCdevkit/VOC2012 itself", "give {}"]),
+        ("elsewhere", ["elsewhere: this is VOCdevkit itself", "put it into a folder VOCdevkit"]),
+        ("VOCdevkit/VOC2012/JPEGImages/2008_000023.jpg", ["2008_000023.jpg: not a folder"]),
+        (".", ["8093 images are missing", "2008_000028.jpg"]),
+    ],
+)
+def test_a_wrong_data_root_is_told(tmp_path, root, words):
+    first = tmp_path / "VOCdevkit" / "VOC2012" / "JPEGImages" / "2008_000023.jpg"
+    first.parent.mkdir(parents=True)
+    first.write_bytes(b"")
+    shutil.copytree(tmp_path / "VOCdevkit", tmp_path / "elsewhere")
+    args = ("run", "--method", "erm", "--dataset", "voc-lt", "--weights", "none", "--results", tmp_path / "results")
+    refused(ltbench(*args, "--data-root", tmp_path / root), *(word.format(tmp_path) for word in words))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_refuses_a_variable_that_it_does_not_have():
+    def make(*args: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["make", "-n", *args], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    done = make("bench", "METHODS=erm")
+    assert done.returncode == 2 and "no variable METHODS; there are: METHOD DATASET" in done.stderr
+    assert "ltbench" not in done.stdout
+    for name in re.findall(r"[A-Z]+(?==)", make("-s", "help").stdout) or ["METHOD", "ARGS"]:
+        assert make("bench", f"{name}=x").returncode == 0
+
+
 def test_a_run_that_may_be_one_of_several_of_ones_own_is_not_looked_for_elsewhere(tmp_path):
     own = [make_record("erm", seed) for seed in range(17)]
     first = [record.run_id[0] for record in own]
@@ -389,6 +554,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tiny, tmp_path):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted: stopped at step" in errors and "Traceback" not in errors
+    assert "stopping: the run saves itself at the next step; Ctrl-C again ends it at once" in errors
     [row] = json.loads(ltbench("status", "--results", tmp_path, "--json").stdout)
     assert row["state"] == "preempted"
 

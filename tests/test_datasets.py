@@ -487,6 +487,8 @@ def test_without_data_root_the_message_says_how_to_give_it(name, monkeypatch):
 
 def test_data_root_argument_comes_before_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("LTBENCH_DATA", str(tmp_path / "variable"))
+    for name in ("argument", "variable"):
+        (tmp_path / name).mkdir()
     folder = find_dataset("coco-lt")
     for root, where in [(tmp_path / "argument", "--data-root"), (None, "LTBENCH_DATA")]:
         dataset = folder.open(root)

@@ -1,16 +1,22 @@
 """What can be said of SLURM jobs without a SLURM: options, walltimes, when a run is given up, what is missing."""
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY_ARGS, refused
+from factories import make_record, write_store
+from submitit.slurm.slurm import _get_default_parameters
+from test_cli import ltbench
+from test_cli import refused as refused_call
 
 from benchmark.errors import RunFailed, RunInterrupted, StoreError
 from benchmark.launch.crew import Slot
-from benchmark.launch.slurm import ClusterJob, minutes, site_options
+from benchmark.launch.slurm import _LINES, _MORE, _OURS, ClusterJob, Site, minutes, site_options, submit
 from benchmark.launch.sweeps import Sweeps
 from benchmark.launch.worker import Order
 from benchmark.store import RunFolder
@@ -43,7 +49,6 @@ def test_options_are_those_given_above_the_site_s(tmp_path, monkeypatch):
     monkeypatch.setenv("LTBENCH_SLURM", str(tmp_path / "none.yaml"))
     assert "none.yaml" in refused(site_options, {})
     monkeypatch.delenv("LTBENCH_SLURM")
-    assert "--slurm: setup" in refused(site_options, {"setup": ["rm -rf x"]}), "the site's file alone has lines to run"
 
 
 @pytest.mark.parametrize(
@@ -158,3 +163,133 @@ def test_a_damaged_sweep_file_is_named(tmp_path):
     path.write_text(json.dumps({"name": 3}))
     with pytest.raises(StoreError, match="sweep.json: not a sweep's file"):
         sweeps.all()
+
+
+# --- what SLURM's commands answer -------------------------------------------------------------------------------
+
+CASES = ROOT / "tests" / "cases" / "slurm"
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Has a shell script stand for each of SLURM's commands; returns the folder of the scripts."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+    def answer(**scripts: str) -> Path:
+        for name, text in scripts.items():
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+        return folder
+
+    answer(srun="true", scontrol="true", squeue="true", scancel=f'echo "$@" >> {tmp_path}/cancelled')
+    return answer
+
+
+def submitted(tmp_path: Path, runs: int = 2, **options: object) -> dict[str, str]:
+    """What `submit` makes of so many runs, an array where they are several."""
+    folders = [str(tmp_path / "runs" / f"erm-s{i}-0123456789ab") for i in range(runs)]
+    orders = [Order({"data_root": None}, {"attempt": 1, "replaces": None}, folder, "cpu") for folder in folders]
+    folder = tmp_path / "sweeps" / "20260131-120000-1a2b"
+    folder.mkdir(parents=True)
+    return submit(orders, folder, Site(site_options(options), 1, 256, 0, 1, 1))
+
+
+def script_of(tmp_path: Path) -> str:
+    [script] = (tmp_path / "sweeps").glob("*/4242_submission.sh")
+    return script.read_text()
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("case", ["bare_number", "not_utf8", "preamble", "with_cluster"])
+def test_the_job_that_sbatch_names_in_its_own_way(tmp_path, commands, case, runs):
+    commands(sbatch=f"cat {CASES / case}.txt")
+    jobs = submitted(tmp_path, runs)
+    assert list(jobs.values()) == (["4242"] if runs == 1 else ["4242_0", "4242_1"])
+    assert len(list((tmp_path / "sweeps").glob("*/4242*_submitted.pkl"))) == runs
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (f"cat {CASES / 'empty.txt'}", "''"),
+        ("echo welcome, see job 99 for help", "see job 99 for help"),
+        ("echo 7; echo 8", "7 8"),
+        ("echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1", "Socket timed out"),
+    ],
+)
+def test_where_sbatch_names_no_job_something_may_be_in_the_queue(tmp_path, commands, script, said):
+    commands(sbatch=script)
+    message = refused(submitted, tmp_path)
+    name = "ltbench-20260131-120000-1a2b"
+    for word in (said, "may be in the queue", f"squeue --name={name}", f"scancel --name={name}"):
+        assert word in message
+    assert "refused" not in message
+
+
+def test_a_refusal_in_any_encoding_is_told(tmp_path, commands):
+    commands(sbatch=r"printf 'sbatch: error: param\350tre inconnu\n' >&2; exit 1")
+    assert "sbatch refused the sweep: param\ufffdtre inconnu" in refused(submitted, tmp_path)
+
+
+def test_no_wckey_but_the_user_s_own(tmp_path, commands):
+    commands(sbatch="echo 4242")
+    submitted(tmp_path)
+    assert "--wckey" not in script_of(tmp_path)
+    assert "#SBATCH --job-name=ltbench-20260131-120000-1a2b" in script_of(tmp_path)
+    submitted(tmp_path / "other", wckey="lab")
+    assert "#SBATCH --wckey=lab\n" in script_of(tmp_path / "other")
+
+
+@pytest.mark.parametrize("value", ["module load x", ["a", "b"], 3, True])
+@pytest.mark.parametrize("key", ["setup", "teardown"])
+def test_lines_of_shell_are_refused_on_the_command_line(key, value):
+    assert f"--slurm: {key} is lines of shell, which stand in slurm.yaml alone" in refused(site_options, {key: value})
+
+
+@pytest.mark.parametrize("value", ["x", 7, 1.5, True])
+def test_every_option_of_the_command_line_goes_into_the_script_or_is_refused(tmp_path, commands, value):
+    commands(sbatch="echo 4242")
+    names = (set(_get_default_parameters()) - _OURS - _LINES - {"time", "signal_delay_s"}) | _MORE
+    submitted(tmp_path, **dict.fromkeys(names, value))
+    for name in names:
+        flag = f"#SBATCH --{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+        assert f"{flag}\n" in script_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["runs-%j", "%A", "a%%b", "back\\slash", "two\nlines", "bell\a"])
+def test_a_results_path_that_slurm_reads_otherwise_is_refused(tiny, tmp_path, commands, name):
+    commands(sbatch="echo 4242")
+    results = tmp_path / name / "results"
+    args = ("--methods", "erm", "--datasets", tiny, *TINY_ARGS, "--device", "cpu", "--results", results)
+    for more in ((), ("--dry-run",)):
+        refused_call(ltbench("sweep", *args, "--cluster", "slurm", *more), "SLURM takes", "results folder without it")
+    assert not (tmp_path / name).exists()
+    assert list(tmp_path.glob("*%*")) == []
+
+
+def test_the_commands_to_go_on_with_may_be_copied(tiny, tmp_path, commands):
+    commands(sbatch="echo 4242")
+    results = tmp_path / "it's mine; really"
+    args = ("--methods", "erm", "--datasets", tiny, *TINY_ARGS, "--device", "cpu", "--results", results)
+    done = ltbench("sweep", *args, "--cluster", "slurm")
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines()[1:]:
+        assert shlex.split(line)[-2:] == ["--results", str(results)]
+
+
+def test_status_tells_the_runs_while_slurm_does_not_answer(tmp_path, commands):
+    store = write_store(tmp_path / "results", [make_record("erm")])
+    [run] = [path.name for path in (store / "runs").iterdir()]
+    sweeps = Sweeps(store)
+    sweeps.write(sweeps.new_folder(), "slurm", {run: "7_0", "asl-s0-0123456789ab": "7_1"})
+    commands(squeue="printf 'slurm_load_jobs error: \\351\\nUnable to contact slurm controller\\n' >&2; exit 1")
+    done = ltbench("status", "--results", store, "--json")
+    assert [(row["run"], row["state"], row["job"]) for row in json.loads(done.stdout)] == [(run, "done", "")]
+    told = "SLURM's queue is not known: squeue: slurm_load_jobs error: \ufffd Unable to contact slurm controller"
+    assert done.returncode == 0 and told in done.stderr and "not begun of those submitted: 1 run\n" in done.stderr
+    commands(squeue=r"printf '7_1|PENDING|caf\351|0:00\n7_0|RUNNING|a|b|1:00\n7_2\n'")
+    done = ltbench("status", "--results", store, "--json")
+    assert [row["job"] for row in json.loads(done.stdout)] == ["7_1 PENDING (caf\ufffd)", "7_0 RUNNING 1:00"]
+    assert done.stderr == ""

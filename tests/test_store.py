@@ -637,11 +637,11 @@ def filled(tmp_path) -> tuple[Store, list[Record]]:
     return Store(write_store(tmp_path, records)), records
 
 
-def test_run_is_found_by_folder_name_and_by_the_start_of_its_id(filled):
+def test_run_is_found_by_folder_name_by_its_id_and_by_the_beginning_of_either(filled):
     store, records = filled
     for record in records[:3]:
         name, run_id = record.spec.folder_name, record.run_id
-        for run in (name, run_id, run_id[:12], run_id[:8], run_id[:8].upper()):
+        for run in (name, name[:-4], name[: len("asl-s0-")], run_id, run_id[:12], run_id[:8], run_id[:8].upper()):
             assert store.find(run).record() == record
 
 
@@ -651,7 +651,9 @@ def test_run_that_is_not_one_is_not_found(filled):
     ambiguous = max(set(first), key=first.count)  # 17 runs, 16 digits
     with refused(f"{first.count(ambiguous)} runs match {ambiguous!r}", "asl-s"):
         store.find(ambiguous)
-    for run in ("", "erm", "asl", "asl-s0", "g" * 12, "../runs", "*"):
+    with refused("17 runs match 'asl'", "asl-s0"):
+        store.find("asl")
+    for run in ("", "erm", "asl-s0-g", "g" * 12, "../runs", "*"):
         with refused(f"no finished run matches {run!r}"):
             store.find(run)
 

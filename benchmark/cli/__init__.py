@@ -13,27 +13,50 @@ import sys
 from benchmark.cli import training, results, catalog  # noqa: F401
 
 # isort: on
-from benchmark.cli.app import app
+from benchmark.cli.app import app, show_examples
 from benchmark.cli.output import print_error
-from benchmark.errors import LtbenchError, RunInterrupted
+from benchmark.errors import LtbenchError, RunInterrupted, StoreError
+from benchmark.terminal import take_any_text, unwritten
+
+show_examples()
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, an interruption 130."""
+    take_any_text()
     try:
-        app()
+        _call()
     except RunInterrupted as error:
         print_error(f"interrupted: {error}")
         sys.exit(130)
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        print_error("interrupted: run the same command again to go on")
         sys.exit(130)
     except BrokenPipeError:
         # A reader that goes away (`| head`) ends the program quietly; Python must not try to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except LtbenchError as error:
+    except (LtbenchError, OSError) as error:
         if os.environ.get("LTBENCH_TRACEBACK"):
             raise
-        print_error(f"error: {error}")
+        print_error(f"error: {_told(error)}")
         sys.exit(2)
+
+
+def _call() -> None:
+    try:
+        app()
+    except SystemExit as exit:  # so a command ends, also where all went well
+        if exit.code == 130:  # how typer passes Ctrl-C on, without a word
+            raise KeyboardInterrupt from None
+        if not exit.code and (why := unwritten()):
+            raise StoreError(f"standard output cannot be written: {why}") from None
+        raise
+
+
+def _told(error: LtbenchError | OSError) -> str:
+    """What the user reads of it."""
+    if isinstance(error, LtbenchError) or error.filename is None:
+        return str(error)
+    path = str(error.filename)
+    return f"{path if len(path) < 200 else path[:200] + '...'}: {error.strerror}"

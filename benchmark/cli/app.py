@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import typer
 
 app = typer.Typer(
@@ -14,3 +16,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+def show_examples() -> None:
+    """Have `ltbench --help` end with the examples of every command; called when all commands are there."""
+    lines = []
+    for command in app.registered_commands:
+        found = re.search(r"^Examples?:\n(.*?)(?:\n\n|\n?\Z)", command.help or "", re.S | re.M)
+        lines += found[1].split("\n") if found else []
+    app.info.epilog = "\b\n" + "\n".join(["Examples:", *lines])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -20,10 +20,12 @@ from benchmark.cli.options import (
 )
 from benchmark.cli.output import console, print_error, print_lines
 from benchmark.errors import InputError
+from benchmark.terminal import harmless
 
 if TYPE_CHECKING:
     from benchmark.data.images import CachedImages
     from benchmark.runner import Plan
+    from benchmark.spec import Recipe
 
 # More bad images than this are only counted.
 NAMED_IMAGES = 20
@@ -45,7 +47,7 @@ def methods(
             "version": method.version,
             "about": inspect.cleandoc(method.__doc__ or ""),
             "settings": {
-                field: {"default": info.default, "about": info.description or ""}
+                field: {"default": info.default, "about": info.description or "", "values": _values(info.annotation)}
                 for field, info in method.Config.model_fields.items()
             },
         }
@@ -56,8 +58,12 @@ def methods(
     elif name is None:
         print_lines((key, f"{fact['title']}: {_first_sentence(fact['about'])}") for key, fact in facts.items())
     else:
+        rows: list[tuple[str, str]] = []
         print(f"{facts[name]['title']}, version {facts[name]['version']}\n\n{facts[name]['about']}\n")
-        print_lines((f"{field}={about['default']}", about["about"]) for field, about in facts[name]["settings"].items())
+        for field, about in facts[name]["settings"].items():
+            values = " | ".join(map(str, about["values"]))
+            rows.append((f"{field}={about['default']}", about["about"] + (f" [{values}]" if values else "")))
+        print_lines(rows)
 
 
 @app.command(help="List the registered datasets.\n\n\b\nExample:\n  ltbench datasets --json")
@@ -78,10 +84,29 @@ def protocols(as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps({name: entry.model_dump(mode="json") for name, entry in PROTOCOLS.items()}, indent=1))
     else:
-        print_lines(
-            (name, f"{entry.title}: {entry.recipe.backbone}, {entry.recipe.weights}, {entry.recipe.image_size} px")
-            for name, entry in PROTOCOLS.items()
-        )
+        rows = []
+        for name, entry in PROTOCOLS.items():
+            usual = "these methods and no others" if entry.listed_methods_only else _facts_of(entry.recipe)
+            rows.append((name, f"{entry.title}: {usual}"))
+            for method in sorted(entry.methods):
+                recipe = entry.recipe_for(method)
+                differs = recipe != entry.recipe or entry.listed_methods_only
+                rows += [(f"  {method}", _facts_of(recipe))] if differs else []
+        print_lines(rows)
+
+
+def _facts_of(recipe: Recipe) -> str:
+    optimizer = f"{recipe.optimizer.name} {recipe.optimizer.lr:g}"
+    return f"{recipe.backbone}, {recipe.weights}, {recipe.image_size} px, {recipe.epochs} epochs, {optimizer}"
+
+
+def _values(annotation: Any) -> list[Any]:
+    """What a setting may be, where it is a choice."""
+    if annotation is bool:
+        return [True, False]
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [value for part in get_args(annotation) for value in _values(part)]
 
 
 def _first_sentence(text: str) -> str:
@@ -114,7 +139,7 @@ def data(
     cached = _decoded(work)
     groups = list(work.dataset.groups.values())
     print(
-        f"{work.dataset.card.title}: {len(groups)} classes, "
+        harmless(f"{work.dataset.card.title}: {len(groups)} classes, ")
         + ", ".join(f"{groups.count(group)} {group}" for group in ("head", "medium", "tail"))
     )
     print_lines(

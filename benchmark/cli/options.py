@@ -52,6 +52,7 @@ WeightsOption = Annotated[
     ),
 ]
 SizeOption = Annotated[int | None, typer.Option(help="Image size in pixels; by default the protocol's.")]
+RunArgument = Annotated[str, typer.Argument(help="Folder name of the run, its id, or the beginning of either.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs; by default the protocol's.")]
 SetOption = Annotated[
     list[str] | None,

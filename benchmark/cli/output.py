@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import LtbenchError
+from benchmark.terminal import harmless, unwritten
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +31,7 @@ def number(value: float | None) -> str:
 
 def print_lines(rows: Iterable[tuple[str, str]]) -> None:
     """Names and what is said of each."""
-    rows = list(rows)
+    rows = [(harmless(name), harmless(text)) for name, text in rows]
     width = max((len(name) for name, _ in rows), default=0)
     for name, text in rows:
         print(f"{name:<{width}}  {text}")
@@ -55,6 +56,12 @@ def print_error(text: str) -> None:
     from benchmark.leaderboard.tracks import plain
 
     print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
+
+
+def settle_output(done: str) -> None:
+    """Where standard output has not taken all, say so, and what is done all the same: the command has not failed."""
+    if why := unwritten():
+        print_error(f"standard output cannot be written: {why}; {done}")
 
 
 def show_problems(problems: Sequence[LtbenchError]) -> None:

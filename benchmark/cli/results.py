@@ -6,6 +6,7 @@ import contextlib
 import json
 import shlex
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from benchmark.cli.options import (
     Format,
     JsonOption,
     ResultsOption,
+    RunArgument,
 )
 from benchmark.cli.output import console, number, print_error, print_lines, print_table, show_problems
 from benchmark.errors import InputError, LtbenchError, StoreError
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from benchmark.leaderboard.contrast import Contrast
     from benchmark.leaderboard.tables import Row, Table
     from benchmark.progress import Reporter
+    from benchmark.records import Record
     from benchmark.store import RunFolder
 
 
@@ -34,12 +37,18 @@ StoresOption = Annotated[
     typer.Option(envvar="LTBENCH_RESULTS", help="Results folder.  [default: yours where it has it, else results]"),
 ]
 
+AllStoresOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="LTBENCH_RESULTS",
+        help="Results folder.  [default: results (published) and, where it exists, results/local (yours)]",
+    ),
+]
 
-@app.command(
-    help="Print one run's record.\n\n\b\nExamples:\n  ltbench show erm-s0-1a2b3c4d5e6f\n  ltbench show 1a2b3c4d"
-)
+
+@app.command(help="Print one run's record.\n\n\b\nExamples:\n  ltbench show erm-s0-1a2b\n  ltbench show 1a2b3c4d")
 def show(
-    run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
+    run: RunArgument,
     results: StoresOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,9 +58,13 @@ def show(
         print(record.to_json(), end="")
         return
     from benchmark.leaderboard.tracks import plain
-    from benchmark.records import GROUPS
+    from benchmark.records import GROUPS, Metrics
 
-    spec, metrics = record.spec, record.metrics
+    spec, metrics, validation = record.spec, record.metrics, record.validation
+
+    def means(of: Metrics) -> str:
+        return ", ".join(f"{name} {number(getattr(of, name))}" for name in ("overall", *GROUPS))
+
     network = f"{spec.recipe.backbone}, weights {spec.weights.name}"
     if record.own_network:
         network = f"the method's own network, not {spec.recipe.backbone}"
@@ -62,7 +75,8 @@ def show(
         ("protocol", f"{spec.protocol} version {spec.protocol_version}, {json.dumps(spec.overrides)}"),
         ("backbone", f"{network}, {spec.recipe.image_size} px"),
         ("weights scored", f"{record.declared}, epoch {record.selection.epoch} by rule {record.selection.rule}"),
-        *((name, number(getattr(metrics, name))) for name in ("overall", *GROUPS)),
+        ("mAP, test list", f"{means(metrics)}; {record.num_test_images:,} images: these are ranked"),
+        ("mAP, validation", means(validation) if validation else "none: no validation scores were recorded"),
         (
             "training",
             f"{record.timings.train_s:.0f} s, {record.timings.images_per_second:.0f} images/s, "
@@ -73,8 +87,12 @@ def show(
     ]
     print_lines((name, plain(text)) for name, text in rows)
     print_table(
-        ["class", "group", "training images", "AP"],
-        [[name, record.groups[name], record.class_counts[name], number(ap)] for name, ap in metrics.per_class.items()],
+        ["class", "group", "training images", "AP, test list", *["AP, validation"] * bool(validation)],
+        [
+            [name, record.groups[name], record.class_counts[name], number(ap)]
+            + ([number(validation.per_class[name])] if validation else [])
+            for name, ap in metrics.per_class.items()
+        ],
     )
 
 
@@ -102,13 +120,7 @@ Examples:
 
 @app.command(help=LEADERBOARD_HELP)
 def leaderboard(
-    results: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="LTBENCH_RESULTS",
-            help="Results folder.  [default: results (published) and, where it exists, results/local (yours)]",
-        ),
-    ] = None,
+    results: AllStoresOption = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.  [default: the results folder]")] = None,
     formats: Annotated[
         list[Format] | None,
@@ -224,14 +236,18 @@ def _find_tables(
     out of all that were read. Raises InputError when none has it, or it fits several rows."""
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.contrast import NoSuchRow, find_tables
+    from benchmark.leaderboard.tables import build_tables
+    from benchmark.store import load_records
 
     problems: list[StoreError] = []
     missing: list[str] = []
     try:
         for store in stores:
-            tables = load_board(store, store, problems, reporter).tables
             try:
-                found = find_tables(tables, *wanted)
+                records = _of_dataset(load_records(store, problems), wanted[0])
+                with contextlib.suppress(StoreError):  # records that contradict each other, which the board leaves out
+                    find_tables(build_tables(records), *wanted)  # what is not there is told before anything is computed
+                found = find_tables(load_board(store, store, problems, reporter, records).tables, *wanted)
             except NoSuchRow as error:
                 missing.append(f"{store}: {error}")
                 continue
@@ -243,6 +259,14 @@ def _find_tables(
     finally:
         show_problems(problems)
     raise InputError("; ".join(missing))
+
+
+def _of_dataset(records: Iterable[Record], dataset: str) -> list[Record]:
+    """The records on the lists of a dataset, whatever name others gave them: these may tell that one of them is wrong.
+    All, where no record has that name, for the near names."""
+    records = list(records)
+    lists = {record.spec.dataset.fingerprint for record in records if record.spec.dataset.name == dataset}
+    return [record for record in records if record.spec.dataset.fingerprint in lists] or records
 
 
 def _print_contrast(item: Contrast, classes: int) -> None:
@@ -290,24 +314,33 @@ Examples:
 
 
 @app.command(help=VERIFY_HELP)
-def verify(results: ResultsOption = LOCAL, as_json: JsonOption = False) -> None:
+def verify(results: AllStoresOption = None, as_json: JsonOption = False) -> None:
     from benchmark.leaderboard.tracks import plain
     from benchmark.progress import Reporter
     from benchmark.verify import verify as check_all
 
-    [store] = _stores(results)
-    found = check_all(store, Reporter(console(stderr=True)))
+    stores = _stores(results)[::-1]
+    checked = {store: check_all(store, Reporter(console(stderr=True))) for store in stores}
     if as_json:
-        facts = {"records": found.records, "scored": found.scored, "findings": [vars(one) for one in found.findings]}
+        facts = {
+            "records": sum(found.records for found in checked.values()),
+            "scored": sum(found.scored for found in checked.values()),
+            "findings": [vars(finding) for found in checked.values() for finding in found.findings],
+        }
         print(json.dumps(facts, indent=1))
-    elif found.records:
-        for finding in found.findings:
-            print(plain(f"{finding.kind}: {finding.message}"))
-        print(found.summary)
     else:
-        print(f"no records in {results}")
-    if found.faulty_runs:
-        raise StoreError(f"{results}: {found.faulty_runs} of {found.records} runs do not hold (above)")
+        for store, found in checked.items():
+            for finding in found.findings:
+                print(plain(f"{finding.kind}: {finding.message}"))
+            place = f"{store}: " if len(stores) > 1 else ""
+            print(f"{place}{found.summary}" if found.records else f"no records in {store}")
+    failures = [
+        f"{store}: {found.faulty_runs} of {found.records} runs do not hold (above)"
+        for store, found in checked.items()
+        if found.faulty_runs
+    ]
+    if failures:
+        raise StoreError("; ".join(failures))
 
 
 EXPORT_HELP = """Write a finished run into one file, which others import into their results.
@@ -321,7 +354,7 @@ Examples:
 
 @app.command(help=EXPORT_HELP)
 def export(
-    run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
+    run: RunArgument,
     results: StoresOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.zip", help="The file.  [default: RUN.ltbench.zip in this folder]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -29,14 +30,16 @@ from benchmark.cli.options import (
     Rerun,
     RerunOption,
     ResultsOption,
+    RunArgument,
     SetOption,
     SizeOption,
     WeightsOption,
     parse_names,
     parse_settings,
 )
-from benchmark.cli.output import console, print_table, show_problems
+from benchmark.cli.output import console, print_error, print_table, settle_output, show_problems
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
+from benchmark.terminal import harmless
 
 if TYPE_CHECKING:
     from benchmark.launch.slurm import Site
@@ -213,11 +216,12 @@ def sweep(
     retries = 1 if retries is None else retries
     _check_batches(plans, gpus * nodes)
     if cluster is Cluster.slurm:
-        from benchmark.launch.slurm import Site, site_options
+        from benchmark.launch.slurm import Site, check_folder, site_options
 
         if device not in ("auto", "cuda", "cpu"):
             raise InputError(f"--device {device!r}: with --cluster slurm use auto, cuda or cpu")
         options = site_options(parse_settings(slurm, option="--slurm"))
+        check_folder(results)
         site = Site(options, pack, parallelism or 256, retries, gpus, nodes)
         _submit(plans, results, rerun, device, site, dry_run, as_json)
     elif dry_run:
@@ -291,11 +295,13 @@ def _run_locally(
     jobs: list[Job], results: Path, device: str, workers: int | None, gpus: int, retries: int, as_json: bool
 ) -> None:
     """Run what is to launch on this machine's devices, in processes of their own."""
+    from benchmark.data.images import cache_folder
     from benchmark.launch.pool import Pool, local_slots
     from benchmark.launch.sweeps import Sweeps
     from benchmark.launch.worker import order
 
     slots = local_slots(device, workers, gpus)
+    cache_folder()  # what is wrong for all is said once
     orders = [order(job, results, device) for job in jobs if job.decision.launch]
     _print_summary(jobs, results, stderr=True)
     endings = {}
@@ -363,10 +369,11 @@ def _submit(
             raise
     if as_json:
         print(sweep.model_dump_json(indent=1))
-        return
-    print(f"sweep {sweep.name}: {len(orders)} runs in {len(set(sweep.jobs.values()))} jobs; this shell may exit")
-    where = "" if results == LOCAL else f" --results {results}"
-    print(f"  ltbench status --watch{where}\n  ltbench cancel {sweep.name}{where}")
+    else:
+        print(f"sweep {sweep.name}: {len(orders)} runs in {len(set(sweep.jobs.values()))} jobs; this shell may exit")
+        where = "" if results == LOCAL else f" --results {shlex.quote(str(results))}"
+        print(f"  ltbench status --watch{where}\n  ltbench cancel {sweep.name}{where}")
+    settle_output(f"sweep {sweep.name} is submitted")
 
 
 def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None:
@@ -413,6 +420,7 @@ def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
             if shown & table.run_ids:
                 console().print(table.to_rich())
         print(f"leaderboard: {results / 'leaderboard.md'}")
+    settle_output(f"{len(done)} of {len(endings)} runs are done: ltbench leaderboard shows them")
     show_problems(problems)
     held = [run for run, ending in endings.items() if ending.outcome == "held"]
     if held:
@@ -482,7 +490,9 @@ def status(
     if watch:
         board.watch(results, console(), show_all)
         return
-    rows = board.rows(results)
+    rows, unknown = board.rows(results)
+    if unknown:
+        print_error(unknown)
     if as_json:
         print(json.dumps([vars(row) for row in rows], indent=1))
         return
@@ -509,7 +519,7 @@ def cancel(
     help="Print the log of a run.\n\n\b\nExamples:\n  ltbench logs 1a2b3c4d\n  ltbench logs erm-s0-1a2b3c4d5e6f -f"
 )
 def logs(
-    run: Annotated[str, typer.Argument(help="Folder name of the run, or the first digits of its id.")],
+    run: RunArgument,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends.")] = False,
     results: ResultsOption = LOCAL,
 ) -> None:
@@ -517,4 +527,4 @@ def logs(
 
     path, folder = log_of(run, results)
     for text in follow_log(path, folder, results, follow):
-        print(text, end="", flush=True)
+        print(harmless(text), end="", flush=True)

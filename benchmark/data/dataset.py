@@ -172,7 +172,8 @@ class DatasetFolder:
             )
             return FileImages(None, hint)
         where = "--data-root" if data_root else DATA_ROOT_VARIABLE
-        return FileImages(Path(given) / self.card.folder, hint=f"the root is set by {where}. {self.card.download}")
+        hint = f"the root is set by {where}. {self.card.download}"
+        return FileImages(Path(given) / self.card.folder, hint, base=Path(given))
 
 
 def _load_datasets() -> None:

@@ -24,7 +24,7 @@ from benchmark.data import shapes
 from benchmark.data.contents import file_digest, file_digests, named
 from benchmark.data.decoding import RULES, decode
 from benchmark.errors import InputError, StoreError
-from benchmark.files import open_regular
+from benchmark.files import is_file, open_regular
 from benchmark.spec import canonical_json
 
 if TYPE_CHECKING:
@@ -60,14 +60,18 @@ class ImageSource(ABC):
 
 
 class FileImages(ImageSource):
-    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root."""
+    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root.
+
+    base: the part of the root that a person gave; all of it unless given.
+    """
 
     identity = "files"
     rules = RULES
 
-    def __init__(self, root: Path | None, hint: str):
+    def __init__(self, root: Path | None, hint: str, base: Path | None = None):
         self._root = root
         self._hint = hint
+        self._base = base or root
 
     @property
     def root(self) -> Path:
@@ -78,16 +82,38 @@ class FileImages(ImageSource):
 
     def is_absent(self, splits: Iterable[Split]) -> bool:
         """Whether the images are not here, all of them."""
-        return self._root is None or not all((self._root / path).is_file() for split in splits for path in split.paths)
+        return self._root is None or not all(is_file(self._root / path) for split in splits for path in split.paths)
 
     def check(self, splits: Iterable[Split]) -> None:
         missing = [path for split in splits for path in split.paths if not self._exists(path)]
         if missing:
+            self._check_base(missing[0])
             first = ", ".join(map(named, missing[:3])) + (", ..." if len(missing) > 3 else "")
             raise InputError(
                 f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {named(self.root)}: "
                 f"{first}; {self._hint}"
             )
+
+    def _check_base(self, missing: str) -> None:
+        """Raise InputError when the base is no folder, or is one inside of the right one; missing: an image's path."""
+        base = self._base
+        try:
+            problem = None if base.is_dir() else "not a folder" if base.exists() else "no such folder"
+        except OSError as error:  # a name that is too long for any folder
+            problem = str(error.strerror)
+        if problem:
+            raise InputError(f"{named(base)}: {problem}; {self._hint}")
+        parts = (self.root / missing).relative_to(base).parts
+        for depth in range(1, len(parts)):
+            if is_file(base.joinpath(*parts[depth:])):
+                inside = "/".join(parts[:depth])
+                given = base.resolve()
+                right = given.parents[depth - 1]
+                remedy = f"give {right}" if given.parts[-depth:] == parts[:depth] else f"put it into a folder {inside}"
+                raise InputError(
+                    f"{base}: this is {inside} itself, and the images are looked up in {inside} below it; "
+                    f"{remedy}; {self._hint}"
+                )
 
     def _exists(self, path: str) -> bool:
         """Whether there is something of that name; what it is, reading it tells."""
@@ -121,14 +147,14 @@ class OwnImages(FileImages):
     """Image files of a dataset that is not registered: nobody else knows which images its lists mean, so their contents
     are part of what the dataset is."""
 
-    def __init__(self, root: Path | None, hint: str, splits: Sequence[Split]):
-        super().__init__(root, hint)
+    def __init__(self, root: Path | None, hint: str, splits: Sequence[Split], base: Path | None = None):
+        super().__init__(root, hint, base)
         self._splits = splits
 
     @classmethod
     def of(cls, files: FileImages, splits: Sequence[Split]) -> OwnImages:
         """Those of such a dataset's lists."""
-        return cls(files._root, files._hint, splits)
+        return cls(files._root, files._hint, splits, files._base)
 
     @property
     def identity(self) -> str:
@@ -167,10 +193,18 @@ LEFT_S = 3600.0
 
 
 def cache_folder() -> Path:
-    """LTBENCH_CACHE, or `ltbench` below the user's cache folder."""
+    """LTBENCH_CACHE, or `ltbench` below the user's cache folder. Raises InputError where nothing says where that is."""
     if given := os.environ.get(CACHE_VARIABLE):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltbench"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "ltbench"
+    try:
+        return Path.home() / ".cache" / "ltbench"
+    except RuntimeError:  # HOME is not set, and the user has no entry among the system's: a container
+        raise InputError(
+            "no folder for the image cache: HOME is not set and the system knows no home of this user; set "
+            f"{CACHE_VARIABLE} to a folder"
+        ) from None
 
 
 @dataclass(frozen=True)

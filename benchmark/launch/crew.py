@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmark.errors import StoreError
 from benchmark.launch.worker import Ending, Order
+from benchmark.terminal import harmless
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # What may go well when it is tried again.
@@ -217,9 +218,10 @@ class Crew:
 
     def _hear_status(self, number: int, process: subprocess.Popen, answers: queue.SimpleQueue) -> None:
         for line in process.stderr:
-            self._last_words.append(line.rstrip())
+            line = harmless(line.rstrip())
+            self._last_words.append(line)
             with contextlib.suppress(Exception):  # a full disk under the log: the process must not wait for its reader
-                self._show(line.rstrip())
+                self._show(line)
 
 
 def ended_before(order: Order) -> Ending | None:

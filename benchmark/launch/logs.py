@@ -6,23 +6,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, StoreError
 from benchmark.launch.slurm import queue
 from benchmark.launch.sweeps import Sweeps
-from benchmark.store import RunFolder, matching
+from benchmark.store import RunFolder, listed, matching, run_names
 
 POLL_S = 1.0
 
 
 def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
-    """The log of a run by its folder name or the first digits of its id: its own, or that of its job where it has none.
+    """The log of a run by its folder name, its id or the beginning of either: its own, or that of its job where it has
+    none.
 
-    Raises RunNotFound, or InputError where there is no log yet.
+    Raises RunNotFound, InputError where there is no log yet, StoreError where the folders cannot be read.
     """
     sweeps = Sweeps(results)
-    began = {path.name for path in results.glob("runs/*/")}
+    began = set(run_names(results))
     folder = RunFolder(results / "runs" / matching(run, began | set(sweeps.job_ids()), results / "runs"))
-    if folder.log_path.exists():
+    if folder.log_path.name in listed(folder.path):
         return folder.log_path, folder
     log = sweeps.log_of(folder.path.name)
     if log is None:
@@ -34,8 +35,15 @@ def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
 
 
 def follow_log(log: Path, folder: RunFolder, results: Path, follow: bool) -> Iterator[str]:
-    """The text of a log, in pieces; follow: until the run is neither running nor in SLURM's queue."""
-    with log.open(encoding="utf-8", errors="replace") as file:
+    """The text of a log, in pieces; follow: until the run is neither running nor in SLURM's queue.
+
+    Raises StoreError.
+    """
+    try:
+        opened = log.open(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise StoreError(f"{log}: cannot be read: {error.strerror or error}; ask its owner for access") from None
+    with opened as file:
         while True:
             # Asked before reading: what is written until then is read.
             going_on = follow and (folder.state() == "running" or _is_queued(folder.path.name, results))

@@ -21,6 +21,7 @@ from benchmark.launch.crew import Crew, Slot
 from benchmark.launch.worker import Ending, Order
 from benchmark.progress import duration
 from benchmark.signals import handled
+from benchmark.terminal import harmless
 
 PLAIN_INTERVAL_S = 30.0
 
@@ -154,7 +155,7 @@ class Pool:
             crew.stop(at_once)
 
     def _say(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        self._console.print(escape(harmless(text)), highlight=False, soft_wrap=True)
 
     def _watch(self, threads: Sequence[threading.Thread], board: _Board) -> None:
         """Show the board until every thread has ended."""
@@ -167,9 +168,8 @@ class Pool:
 
     def _join(self, threads: Sequence[threading.Thread], board: _Board, show: Callable[[], None]) -> None:
         shown, told = time.monotonic(), False
-        while any(thread.is_alive() for thread in threads):
-            for thread in threads:
-                thread.join(timeout=0.2)
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            alive[0].join(timeout=0.2)
             if self._stopping and not told:
                 # Not in the handler: it may interrupt the console in the middle of a line.
                 self._say("stopping: the runs that are going on save themselves; Ctrl-C again ends them at once")
@@ -181,5 +181,5 @@ class Pool:
     def _picture(self, board: _Board) -> Group:
         table = Table(box=None, show_header=False)
         for number, (run, line) in sorted(board.now.items()):
-            table.add_row(self._slots[number].name, escape(run), escape(line))
+            table.add_row(*(escape(harmless(text)) for text in (self._slots[number].name, run, line)))
         return Group(table, board.summary())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +23,11 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _get_default_parameters
 
-from benchmark.errors import InputError, StoreError
+from benchmark.errors import InputError, RunInterrupted, StoreError
 from benchmark.launch.crew import Crew, Slot, done_since, ended_before, package_path
 from benchmark.launch.worker import Ending, Order
 from benchmark.registry import did_you_mean
+from benchmark.terminal import harmless
 from benchmark.yamlio import load_yaml
 
 SITE_FILE = Path("slurm.yaml")
@@ -34,7 +37,7 @@ WARNING_S = 90
 # What writing the job's own state and asking for the requeue may take of these.
 _REQUEUE_S = 10
 # What the sweep decides itself.
-_OURS = {"array_parallelism", "job_name", "nodes", "ntasks_per_node", "num_gpus", "srun_args", "use_srun", "wckey"}
+_OURS = {"array_parallelism", "job_name", "nodes", "ntasks_per_node", "num_gpus", "srun_args", "use_srun"}
 _OURS |= {"stderr_to_stdout", "additional_parameters"}
 # Options of sbatch that submitit passes on without knowing them.
 _MORE = {"begin", "licenses", "nice", "prefer", "reservation", "tmp"}
@@ -170,7 +173,8 @@ class ClusterJob:
 
 def _print(line: str) -> None:
     with contextlib.suppress(OSError):  # a full disk under the job's log is not the run's fault
-        print(line, flush=True)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(harmless(line).encode(encoding, "replace").decode(encoding), flush=True)
 
 
 @dataclass(frozen=True)
@@ -205,9 +209,11 @@ def site_options(given: dict[str, Any]) -> dict[str, Any]:
             name = _SPELLINGS.get(name, name)
             if name in _OURS:
                 raise InputError(f"{source}: {key} is set by the sweep; leave it out")
+            if name in _LINES and source == "--slurm":
+                raise InputError(f"--slurm: {key} is lines of shell, which stand in {SITE_FILE} alone")
             if name not in allowed:
                 raise InputError(f"{source}: unknown option {key!r}{did_you_mean(name, {*allowed, *_SPELLINGS})}")
-            options[name] = _checked(source, key, value, lines=name in _LINES and source != "--slurm")
+            options[name] = _checked(source, key, value, lines=name in _LINES)
     options = {name: value for name, value in options.items() if value is not False}
     options["time"] = minutes(options.get("time", DEFAULT_MINUTES))
     warning_s = options.setdefault("signal_delay_s", WARNING_S)
@@ -250,37 +256,107 @@ def minutes(value: Any) -> int:
     return total
 
 
+def check_folder(folder: Path) -> None:
+    """Raise InputError for a folder whose path SLURM and submitit would read otherwise: `%j` and the like are patterns,
+    a backslash ends them, and a batch script has lines."""
+    path = str(folder.absolute())
+    odd = [char for char in path if char in "%\\" or not char.isprintable()]
+    if odd:
+        raise InputError(
+            f"{path!r}: SLURM takes {odd[0]!r} in the path of a log for something else; choose a results folder "
+            "without it"
+        )
+
+
+class _Executor(submitit.SlurmExecutor):
+    """submitit's, but for how it reads what sbatch answers: sites have their own ways to say it, in any encoding."""
+
+    def _internal_process_submissions(
+        self, delayed_submissions: list[submitit.helpers.DelayedSubmission]
+    ) -> list[submitit.SlurmJob]:
+        """As submitit's, whose arrays are submitted by an executor of its own class."""
+        pickles = []
+        for delayed in delayed_submissions:
+            pickles.append(self.folder / f"{uuid.uuid4().hex}.pkl")
+            delayed.set_timeout(self.parameters["time"], self.max_num_timeout)
+            delayed.dump(pickles[-1])
+        count = len(delayed_submissions)
+        one = copy.copy(self)
+        one.parameters = self.parameters | ({"map_count": count} if count > 1 else {})
+        first = one._submit_command(self._submitit_command_str)
+        jobs = [first]
+        if count > 1:
+            tasks = list(range(first.num_tasks))
+            jobs = [submitit.SlurmJob(self.folder, f"{first.job_id}_{i}", tasks) for i in range(count)]
+        for job, pickle in zip(jobs, pickles, strict=True):
+            job.paths.move_temporary_file(pickle, "submitted_pickle")
+        return jobs
+
+    def _submit_command(self, command: str) -> submitit.SlurmJob:
+        """Raises FailedSubmissionError when sbatch refuses, _Unclear when it leaves open whether it does."""
+        script = self.folder / f".submission_file_{uuid.uuid4().hex}.sh"
+        script.write_text(self._make_submission_file_text(command, ""), encoding="utf-8")
+        done = subprocess.run(
+            ["sbatch", str(script)], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
+        # SLURM may have taken a job whose sender it did not reach in time.
+        if done.returncode and not re.search("timed out", done.stderr, re.I):
+            raise FailedSubmissionError(done.stderr.strip() or f"exit code {done.returncode}")
+        job_id = None if done.returncode else job_id_of(done.stdout)
+        if job_id is None:
+            raise _Unclear(" ".join((done.stderr if done.returncode else done.stdout + done.stderr).split()))
+        job = submitit.SlurmJob(self.folder, job_id, list(range(self._num_tasks())))
+        job.paths.move_temporary_file(script, "submission_file", keep_as_symlink=True)
+        return job
+
+
+class _Unclear(Exception):
+    """What sbatch said, with which something may be in the queue or not."""
+
+
+def job_id_of(answer: str) -> str | None:
+    """The job that sbatch's standard output names, `Submitted batch job 1`, `1` or `1;cluster` on a line of its own;
+    None where there is none, or several."""
+    lines = [line.strip() for line in answer.splitlines()]
+    for pattern in (r"Submitted batch job (\d+)(?: on cluster \S+)?", r"(\d+)(?:;\S*)?"):
+        found = {match[1] for line in lines if (match := re.fullmatch(pattern, line, re.ASCII))}
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
+
+
 def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
     """Submit the runs as arrays, logs in `folder`; returns name of the run -> job id, such as `123_4`.
 
-    The caller may exit at once. Raises InputError when there is no SLURM or when it refuses, with its message.
+    The caller may exit at once. Raises InputError when there is no SLURM or when it refuses, with its message; or when
+    it leaves open whether it does, with how to find what may be in the queue.
     """
     for tool in ("sbatch", "srun", "scontrol"):
         if shutil.which(tool) is None:
             raise InputError(f"no SLURM found: {tool} is not on the PATH; use --cluster local or inline")
+    check_folder(folder)
     known = set(_get_default_parameters())
     named = {key: value for key, value in site.options.items() if key in known}
     more = {key: value for key, value in site.options.items() if key not in known}
     if orders[0].device != "cpu" and not _ASKS_FOR_GPUS & set(named):
         named["gpus_per_node"] = site.gpus
     # -P: a file of the user's folder is not taken for a module.
-    executor = submitit.SlurmExecutor(
-        folder, max_num_timeout=_MOST_TIMEOUTS, python=f"{shlex.quote(sys.executable)} -P"
-    )
+    executor = _Executor(folder.absolute(), max_num_timeout=_MOST_TIMEOUTS, python=f"{shlex.quote(sys.executable)} -P")
     packs = [orders[i : i + site.pack] for i in range(0, len(orders), site.pack)]
     jobs = [
         ClusterJob(pack, site.retries, site.gpus, site.options["time"], site.options["signal_delay_s"])
         for pack in packs
     ]
     ids: dict[str, str] = {}
+    name = f"ltbench-{folder.name}"
     most = _largest_array()
     with _outside_of_a_job():
         try:
             executor.update_parameters(
-                **named,
+                **{"wckey": None} | named,
                 nodes=site.nodes,
                 ntasks_per_node=1,
-                job_name="ltbench",
+                job_name=name,
                 array_parallelism=site.parallelism,
                 stderr_to_stdout=True,
                 srun_args=["--kill-on-bad-exit=1"] if site.nodes > 1 else None,
@@ -293,6 +369,14 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
                     ids |= {order.run: element.job_id for order in pack}
         except BaseException as error:
             withdraw(ids)
+            perhaps = (
+                f"the runs may be in the queue all the same, where they would fail; squeue --name={name} shows them, "
+                f"scancel --name={name} cancels them"
+            )
+            if isinstance(error, _Unclear):
+                raise InputError(f"sbatch answered {str(error)[:500]!r}, which names no job: {perhaps}") from None
+            if isinstance(error, KeyboardInterrupt):
+                raise RunInterrupted(f"while sbatch was at work: {perhaps}") from None
             if not isinstance(error, FailedJobError | FailedSubmissionError | subprocess.SubprocessError | OSError):
                 raise
             said = _last_line(error)
@@ -337,7 +421,7 @@ def _largest_array() -> int:
 def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Raises InputError when there is no answer."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=60)
     except subprocess.TimeoutExpired:
         raise InputError(f"{command[0]}: no answer in 60 s; try again later") from None
     except OSError as error:
@@ -373,12 +457,12 @@ def queue(job_ids: Iterable[str]) -> dict[str, Queued]:
     # All of the user's: a list of jobs is refused when SLURM has forgotten one of them.
     done = _ask(["squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r|%M"])
     if done.returncode != 0:
-        raise InputError(f"squeue: {done.stderr.strip() or 'no answer'}; try again later")
+        raise InputError(f"squeue: {' '.join(done.stderr.split()) or 'no answer'}; try again later")
     found = {}
     for line in done.stdout.splitlines():
-        job_id, *facts = line.strip().split("|")
-        if job_id in wanted:
-            found[job_id] = Queued(*facts)
+        facts = line.strip().split("|")
+        if len(facts) >= 4 and facts[0] in wanted:
+            found[facts[0]] = Queued(facts[1], "|".join(facts[2:-1]), facts[-1])
     return found
 
 

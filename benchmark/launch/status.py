@@ -12,10 +12,12 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from benchmark.console import table
-from benchmark.errors import StoreError
+from benchmark.errors import InputError, StoreError
 from benchmark.launch.slurm import Queued, queue
 from benchmark.launch.sweeps import Sweeps
-from benchmark.store import RunFolder
+from benchmark.leaderboard.tracks import plain
+from benchmark.progress import plural
+from benchmark.store import RunFolder, run_names
 
 WATCH_S = 2.0
 HEADER = ("run", "state", "job", "note")
@@ -33,15 +35,21 @@ class Row:
     note: str
 
 
-def rows(results: Path) -> list[Row]:
-    """Every run that began, and every one that is queued. Raises StoreError or InputError when the queue cannot be
-    read."""
+def rows(results: Path) -> tuple[list[Row], str]:
+    """Every run that began, and every one that is queued; and what is not known for want of SLURM's word, "" for
+    nothing. Raises StoreError when the runs or sweeps cannot be read."""
     jobs = Sweeps(results).job_ids()
-    queued = queue(jobs.values())
-    # A hidden folder is on its way in or out: no run.
-    folders = {path.name for path in results.glob("runs/[!.]*/")}
+    folders = set(run_names(results))
+    queued, unknown = {}, ""
+    try:
+        queued = queue(jobs.values())
+    except InputError as error:
+        # The runs' own folders tell the rest.
+        unbegun = len(set(jobs) - folders)
+        more = f"; not begun of those submitted: {plural(unbegun, 'run')}" if unbegun else ""
+        unknown = f"SLURM's queue is not known: {error}{more}"
     waiting = {run for run, job in jobs.items() if job in queued}
-    return [_row(results / "runs" / run, jobs.get(run, ""), queued) for run in sorted(folders | waiting)]
+    return [_row(results / "runs" / run, jobs.get(run, ""), queued) for run in sorted(folders | waiting)], unknown
 
 
 def _row(path: Path, job: str, queued: dict[str, Queued]) -> Row:
@@ -94,11 +102,11 @@ def watch(results: Path, console: Console, show_done: bool) -> None:
     """Show the runs until none is running or queued, or until Ctrl-C."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            found = rows(results)
+            found, unknown = rows(results)
             shown = found if show_done else [row for row in found if row.state != "done"]
             room = max(1, console.height - 6)
             more = f"{len(shown) - room} more do not fit" if len(shown) > room else ""
-            live.update(Group(table(HEADER, cells(shown[:room])), summary(found), more), refresh=True)
-            if not any(row.state == "running" or row.job for row in found):
+            live.update(Group(table(HEADER, cells(shown[:room])), summary(found), more, plain(unknown)), refresh=True)
+            if not unknown and not any(row.state == "running" or row.job for row in found):
                 return
             time.sleep(WATCH_S)

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 from benchmark.errors import InputError, StoreError
 from benchmark.launch.slurm import cancel, queue
 from benchmark.spec import Strict
-from benchmark.store import Lease, write_atomically
+from benchmark.store import Lease, listed, write_atomically
 
 
 class Sweep(Strict):
@@ -97,11 +97,11 @@ class Sweeps:
 
     def all(self) -> list[Sweep]:
         """Every sweep, the oldest first. Raises StoreError for a file that is not whole."""
-        return [self._read(path) for path in sorted(self.root.glob("*/sweep.json"))]
+        return [self._read(self.root / name / "sweep.json") for name in self._names()]
 
     def find(self, name: str) -> Sweep:
-        """A sweep by its name or the beginning of it. Raises InputError."""
-        names = sorted(path.parent.name for path in self.root.glob("*/sweep.json"))
+        """A sweep by its name or the beginning of it. Raises InputError, or StoreError where they cannot be read."""
+        names = self._names()
         hits = [found for found in names if found == name] or [found for found in names if found.startswith(name)]
         if len(hits) != 1 or not name:
             known = f"; there are: {', '.join(names[-5:])}" if names else "; there are none"
@@ -119,6 +119,10 @@ class Sweeps:
                 log = self.root / sweep.name / f"{job}_0_log.out"
                 return log if log.exists() else None
         return None
+
+    def _names(self) -> list[str]:
+        """Of the folders that hold a sweep, the oldest first: one that is being submitted holds none yet."""
+        return [name for name in listed(self.root) if os.path.lexists(self.root / name / "sweep.json")]
 
     def _read(self, path: Path) -> Sweep:
         try:

@@ -163,6 +163,8 @@ def fulfil(order: Order, team: Team) -> Ending:
 
 def main() -> None:
     """Carry out orders until there are no more."""
+    # As the launcher reads them, whatever the locale says; its standard error has a reader of any text.
+    sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what some library prints is no answer
     orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()

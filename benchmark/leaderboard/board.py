@@ -56,9 +56,13 @@ def make_board(
 
 
 def load_board(
-    results: Path, out: Path, problems: list[StoreError] | None = None, reporter: Reporter | None = None
+    results: Path,
+    out: Path,
+    problems: list[StoreError] | None = None,
+    reporter: Reporter | None = None,
+    of: Iterable[Record] | None = None,
 ) -> Board:
-    """The board of a results folder, for a page in the folder `out`.
+    """The board of a results folder, or `of` some of its records, for a page in the folder `out`.
 
     A record that is not whole, whose logits are not there or do not give its numbers, or that contradicts the others
     about its dataset, is left out, named on the board and appended to `problems`. Raises StoreError when there is no
@@ -66,7 +70,7 @@ def load_board(
     """
     problems = [] if problems is None else problems
     with paused_collections():
-        records = _as_registered(load_records(results, problems), problems)
+        records = _as_registered(load_records(results, problems) if of is None else of, problems)
         sampled: dict[str, Sample] = {}
         whole = []
         for record, sample in samples(results, records, reporter):

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmark.errors import RunFailed, StoreError
 from benchmark.evaluation import numbers_again, score
-from benchmark.leaderboard.cache import cache_file, read_cached, write_cached
+from benchmark.leaderboard.cache import cache_file, kept_in, read_cached, write_cached
 from benchmark.leaderboard.resampling import REPLICATES, SEED, run_scores
 from benchmark.leaderboard.secondary import AtThreshold, Secondary, secondary
 from benchmark.processes import cores, spawned
@@ -114,9 +114,7 @@ def samples(
     What was sampled before comes from the cache; the rest is sampled by several processes where it is much. Raises
     StoreError when a process is killed.
     """
-    from benchmark.data.images import cache_folder
-
-    cache = cache_folder() / "replicates"
+    cache = kept_in("replicates")
     sources = [_Source.of(root, record, cache) for record in records]
     work = sum(source.num_images * len(source.groups) for source in sources if not source.cached.exists())
     workers = min(cores(), len(sources)) if work >= _MUCH else 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.leaderboard.cache import cache_file, read_cached, write_cached
+from benchmark.leaderboard.cache import cache_file, kept_in, read_cached, write_cached
 from benchmark.leaderboard.secondary import AtThreshold, at_threshold, best_threshold
 from benchmark.leaderboard.tables import row_key
 from benchmark.progress import Reporter
@@ -27,9 +27,7 @@ def thresholds(root: Path, records: Sequence[Record], reporter: Reporter | None 
     records: those of which `samples.samples` gave samples, so that their logits are what they say. What was computed
     before comes from the cache. Raises StoreError where logits cannot be read any more.
     """
-    from benchmark.data.images import cache_folder
-
-    cache = cache_folder() / "thresholds"
+    cache = kept_in("thresholds")
     rows: dict[tuple, list[Record]] = defaultdict(list)
     for record in records:
         if record.num_validation_images is not None:
