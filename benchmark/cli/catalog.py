@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 
@@ -23,9 +24,11 @@ from benchmark.errors import InputError
 from benchmark.terminal import harmless
 
 if TYPE_CHECKING:
-    from benchmark.data.images import CachedImages
-    from benchmark.runner import Plan
+    from benchmark.data.dataset import Dataset
+    from benchmark.progress import Reporter
     from benchmark.spec import Recipe
+
+T = TypeVar("T")
 
 # More bad images than this are only counted.
 NAMED_IMAGES = 20
@@ -115,20 +118,27 @@ def _first_sentence(text: str) -> str:
 
 @app.command(
     help="Check a dataset's lists and images and decode the images into the cache.\n\n\b\n"
-    "Examples:\n  ltbench data\n  ltbench data --dataset voc-lt --data-root /data"
+    "Examples:\n  ltbench data\n  ltbench data --dataset voc-lt --data-root /data\n"
+    "  ltbench data --dataset voc-lt --method cprfl --protocol paper"
 )
 def data(
     dataset: Annotated[str, typer.Option(help="Registered name, or the path of a dataset folder.")] = "shapes-lt",
+    method: Annotated[str, typer.Option(help="Fill the cache that runs of this method use.")] = "erm",
     protocol: ProtocolOption = None,
     backbone: BackboneOption = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
     data_root: DataRootOption = None,
 ) -> None:
-    from benchmark.runner import plan
+    from benchmark.data.dataset import find_dataset
+    from benchmark.progress import Reporter
+    from benchmark.runner import plan, prepare_images
 
+    reporter = Reporter(console(stderr=True))
+    opened = find_dataset(dataset).open(data_root)
+    _naming_all_bad(opened, reporter, lambda: opened.source.check(opened.splits.values()))
     work = plan(
-        "erm",
+        method,
         dataset,
         protocol=protocol,
         backbone=backbone,
@@ -136,7 +146,7 @@ def data(
         image_size=image_size,
         data_root=data_root,
     )
-    cached = _decoded(work)
+    cached = _naming_all_bad(opened, reporter, lambda: prepare_images(work, reporter))
     groups = list(work.dataset.groups.values())
     print(
         harmless(f"{work.dataset.card.title}: {len(groups)} classes, ")
@@ -149,20 +159,18 @@ def data(
     print(f"images: {work.dataset.source.rules}")
 
 
-def _decoded(work: Plan) -> dict[str, CachedImages]:
-    """The images in the cache. Raises InputError when any cannot be used, after naming the first of them all."""
+def _naming_all_bad(dataset: Dataset, reporter: Reporter, use: Callable[[], T]) -> T:
+    """What `use` of a dataset's images gives. Raises InputError where any cannot be used, after naming the first of
+    them all."""
     from benchmark.data.images import bad_images
-    from benchmark.progress import Reporter
-    from benchmark.runner import prepare_images
 
-    reporter = Reporter(console(stderr=True))
     try:
-        return prepare_images(work, reporter)
+        return use()
     except InputError as error:
-        splits = work.dataset.splits.values()
+        splits = dataset.splits.values()
         total = sum(map(len, splits))
         with reporter.task("looking for other bad images", total) as task:
-            bad = bad_images(splits, work.dataset.source, task.update)
+            bad = bad_images(splits, dataset.source, task.update)
         # That one alone, or no image is where images are looked for.
         if len(set(bad)) < 2 or (len(bad) == total and str(error) not in bad):
             raise
