@@ -22,6 +22,7 @@ from PIL import Image
 
 from benchmark.data import shapes
 from benchmark.errors import InputError, StoreError
+from benchmark.files import open_own
 from benchmark.spec import canonical_json
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ class ImageSource(ABC):
 
 
 class FileImages(ImageSource):
-    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root."""
+    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root.
+
+    An image may be a link out of the root: clusters keep images in one place and datasets as folders of links.
+    """
 
     identity = "files"
 
@@ -181,7 +185,7 @@ def _one_at_a_time(pixels: Path) -> Iterator[None]:
     """Runs that begin together do not all decode the same images; what a killed one left half-written is removed."""
     try:
         pixels.parent.mkdir(parents=True, exist_ok=True)
-        lock = pixels.with_suffix(".lock").open("w")
+        lock = open_own(pixels.with_suffix(".lock"))
     except OSError as error:
         raise _unwritable(pixels.parent, error) from None
     with lock:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.errors import InputError
+from benchmark.files import open_regular
 from benchmark.launch.slurm import queue
 from benchmark.launch.sweeps import Sweeps
 from benchmark.store import RunFolder, matching
@@ -35,7 +37,7 @@ def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
 
 def follow_log(log: Path, folder: RunFolder, results: Path, follow: bool) -> Iterator[str]:
     """The text of a log, in pieces; follow: until the run is neither running nor in SLURM's queue."""
-    with log.open(encoding="utf-8", errors="replace") as file:
+    with io.TextIOWrapper(open_regular(log), encoding="utf-8", errors="replace") as file:
         while True:
             # Asked before reading: what is written until then is read.
             going_on = follow and (folder.state() == "running" or _is_queued(folder.path.name, results))
