@@ -36,8 +36,8 @@ _MUCH = 1_000_000
 _CHUNK = 32
 # Scored images times classes below which a cached file costs as much as the scores.
 _WORTH_KEEPING = 10_000
-# Scored images times classes, of all runs together, whose cached numbers are computed again in part at each load: about
-# two seconds. Of more runs than that, some are chosen at random.
+# Scored images times classes, of all runs together, whose cached numbers are computed again in part at each load: one
+# to three seconds on one core. Of more runs than that, some are chosen at random.
 _COMPARED = 10_000_000
 _SCORES = (np.float32, (1 + len(GROUPS), 1 + REPLICATES))
 _SECONDARY = (np.float64, (len(fields(Secondary)),))
