@@ -4,6 +4,7 @@
     record.json             as it was stored
     logits-<sha>.safetensors, epoch-<number>-<sha>.safetensors    the tensors that the record names
     config.yaml             for people: the command that makes the run again, and its specification
+    signature.json          where it was signed: a public key, and its signature of the manifest
 
 A bundle comes from somebody else: nothing of it is written before all of it has been checked.
 """
@@ -27,27 +28,39 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from benchmark import __version__
 from benchmark.errors import InputError, StoreError
-from benchmark.files import file_digest
-from benchmark.records import Record
+from benchmark.files import MOST_TEXT, file_digest, open_regular, read_regular
+from benchmark.names import untold_settings
+from benchmark.records import Record, differing, whole
 from benchmark.reproduce import command
+from benchmark.signatures import Signer, signed, signer, signing_key, trusted_keys
 from benchmark.spec import Sha256, Strict
 from benchmark.splits import registered
 from benchmark.store import VALIDATION_TARGETS, RunFolder, load_records, write_atomically
-from benchmark.verify import LABELS, Checked, Files, SharedFacts, check_record, files_of, labels_digests
+from benchmark.verify import (
+    LABELS,
+    Checked,
+    Files,
+    SeedFacts,
+    SharedFacts,
+    check_record,
+    files_of,
+    is_seeded,
+    labels_digests,
+    logits_digest,
+)
 
 Outcome = Literal["imported", "restored", "already there"]
 
 FORMAT = 1
-_MANIFEST, _RECORD, _CONFIG = "manifest.json", "record.json", "config.yaml"
+_MANIFEST, _RECORD, _CONFIG, _SIGNATURE = "manifest.json", "record.json", "config.yaml", "signature.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _AGAIN = "get the bundle again, or have it exported again"
 
 # Nothing larger is read, whatever a bundle says of itself.
-MOST_TEXT = 16 * 2**20
 MOST_TENSORS = 4 * 2**30
 # Of a tensor file, what is not numbers.
 _HEADER = 2**20
@@ -79,21 +92,26 @@ class Manifest(Strict):
     ltbench: str
     files: dict[str, Member]
 
+    @field_validator("format", mode="before")
+    @classmethod
+    def _format_is_a_number(cls, value: object) -> object:
+        return whole(value)
+
 
 # --- export ------------------------------------------------------------------------------------------------------
 
 
-def export(folder: RunFolder, out: Path | None = None) -> Path:
+def export(folder: RunFolder, out: Path | None = None, sign: Path | None = None) -> Path:
     """Write a finished run to a bundle; returns its path, by default `<run>.ltbench.zip` in the current folder.
 
-    Raises StoreError when the run is not done, does not hold, or the bundle cannot be written, InputError when there
-    is such a file already.
+    sign: the file of a private key. Raises StoreError when the run is not done, does not hold, or the bundle cannot be
+    written, InputError when there is such a file already, or the key is none.
     """
     target = out or Path(f"{folder.path.name}.ltbench.zip")
-    if target.is_dir():
-        raise InputError(f"{target}: is a folder; name a file with --out")
-    if target.exists() or target.is_symlink():
-        raise InputError(f"{target}: is there already; remove it, or name another file with --out")
+    if os.path.lexists(target):
+        problem = "is a folder; name a file" if target.is_dir() else "is there already; remove it, or name another file"
+        raise InputError(f"{target}: {problem} with --out")
+    key = None if sign is None else signing_key(sign)
     record = folder.record()
     if record is None:
         raise StoreError(f"{folder.path}: the run has no record; only finished runs can be exported")
@@ -101,7 +119,9 @@ def export(folder: RunFolder, out: Path | None = None) -> Path:
     _refuse_faults(check_record(record, files))
     members = {_RECORD: files.read(_RECORD), _CONFIG: _config(record)}
     members |= {name: files.read(name) for name in files_of(record)}
-    write_atomically(target, _zipped(folder.path.name, members))
+    manifest = _manifest(folder.path.name, members)
+    signature = {} if key is None else {_SIGNATURE: signed(manifest, key)}
+    write_atomically(target, _zipped({_MANIFEST: manifest, **members, **signature}))
     return target
 
 
@@ -116,12 +136,15 @@ def _config(record: Record) -> bytes:
     return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=10_000).encode()
 
 
-def _zipped(run: str, members: dict[str, bytes]) -> bytes:
+def _manifest(run: str, members: dict[str, bytes]) -> bytes:
     sums = {name: Member.of(content) for name, content in members.items()}
-    manifest = Manifest(format=FORMAT, run=run, ltbench=__version__, files=sums)
+    return Manifest(format=FORMAT, run=run, ltbench=__version__, files=sums).model_dump_json(indent=1).encode()
+
+
+def _zipped(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in {_MANIFEST: manifest.model_dump_json(indent=1).encode(), **members}.items():
+        for name, content in members.items():
             # One date for all: the same run gives the same bundle, to the byte. Nothing is compressed: logits would
             # lose a tenth of their size for several times the wait.
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
@@ -134,13 +157,18 @@ def _zipped(run: str, members: dict[str, bytes]) -> bytes:
 
 
 class _Bundle:
-    """An open bundle: exactly the members of its manifest, each read no further than the manifest says."""
+    """An open bundle: exactly the members of its manifest, each read no further than the manifest says.
+
+    signer: whose key signed the manifest, None for nobody's.
+    """
 
     def __init__(self, path: Path, archive: zipfile.ZipFile):
         self._path = path
         self._archive = archive
         self._infos = self._checked_members()
-        self.manifest = self._read_manifest()
+        content = self._read_manifest()
+        self.manifest = self._checked_manifest(content)
+        self.signer = self._checked_signature(content)
 
     def refuse(self, problem: str) -> StoreError:
         """The error that says what is wrong with the bundle."""
@@ -163,15 +191,25 @@ class _Bundle:
             infos[name] = info
         return infos
 
-    def _read_manifest(self) -> Manifest:
+    def _read_manifest(self) -> bytes:
         if _MANIFEST not in self._infos:
             raise self.refuse(f"has no {_MANIFEST}, so it is no bundle of ltbench")
-        content = self._content(_MANIFEST, MOST_TEXT)
+        return self._content(_MANIFEST, MOST_TEXT)
+
+    def _checked_signature(self, manifest: bytes) -> Signer | None:
+        if _SIGNATURE not in self._infos:
+            return None
+        try:
+            return signer(self._content(_SIGNATURE, MOST_TEXT), manifest)
+        except ValueError as error:
+            raise self.refuse(f"{_SIGNATURE}: {error}") from None
+
+    def _checked_manifest(self, content: bytes) -> Manifest:
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
             raise self.refuse(_manifest_fault(content, error)) from None
-        named, found = {_MANIFEST, *manifest.files}, set(self._infos)
+        named, found = {_MANIFEST, *manifest.files}, self._infos.keys() - {_SIGNATURE}
         if named != found:
             wrong = sorted(named ^ found)[0]
             raise self.refuse(f"member {wrong[:80]!r} is {'missing' if wrong in named else 'not in the manifest'}")
@@ -214,7 +252,7 @@ class _Bundle:
 def _manifest_fault(content: bytes, refusal: ValidationError) -> str:
     with contextlib.suppress(ValueError, RecursionError, AttributeError):
         version = json.loads(content).get("format")
-        if version != FORMAT:
+        if version != FORMAT or type(version) is not int:
             return f"{_MANIFEST}: format {version!r} is not known to this version of ltbench (known: {FORMAT})"
     first = refusal.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "manifest"
@@ -234,9 +272,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[_Bundle]:
-    with _reading(path):
-        archive = zipfile.ZipFile(path)
-    with archive:
+    with contextlib.ExitStack() as stack:
+        with _reading(path):
+            file = stack.enter_context(open_regular(path))
+            archive = stack.enter_context(zipfile.ZipFile(file))
         yield _Bundle(path, archive)
 
 
@@ -246,22 +285,30 @@ def _opened(path: Path) -> Iterator[_Bundle]:
 @dataclass(frozen=True)
 class Imported:
     """A bundle that was accepted. outcome: "restored" where the run was there and had lost files. note: what could not
-    be checked."""
+    be checked. signer: whose key signed it, None for nobody's. owner: the name of that key where it is trusted."""
 
     run: str
     outcome: Outcome
     note: str
+    signer: Signer | None = None
+    owner: str | None = None
 
 
-def import_bundle(path: Path, results: Path) -> Imported:
+def import_bundle(path: Path, results: Path, trust: Path | None = None) -> Imported:
     """Check a bundle and put its run into a results folder, or the files that such a run there has lost.
+
+    trust: a file of public keys; a bundle that none of them signed is refused.
 
     The record arrives last, so whatever happens on the way leaves no half of a run. Raises StoreError, after which
     nothing that held before is changed: the bundle is damaged or does not hold, its split is not the one known here,
     its data are not those of the runs there, another or a damaged record of the run is there, a process is at work on
-    the run, or the folder cannot be written.
+    the run, or the folder cannot be written. Raises InputError for a file of keys that is none.
     """
+    owners = None if trust is None else trusted_keys(trust)
     with _opened(path) as bundle:
+        if owners is not None and bundle.signer not in owners:
+            told = "is not signed" if bundle.signer is None else f"is signed by {bundle.signer.fingerprint}"
+            raise StoreError(f"{path}: {told}, and {trust} holds no key that signed it; add its key, or ask its owner")
         content = bundle.read(_RECORD)
         record = Record.from_bytes(content, f"{path}: {_RECORD}")
         if bundle.manifest.run != record.folder_name:
@@ -272,21 +319,23 @@ def import_bundle(path: Path, results: Path) -> Imported:
         _refuse_faults(checked)
         folder = RunFolder(results / "runs" / record.folder_name)
         # What is there is compared by `ltbench verify`: its files are wanted, whatever other runs say.
-        note = "" if _is_there(folder, content) else _compare(path, record, checked.labels, results)
+        note = "" if _is_there(folder, content) else _compare(path, record, checked, results)
         outcome = _place(bundle, record, content, folder)
-    return Imported(record.folder_name, outcome, note)
+    owner = None if owners is None or bundle.signer is None else owners[bundle.signer]
+    return Imported(record.folder_name, outcome, note, bundle.signer, owner)
 
 
-def _compare(path: Path, record: Record, labels: dict[str, str], results: Path) -> str:
+def _compare(path: Path, record: Record, checked: Checked, results: Path) -> str:
     """Compare a new record with those of a results folder, as far as they can be read, in one pass.
 
-    labels: `labels_digests` of it. Returns what could not be compared. Raises StoreError where it has another
-    split, or data for which `ltbench verify` would blame it.
+    Returns what could not be compared. Raises StoreError where it has another split, or data or logits for which
+    `ltbench verify` would blame it.
     """
-    ref = record.spec.dataset
+    ref, labels = record.spec.dataset, checked.labels
     known: set[str] = set()
-    shared = SharedFacts()
+    shared, seeds = SharedFacts(), SeedFacts()
     shared.add(record.folder_name, record, labels)
+    seeds.add(record.folder_name, record, checked.logits)
     # `check_record` has compared the labels of a registered dataset.
     wanted = set(labels) if registered(ref.name) is None else set()
     for other in load_records(results, problems=[]) if results.is_dir() else ():
@@ -297,9 +346,29 @@ def _compare(path: Path, record: Record, labels: dict[str, str], results: Path) 
             theirs = _labels(other, results) if wanted & _stored_labels(other) else {}
             wanted -= theirs.keys()
             shared.add(other.folder_name, other, theirs)
-    note = _split_note(path, record, known, results)
+            if checked.logits is not None and _scores_alike(record, other):
+                seeds.add(other.folder_name, other, _logits_digest(other, results))
+    notes = [_split_note(path, record, known, results), untold_settings(record)]
     _refuse_differences(path, record, shared, results)
-    return note
+    for repeated in seeds.repeated():
+        if repeated.run == record.folder_name:
+            raise StoreError(f"{path}: {repeated}, in {results}; have the run made again that has the other's logits")
+    return "; ".join(note for note in notes if note)
+
+
+def _scores_alike(record: Record, other: Record) -> bool:
+    """Whether two runs may have the same logits: they then have the same scores."""
+    return is_seeded(other) and not differing(
+        {name: value for name, value in record.metrics.numbers().items() if name.startswith("per_class.")},
+        other.metrics.numbers(),
+    )
+
+
+def _logits_digest(record: Record, results: Path) -> str | None:
+    """`logits_digest` of a run there, None where it cannot be read."""
+    with contextlib.suppress(StoreError):
+        return logits_digest(record, Files.in_folder(RunFolder(results / "runs" / record.folder_name)))
+    return None
 
 
 def _stored_labels(record: Record) -> set[str]:
@@ -348,6 +417,8 @@ def _place(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -
     """Write what the run's folder has not of its files."""
     if _is_there(folder, content) and not _lost(folder, record):
         return "already there"
+    if folder.path.is_symlink():
+        raise StoreError(f"{folder.path}: is a link, and an import writes to no other place; remove the link")
     try:
         with folder.claim() as claim:
             try:
@@ -392,7 +463,7 @@ def _is_there(folder: RunFolder, content: bytes) -> bool:
 def _damage(path: Path) -> str:
     """Why a record's file cannot be read or is no JSON; empty where it is some."""
     try:
-        json.loads(path.read_bytes())
+        json.loads(read_regular(path))
     except OSError as error:
         return str(error.strerror or error)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Local files that a user names: how a value names one, and what is in it."""
+"""Local files: how a value names one, what is in it, and how one is opened that somebody else may have put there."""
 
 from __future__ import annotations
 
@@ -13,6 +13,54 @@ from typing import BinaryIO
 
 _REFERENCE = re.compile(r"(?P<path>.*\.npz):(?P<key>[^/]+)")
 _SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin")
+
+# Bytes of a file of text (a record, a lease, a manifest) that are read at most.
+MOST_TEXT = 16 * 2**20
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, open for reading. Raises OSError: a pipe or a device could be waited for without end."""
+    # Not blocking: to open a pipe would wait for who writes to it. Of a regular file it changes nothing.
+    return _regular(path, os.O_RDONLY, "rb")
+
+
+def open_own(path: Path, append: bool = False) -> BinaryIO:
+    """A regular file of the project's own, made where there is none, open for writing at its end (append) or as it is.
+
+    Raises OSError for a link: what it leads to is somebody else's, and stays as it is.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if append else 0)
+    try:
+        return _regular(path, flags, "ab" if append else "rb+")
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise OSError(errno.ELOOP, "is a link, and what it leads to is left alone; remove it", str(path)) from None
+        raise
+
+
+def _regular(path: Path, flags: int, mode: str) -> BinaryIO:
+    number = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        kind = os.fstat(number).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    except BaseException:
+        os.close(number)
+        raise
+    return os.fdopen(number, mode, buffering=0 if mode == "ab" else -1)
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """The content of a regular file. Raises OSError as `open_regular`, and for more than `most` bytes."""
+    with open_regular(path) as file:
+        if most is None:
+            return file.read()
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"has more than the {most} bytes that are read", str(path))
+    return content
 
 
 def split_file(reference: str) -> tuple[Path, str] | None:
@@ -69,5 +117,5 @@ def file_digest(path: Path) -> str:
 
 @functools.cache
 def _digest(path: Path, modified: int, size: int) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmark.errors import StoreError
+from benchmark.files import open_own
 from benchmark.terminal import harmless
 
 PLAIN_INTERVAL_S = 10.0
@@ -44,7 +45,7 @@ class Reporter:
     def logging_to(self, path: Path) -> Iterator[None]:
         """Append every line to a file as well, for the duration of the block. Raises StoreError."""
         try:
-            log = path.open("ab", buffering=0)
+            log = open_own(path, append=True)
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from None
         with log as self._log:

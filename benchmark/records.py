@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from benchmark.errors import StoreError
+from benchmark.files import MOST_TEXT, read_regular
 from benchmark.spec import NonNegative, RunSpec, Sha256, Strict, flatten
 
 SCHEMA_VERSION = 2
@@ -20,6 +21,8 @@ TOLERANCE = 1e-6
 _ABSENT = object()
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+Count = Annotated[int, Field(ge=0)]
+Some = Annotated[int, Field(ge=1)]
 Group = Literal["head", "medium", "tail"]
 
 
@@ -60,6 +63,13 @@ class Metrics(Strict):
         return [name for name, value in self.per_class.items() if value is None]
 
 
+def whole(value: Any) -> Any:
+    """A number as it is, for a literal. Raises ValueError for true and 1.0, which Python takes for 1."""
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
 def differing(first: Mapping[str, float | None], second: Mapping[str, float | None]) -> list[str]:
     """The names of the `Metrics.numbers` of the same classes in which two do not agree."""
     return [name for name, value in first.items() if not _agree(value, second[name])]
@@ -93,9 +103,9 @@ class EpochLog(Strict):
     """One epoch of training, counted through all stages. `lr` is that of the backbone at its last step;
     `val_overall` in percent."""
 
-    epoch: int
+    epoch: Some
     loss: float
-    lr: float
+    lr: NonNegative
     val_overall: Percent | None = None
     stage: str = "training"
 
@@ -125,8 +135,8 @@ class Timings(Strict):
 class Parameters(Strict):
     """Numbers of parameters."""
 
-    all: int
-    trained: int
+    all: Count
+    trained: Count
 
 
 class Environment(Strict):
@@ -142,7 +152,7 @@ class Environment(Strict):
     cuda: str | None
     precision: Literal["float32", "bfloat16 autocast"]
     host: str
-    cpu_threads: int
+    cpu_threads: Some
     scheduler: dict[str, str]
     processes: Annotated[int, Field(ge=1)] = Field(1, description="that trained together, one a GPU")
 
@@ -177,9 +187,9 @@ class Record(Strict):
     method_title: str
     dataset_title: str
     groups: dict[str, Group] = Field(description="class name -> group, in class order")
-    class_counts: dict[str, int] = Field(description="class name -> training positives, in class order")
-    num_train_images: int
-    num_test_images: int
+    class_counts: dict[str, Count] = Field(description="class name -> training positives, in class order")
+    num_train_images: Some
+    num_test_images: Some
     num_validation_images: Annotated[int, Field(ge=1)] | None = Field(
         None, description="whose logits are stored; None without a validation list, and in schema 1"
     )
@@ -200,6 +210,11 @@ class Record(Strict):
     own_network: bool = Field(False, description="images are scored by another network than the recipe's backbone")
     finished: str = Field(description="UTC, ISO 8601")
 
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _version_is_a_number(cls, value: Any) -> Any:
+        return whole(value)
+
     @model_validator(mode="after")
     def _holds_together(self) -> Record:
         if self.run_id != self.spec.run_id:
@@ -219,6 +234,7 @@ class Record(Strict):
         for metrics in (*self.results.values(), self.validation):
             if metrics is not None:
                 metrics.check_means(self.groups)
+        self._check_images()
         return self
 
     def _check_version(self) -> None:
@@ -232,10 +248,25 @@ class Record(Strict):
         if (self.num_validation_images is not None) != (not first and self.validation is not None):
             raise ValueError("num_validation_images is for schema version 2 with validation scores, and only for it")
 
+    def _check_images(self) -> None:
+        """Raise ValueError unless there is a digest for the images of each list, and no class has more than there
+        are."""
+        lists = {"train", "test"} | ({"val"} if self.num_validation_images is not None else set())
+        # Schema 1 does not say whether there was a validation list.
+        most = lists | {"val"} if self.schema_version == 1 else lists
+        if not lists <= self.data_digests.keys() <= most:
+            found = ", ".join(sorted(self.data_digests)) or "none"
+            raise ValueError(f"data_digests are those of {found}, and the run has {', '.join(sorted(lists))}")
+        for name, count in self.class_counts.items():
+            if count > self.num_train_images:
+                raise ValueError(f"class_counts has {count} for {name!r}, of {self.num_train_images} training images")
+
     def _check_epochs(self) -> None:
         """Raise ValueError unless history, selection and oracle tell of the recipe's epochs, or all of none."""
         last, selected = self.spec.recipe.epochs if self.history else 0, self.selection.epoch
-        if [epoch.epoch for epoch in self.history] != list(range(1, last + 1)):
+        # Their number first: a record may claim any, and a list of them would take all memory.
+        told = [epoch.epoch for epoch in self.history]
+        if len(told) != last or told != list(range(1, last + 1)):
             raise ValueError(f"history does not tell of the {last} epochs of the recipe, one after the other")
         if selected > last or (selected == 0) != (last == 0):
             raise ValueError(f"the selected epoch is {selected}, and {last} were trained")
@@ -263,7 +294,7 @@ class Record(Strict):
     def from_file(cls, path: Path) -> Record:
         """Read and validate a record. Raises StoreError, naming the file, when it is not whole."""
         try:
-            content = path.read_bytes()
+            content = read_regular(path, MOST_TEXT)
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
         return cls.from_bytes(content, str(path))

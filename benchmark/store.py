@@ -43,6 +43,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from benchmark.errors import Cause, InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
+from benchmark.files import MOST_TEXT, open_own, open_regular, read_regular
 from benchmark.records import EpochLogits, LogitsFile, Record
 from benchmark.spec import RunSpec
 
@@ -53,6 +54,8 @@ HEARTBEAT_S = 15.0
 LEASE_LIFETIME_S = 600.0
 # Of a run's id, at the end of its folder's name.
 _ID_DIGITS = 12
+# Bytes of a log that its last lines are looked for in.
+_LOG_TAIL = 2**16
 # The tensors of a logits file beside those of the weight sets; see `records.LogitsFile`.
 TARGETS, VALIDATION, VALIDATION_TARGETS = "targets", "validation", "validation_targets"
 _HOW_TO_NAME = "give a run's folder name, its id, or the start of either"
@@ -140,7 +143,7 @@ class Lease:
     def read(cls, path: Path) -> Lease | None:
         """The lease in a file, None where there is no file. Raises StoreError for anything but a lease."""
         try:
-            return cls.checked(json.loads(path.read_text(encoding="utf-8")))
+            return cls.checked(json.loads(read_regular(path, MOST_TEXT)))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -276,7 +279,7 @@ class RunFolder:
     def record_digest(self) -> str | None:
         """sha256 of the record's file, None where there is none."""
         try:
-            return hashlib.sha256(self.record_path.read_bytes()).hexdigest()
+            return hashlib.sha256(read_regular(self.record_path)).hexdigest()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -387,6 +390,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._attempts.mkdir(exist_ok=True)
+            if self._attempts.is_symlink():  # what it leads to is somebody else's, and would be cleared up
+                raise StoreError(f"{self._attempts}: is a link; remove it, or choose another folder with --results")
             lease = Lease.mine()
             with self._locked():
                 if self.holder() is None:
@@ -425,7 +430,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.path / "lock").open("w") as lock:
+        with open_own(self.path / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -494,12 +499,15 @@ class RunFolder:
 
 def _read_attempt(path: Path) -> dict[str, Any]:
     try:
-        attempt = json.loads(path.read_text(encoding="utf-8"))
+        attempt = json.loads(read_regular(path, MOST_TEXT))
+        for key, kind in (("cause", str), ("message", str), ("saved", bool)):
+            if not isinstance(attempt.get(key, kind()), kind):
+                raise TypeError(f"{key} is {attempt[key]!r}")
         # An attempt that never wrote how it ended was killed: its checkpoint, if any, is where to go on.
         return attempt if attempt["outcome"] in ("running", "failed", "preempted") else {"outcome": "preempted"}
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StoreError(f"{path}: not an attempt's file; remove it and run again") from None
 
 
@@ -570,7 +578,9 @@ class Claim:
 
     def _log_tail(self) -> list[str]:
         try:
-            return self.folder.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+            with open_regular(self.folder.log_path) as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
+                return log.read().decode(errors="replace").splitlines()[-20:]
         except OSError:
             return []
 
@@ -777,7 +787,7 @@ def read_logits(path: Path, sha256: str) -> StoredLogits:
 def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
     """The tensors of a file whose digest a record names. Raises StoreError for anything else."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         problem = f"the stored logits cannot be read: {error.strerror or error}"
         raise StoreError(f"{path}: {problem}; restore the file, or run again with --rerun always") from None

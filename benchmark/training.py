@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import random
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.checkpoint import load_checkpoint, save_checkpoint
+from benchmark.checkpoint import check_alike, check_optimizer, load_checkpoint, save_checkpoint
 from benchmark.data.augment import Augmenter
 from benchmark.data.samplers import generator, make_sampler
 from benchmark.distributed import ALONE, Peers
@@ -393,11 +394,16 @@ class Trainer:
 
     def _resume(self) -> bool:
         state = load_checkpoint(self.checkpoint) if self.checkpoint else None
+        if state is not None:
+            state.setdefault("made_by", None)
         if state is not None and state["made_by"] != self._made_by():
             # Going on would mix two computations in one result.
             self.reporter.line("the checkpoint is another run's, or of other code, another device or other images")
             self.reporter.line("starting anew")
             state = None
+        if state is not None:
+            with self._own_checkpoint():
+                self._check_progress(state)
         if state is not None and self.observe is not None and not self._was_observed(state):
             self.reporter.line("the checkpoint was made without keeping the logits of every epoch; starting anew")
             state = None
@@ -405,6 +411,8 @@ class Trainer:
             return False
         for index in range(state["stage"] + 1):
             self._begin_stage(index)
+        with self._own_checkpoint():
+            self._check_tensors(state)
         self.step, self.train_s = state["step"], state["train_s"]
         self.epoch_loss = state["epoch_loss"]
         self.best = state["best"] if self.peers.is_first else None
@@ -416,8 +424,64 @@ class Trainer:
         if self.stage.ema:
             self.stage.ema.restore(state["ema"])
         # Last: to begin a stage may draw random numbers.
-        _restore_random_states(state["rng"], self.device)
+        with self._own_checkpoint():
+            _restore_random_states(state["rng"], self.device)
         return True
+
+    @contextmanager
+    def _own_checkpoint(self) -> Iterator[None]:
+        """What does not fit the run, in one line: nobody trains on with it."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StoreError(
+                f"{self.checkpoint}: not a checkpoint of this run ({reason}); remove it, or start anew with --rerun "
+                "always"
+            ) from None
+
+    def _check_progress(self, state: dict[str, Any]) -> None:
+        """Raise ValueError unless stage, step and what was noted of the epochs can be those of this run."""
+        stage, step, epochs = state.get("stage"), state.get("step"), 0
+        if type(stage) is not int or not 0 <= stage < len(self.stages):
+            raise ValueError(f"stage is {stage!r}, of {len(self.stages)}")
+        first = self.ends[stage - 1] if stage else 0
+        if type(step) is not int or not first <= step <= self.ends[stage]:
+            raise ValueError(f"step is {step!r}, and stage {stage} has those from {first} to {self.ends[stage]}")
+        for name in ("train_s", "epoch_loss"):
+            value = state.get(name)
+            if type(value) is not float or not math.isfinite(value) or (name == "train_s" and value < 0):
+                raise ValueError(f"{name} is {value!r}")
+        history = [EpochLog(**entry) for entry in state["history"]]
+        epochs = step // self.steps_per_epoch
+        ends = [self.stages[bisect.bisect(self.ends, n * self.steps_per_epoch)].name for n in range(epochs)]
+        if [(entry.epoch, entry.stage) for entry in history] != list(enumerate(ends, 1)):
+            raise ValueError(f"history does not tell of the {epochs} epochs up to step {step}, one after the other")
+        for entry in state["observed"]:
+            EpochLogits(**entry)
+        best, values = state["best"], [entry for entry in history if entry.val_overall is not None]
+        if (best is not None) != bool(values) or (values and self.recipe.selection != "best-val"):
+            raise ValueError("best and history disagree on whether epochs were validated")
+        if best is not None:
+            if not isinstance(best, dict):
+                raise TypeError(f"best is a {type(best).__name__}")
+            chosen = max(values, key=lambda entry: entry.val_overall)  # the first of equal ones, as in training
+            if (best["epoch"], best["val_overall"]) != (chosen.epoch, chosen.val_overall):
+                raise ValueError(f"best is not epoch {chosen.epoch}, which history has as the best")
+
+    def _check_tensors(self, state: dict[str, Any]) -> None:
+        """Raise ValueError unless all tensors have the form of those that training goes on with."""
+        method = _copy(self.method.state_dict())
+        check_alike(state["method"], self.method.state_dict(), "method")
+        check_alike(state["ema"], self.stage.ema.state() if self.stage.ema else None, "ema")
+        own = _random_states(self.device)
+        check_alike(state["rng"], own, "rng")
+        for kind in ("python", "numpy"):  # the generator that it is a state of
+            if state["rng"][kind][0] != own[kind][0]:
+                raise ValueError(f"rng.{kind} is of {state['rng'][kind][0]!r}, not {own[kind][0]!r}")
+        check_optimizer(state["optimizer"], self.stage.optimizer)
+        if state["best"] is not None:
+            check_alike(state["best"]["states"], dict.fromkeys(self._weight_sets(), method), "best.states")
 
     def _all_read(self, state: dict[str, Any] | None) -> bool:
         """Whether there is a state to go on from; the first process decides. Raises StoreError when this process does

@@ -16,8 +16,10 @@ from benchmark.data.augment import training_cache_size
 from benchmark.environment import code_digest
 from benchmark.errors import RunFailed, StoreError
 from benchmark.evaluation import numbers_again
+from benchmark.files import read_regular
 from benchmark.inference import scoring_cache_size
 from benchmark.method import METHODS
+from benchmark.names import misnamed, untold_settings
 from benchmark.progress import Reporter, plural
 from benchmark.records import Record, differing
 from benchmark.spec import canonical_json
@@ -29,6 +31,10 @@ Kind = Literal["fault", "stale", "note"]
 
 # Labels in a file of logits: tensor -> what a message calls them.
 LABELS = {TARGETS: "test labels", VALIDATION_TARGETS: "validation labels"}
+
+# Share of the spread of a run's test logits by which they may differ when they are computed again: far above what
+# another GPU or another order of sums makes of them, far below what another epoch does.
+_SAME_LOGITS = 0.01
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Files:
 
         def read(name: str) -> bytes:
             try:
-                return (folder.path / name).read_bytes()
+                return read_regular(folder.path / name)
             except OSError as error:
                 problem = f"cannot be read: {error.strerror or error}"
                 raise StoreError(f"{folder.path / name}: {problem}; {remedy}") from None
@@ -104,12 +110,13 @@ class Checked:
     """What comes out of comparing a record with its files.
 
     faults: messages. scored: whether its logits could be scored. labels: see `labels_digests`; none where they could
-    not be read.
+    not be read. logits: see `logits_digest`; None where they could not be read, or say nothing of the seed.
     """
 
     faults: list[str] = field(default_factory=list)
     scored: bool = False
     labels: dict[str, str] = field(default_factory=dict)
+    logits: str | None = None
 
 
 def verify(results: Path, reporter: Reporter) -> Verification:
@@ -122,6 +129,7 @@ def verify(results: Path, reporter: Reporter) -> Verification:
     folders = [RunFolder(path.parent) for path in record_paths(results)]
     findings: list[Finding] = []
     shared = SharedFacts()
+    seeds = SeedFacts()
     scored = 0
     with reporter.task("verifying", len(folders)) as task:
         for done, folder in enumerate(folders):
@@ -138,28 +146,32 @@ def verify(results: Path, reporter: Reporter) -> Verification:
             findings += [Finding(folder.path.name, "fault", message) for message in checked.faults]
             findings += _notes(folder, record)
             shared.add(folder.path.name, record, checked.labels)
+            seeds.add(folder.path.name, record, checked.logits)
     findings += [_difference_fault(results, difference) for difference in shared.differences()]
+    findings += [_repeated_fault(results, repeated) for repeated in seeds.repeated()]
     return Verification(len(folders), scored, sorted(findings, key=lambda finding: finding.run))
 
 
 def check_record(record: Record, files: Files) -> Checked:
     """Compare a record with its files, and with the registered dataset, protocol and method of its names."""
-    checked = _score_again(record, files)
-    checked.faults[:0] = split_faults(record, files)
-    change = undeclared_change(record)
-    if change is not None:
-        checked.faults.append(files.fault("record.json", change))
-    checked.faults += _epoch_faults(record, files)
-    return checked
-
-
-def _score_again(record: Record, files: Files) -> Checked:
     try:
         tensors = _logits(record, files)
     except StoreError as error:
-        return Checked([str(error)])
+        tensors, checked = None, Checked([str(error)])
+    else:
+        checked = _score_again(record, tensors, files)
+    checked.faults[:0] = split_faults(record, files)
+    change = undeclared_change(record)
+    problems = [*misnamed(record), *([] if change is None else [change])]
+    checked.faults += [files.fault("record.json", problem) for problem in problems]
+    checked.faults += _epoch_faults(record, tensors, files)
+    return checked
+
+
+def _score_again(record: Record, tensors: Mapping[str, np.ndarray], files: Files) -> Checked:
     targets = tensors[TARGETS]
     checked = Checked(_target_faults(tensors, record, files), labels=_digests(tensors))
+    checked.logits = _logits_digest(record, tensors)
     scored = [(f"results.{name}", metrics, tensors[name], targets) for name, metrics in record.results.items()]
     if record.validation is not None and record.num_validation_images is not None:
         scored.append(("validation", record.validation, tensors[VALIDATION], tensors[VALIDATION_TARGETS]))
@@ -179,6 +191,24 @@ def labels_digests(record: Record, files: Files) -> dict[str, str]:
     """sha256 of the labels stored with a run, by their names in `LABELS`. Raises StoreError where its logits are not
     what the record says."""
     return _digests(_logits(record, files))
+
+
+def logits_digest(record: Record, files: Files) -> str | None:
+    """sha256 of a run's test logits, which no run with another seed has; None for a run without training and for logits
+    that are the same for all images. Raises StoreError where they are not what the record says."""
+    return _logits_digest(record, _logits(record, files))
+
+
+def _logits_digest(record: Record, tensors: Mapping[str, np.ndarray]) -> str | None:
+    logits = tensors[record.declared]
+    if not is_seeded(record) or (logits == logits[0]).all():
+        return None
+    return hashlib.sha256(logits.tobytes()).hexdigest()
+
+
+def is_seeded(record: Record) -> bool:
+    """Whether the seed decides anything: where nothing is trained, all seeds give the same."""
+    return bool(record.history) and record.parameters.trained > 0
 
 
 def _digests(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -244,13 +274,21 @@ def _score_faults(
     return [files.fault("record.json", problem)]
 
 
-def _epoch_faults(record: Record, files: Files) -> Iterator[str]:
+def _epoch_faults(record: Record, scored: Mapping[str, np.ndarray] | None, files: Files) -> Iterator[str]:
+    """scored: the record's own logits, where they could be read."""
     for epoch in record.oracle:
         try:
             tensors = _tensors(files, epoch.file, epoch.sha256)
             _check_tensors(tensors, record, files, epoch.file, _weight_tensors(record))
         except StoreError as error:
             yield str(error)
+            continue
+        if scored is not None and epoch.epoch == record.selection.epoch:
+            for name, values in tensors.items():
+                most = np.abs(values - scored[name]).max()
+                if most > _SAME_LOGITS * scored[name].std():
+                    problem = f"{name} differs by up to {most:.3g} from the record's logits, which are of this epoch"
+                    yield files.fault(epoch.file, problem)
 
 
 # --- lists -------------------------------------------------------------------------------------------------------
@@ -307,6 +345,8 @@ def _notes(folder: RunFolder, record: Record) -> Iterator[Finding]:
     elif (now := code_digest(METHODS.get(method))) != (then := record.environment.code_digest):
         told = f"made by code {then[:12]}, and the present code is {now[:12]}; --rerun stale runs it again"
         yield Finding(run, "stale", f"{folder.record_path}: {told}")
+    if method in METHODS and (untold := untold_settings(record)):
+        yield Finding(run, "note", f"{folder.record_path}: {untold}")
     for name in _strays(folder, record):
         yield Finding(run, "note", f"{folder.path / name}: no record names this file; remove it if it is not yours")
 
@@ -372,6 +412,42 @@ class SharedFacts:
                 if digest != told:
                     other, others = next((other, theirs) for other, theirs in facts if theirs != digest)
                     yield Difference(run, what, digest, other, others)
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A run whose logits are those of a run with another seed."""
+
+    run: str
+    other: str
+
+    def __str__(self) -> str:
+        return f"its test logits are bit for bit those of {self.other}, and no other seed trains the same network"
+
+
+class SeedFacts:
+    """What runs with different seeds must not have in common."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
+
+    def add(self, run: str, record: Record, logits: str | None) -> None:
+        """Note what is known of a run; logits: `logits_digest`."""
+        if logits is not None:
+            self._runs[record.spec.dataset.fingerprint, logits].append((run, record.spec.seed))
+
+    def repeated(self) -> Iterator[Repeated]:
+        """One for each run that has the logits of another seed: nothing says whose they are."""
+        for runs in self._runs.values():
+            for run, seed in runs:
+                other = next((other for other, theirs in runs if theirs != seed), None)
+                if other is not None:
+                    yield Repeated(run, other)
+
+
+def _repeated_fault(results: Path, repeated: Repeated) -> Finding:
+    path = RunFolder(results / "runs" / repeated.run).record_path
+    return Finding(repeated.run, "fault", f"{path}: {repeated}; run again with --rerun always")
 
 
 def _facts(record: Record, labels: Mapping[str, str]) -> dict[str, str]:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from factories import CLASSES, Scored, edited, make_scored, write_scored
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
-from stores import edit_record
+from stores import edit_record, make_store, run_of
 
 from benchmark.data.dataset import DATASETS
 from benchmark.errors import StoreError
 from benchmark.evaluation import average_precision, score
+from benchmark.leaderboard import cache
 from benchmark.leaderboard import samples as samples_module
 from benchmark.leaderboard import thresholds as thresholds_module
 from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.cache import read_cached
 from benchmark.leaderboard.markdown_page import markdown_page
-from benchmark.leaderboard.resampling import run_scores
+from benchmark.leaderboard.resampling import REPLICATES, image_weights, replicate_weights, run_scores
 from benchmark.leaderboard.samples import samples
 from benchmark.leaderboard.secondary import at_threshold, best_threshold, secondary
 from benchmark.records import Record
@@ -100,6 +104,85 @@ def test_a_cache_whose_content_was_lost_is_made_again(store, tmp_path):
         path.write_bytes(bytes(path.stat().st_size))
     second = [sample.scores for _, sample in samples(store, list(load_records(store)))]
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def rewrite_cache(folder: Path, change: Callable[[bytes], bytes]) -> None:
+    """As somebody would who may write to the cache: every file whole again after the change."""
+    for path in folder.iterdir():
+        content = change(path.read_bytes()[32:])
+        path.write_bytes(cache._digest(path, content) + content)
+
+
+def test_a_cache_file_in_the_place_of_another_is_none(store, tmp_path):
+    first = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    folder = tmp_path / "cache" / "replicates"
+    contents = [(path, path.read_bytes()) for path in sorted(folder.iterdir())]
+    for (path, _), (_, content) in zip(contents, contents[1:] + contents[:1], strict=True):
+        path.write_bytes(content)
+        assert read_cached(path, *[samples_module._SCORES, samples_module._SECONDARY]) is None
+    second = [sample.scores for _, sample in samples(store, list(load_records(store)))]
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("part", ["scores", "replicates", "secondary"])
+def test_a_rewritten_cache_is_not_believed(store, tmp_path, part):
+    """Neither a better score, nor replicates that scatter less, nor what stands beside them."""
+    first = [sample for _, sample in samples(store, list(load_records(store)))]
+    size = first[0].scores.nbytes
+
+    def change(content: bytes) -> bytes:
+        scores = np.frombuffer(content[:size], np.float32).reshape(first[0].scores.shape).copy()
+        beside = np.frombuffer(content[size:], np.float64).copy()
+        if part == "scores":
+            scores[:, 0] += 1.0
+        elif part == "replicates":
+            scores[:, 1:] = scores[:, :1]
+        else:
+            beside[0] += 5.0
+        return scores.tobytes() + beside.tobytes()
+
+    rewrite_cache(tmp_path / "cache" / "replicates", change)
+    second = [sample for _, sample in samples(store, list(load_records(store)))]
+    assert all(np.array_equal(a.scores, b.scores) for a, b in zip(first, second, strict=True))
+    assert [sample.secondary for sample in second] == [sample.secondary for sample in first]
+
+
+def test_rewritten_thresholds_are_not_believed(tmp_path):
+    store = write_scored(tmp_path / "results", validated())
+    first = board_of(store)[0].tables[0].rows[0]
+    rewrite_cache(tmp_path / "cache" / "thresholds", lambda content: bytes(np.frombuffer(content, np.float64) + 1.0))
+    second = board_of(store)[0].tables[0].rows[0]
+    assert [sample.at_threshold for sample in second.samples] == [sample.at_threshold for sample in first.samples]
+
+
+def test_a_rewritten_oracle_is_not_believed(tmp_path, monkeypatch):
+    """Of epochs, that is: what the cache says of one of them alone."""
+    store = make_store(tmp_path)
+    record = run_of(store).record()
+    [first] = [sample.oracle for found, sample in samples(store, [record])]
+    for path in (tmp_path / "cache" / "replicates").iterdir():
+        content = path.read_bytes()
+        if len(content) == 32 + 4 * 8:
+            better = bytes(np.minimum(np.frombuffer(content[32:], np.float64) + 7.0, 107.0))
+            path.write_bytes(cache._digest(path, better) + better)
+    [second] = [sample.oracle for found, sample in samples(store, [record])]
+    assert second == first and first is not None
+
+
+def test_of_many_runs_some_are_compared_with_the_cache(store, monkeypatch):
+    records = list(load_records(store))
+    sources = [samples_module._Source.of(store, record, store) for record in records]
+    cells = records[0].num_test_images * len(records[0].groups)
+    monkeypatch.setattr(samples_module, "_COMPARED", 2 * cells)
+    chosen = {i for _ in range(60) for i, source in enumerate(samples_module._compared(sources)) if source.compared}
+    assert len([source for source in samples_module._compared(sources) if source.compared]) == 2
+    assert chosen == set(range(6))
+
+
+def test_one_replicates_weights_are_those_of_all():
+    weights = image_weights(50)
+    for replicate in (1, 7, REPLICATES):
+        assert np.array_equal(replicate_weights(50, replicate)[:, 0], weights[:, replicate])
 
 
 def test_an_edited_record_is_not_answered_for_by_the_cache(store):
@@ -387,6 +470,7 @@ def test_a_record_of_other_validation_labels_than_most_is_left_out(tmp_path):
 def test_what_stands_beside_the_metric_comes_from_the_cache_the_second_time(tmp_path, monkeypatch):
     store = write_scored(tmp_path / "results", validated())
     first = board_of(store)[0].tables[0].rows[0]
+    monkeypatch.setattr(samples_module, "_COMPARED", 0)
     for module, name in ((samples_module, "secondary"), (thresholds_module, "best_threshold")):
         monkeypatch.setattr(module, name, lambda *args: pytest.fail("computed again"))
     second = board_of(store)[0].tables[0].rows[0]

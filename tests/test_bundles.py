@@ -91,7 +91,8 @@ def bundle_of(folder: RunFolder, bundle: Path) -> Path:
     """What somebody could send whose own export would refuse the run."""
     record = folder.record()
     members = {name: (folder.path / name).read_bytes() for name in ("record.json", *bundles.files_of(record))}
-    bundle.write_bytes(bundles._zipped(folder.path.name, members | {"config.yaml": b""}))
+    members |= {"config.yaml": b""}
+    bundle.write_bytes(bundles._zipped({"manifest.json": bundles._manifest(folder.path.name, members)} | members))
     return bundle
 
 
@@ -478,6 +479,7 @@ def test_one_wrong_run_there_does_not_keep_others_out(bundle, without):
     spec = RunSpec.model_validate_json(json.dumps(data["spec"]))
     another = shutil.copytree(sound.path, without / "runs" / spec.folder_name)
     (another / "record.json").write_text(json.dumps(data | {"run_id": spec.run_id}))
+    edit_tensors(RunFolder(another), lambda tensors: [tensors[key].__imul__(2) for key in ("raw", "ema")])
     edit_record(run_of(without, "asl"), data_digests={"test": "a" * 64})
     assert import_bundle(bundle, without).outcome == "imported"
     assert {finding.run for finding in verify(without, Reporter()).findings} == {run_of(without, "asl").path.name}

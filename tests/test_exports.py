@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from factories import make_record, make_sample
+from factories import make_record, make_sample, make_scored, write_scored
 from hypothesis import given
 from hypothesis import strategies as st
+from test_cli import ltbench
 
 from benchmark.data.dataset import DATASETS
 from benchmark.leaderboard.board import Board, make_board
@@ -147,12 +148,38 @@ def test_parameters_that_differ_between_seeds_have_no_number_in_any_format():
 
 def test_csv_keeps_hostile_text_on_one_line():
     board = hostile_board()
-    text = to_csv(board)
+    text = to_csv(board, raw=True)
     assert len(text.splitlines()) == 1 + sum(len(table.rows) for table in board.tables)
     frame = parsed(text)
     assert list(frame["Method"]) == [row.label for table in board.tables for row in table.rows]
-    # Data: nothing is put in front of the equals sign.
     assert any(name.startswith("=1+1 $_{}^~\\%&#`") for name in frame["Dataset"])
+    escaped = parsed(to_csv(board))
+    assert any(name.startswith("'=1+1 $_{}^~\\%&#`") for name in escaped["Dataset"])
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1+cmd|' /C calc'!A0", "@SUM(1)", "＝1", "+49 170", "-"])
+def test_no_cell_of_csv_is_a_formula(name):
+    """Neither one of text; a number below zero is a number."""
+    changes = {"dataset_title": name, "method_title": name, "spec": {"dataset": {"name": name}}}
+    board = board_of(*records_of(("rw", "erm"), **changes))
+    raw, text = to_csv(board, raw=True), to_csv(board)
+    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    below = frame[Table.BASELINE][frame["Method"] == "rw"].tolist()
+    assert len(below) == 1 and float(below[0]) < 0
+    for cell in frame.to_numpy().ravel():
+        assert not cell.startswith(("=", "+", "@", "＝")) and (not cell.startswith("-") or np.isfinite(float(cell)))
+    assert set(frame["Dataset"]) == {f"'{name}"} and set(frame["Title"]) == {f"'{name}"}
+    assert set(pd.read_csv(io.StringIO(raw), dtype=str, keep_default_na=False)["Dataset"]) == {name}
+
+
+def test_raw_csv_is_written_and_checked_on_request(tmp_path):
+    store = write_scored(tmp_path / "results", [make_scored("erm", spec={"dataset": {"name": "=1+1"}})])
+    args = ("leaderboard", "--results", store, "--format", "csv")
+    assert ltbench(*args).returncode == 0 and ",'=1+1," in (store / "leaderboard.csv").read_text()
+    done = ltbench(*args, "--check", "--raw")
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("--format csv --raw")
+    assert ltbench(*args, "--raw").returncode == 0 and ",=1+1," in (store / "leaderboard.csv").read_text()
+    assert ltbench(*args, "--raw", "--check").returncode == 0
 
 
 def test_csv_of_an_empty_board_is_its_header():

@@ -25,6 +25,7 @@ from benchmark.cli.output import console, number, print_error, print_lines, prin
 from benchmark.errors import InputError, LtbenchError, StoreError
 
 if TYPE_CHECKING:
+    from benchmark.bundles import Imported
     from benchmark.leaderboard.contrast import Contrast
     from benchmark.leaderboard.tables import Row, Table
     from benchmark.progress import Reporter
@@ -131,6 +132,9 @@ def leaderboard(
         ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file differs.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Leave text in CSV as it is, even where a spreadsheet takes it for a formula.")
+    ] = False,
 ) -> None:
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.files import FORMATS, turn, usual_formats, write
@@ -151,15 +155,15 @@ def leaderboard(
             board = load_board(store, target, problems, reporter)
             show_problems(problems)
             if check:
-                differences = differences_of(board, target, chosen)
+                differences = differences_of(board, target, chosen, raw=raw)
             else:
                 differences = []
-                write(board, target, chosen, reporter)
+                write(board, target, chosen, reporter, raw=raw)
         for difference in differences:
             print_error(f"{target}: {difference}")
         if differences:
             options = ["--results", str(store), *(["--out", str(out)] if out else [])]
-            options += [text for name in given for text in ("--format", name)]
+            options += [text for name in given for text in ("--format", name)] + ["--raw"] * raw
             failures.append(
                 f"{target}: {plural(len(differences), 'difference')} from what the records of {store} give (above); "
                 f"write it anew with ltbench leaderboard {shlex.join(options)}"
@@ -349,6 +353,7 @@ EXPORT_HELP = """Write a finished run into one file, which others import into th
 Examples:
   ltbench export erm-s0-1a2b3c4d5e6f
   ltbench export 1a2b3c4d --results results --out erm.zip
+  ltbench export 1a2b3c4d --sign ~/.ssh/id_ed25519
 """
 
 
@@ -359,10 +364,13 @@ def export(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.zip", help="The file.  [default: RUN.ltbench.zip in this folder]")
     ] = None,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign it with this private Ed25519 key, as ssh-keygen makes it.")
+    ] = None,
 ) -> None:
     from benchmark import bundles
 
-    print(bundles.export(_find_run(run, results), out))
+    print(bundles.export(_find_run(run, results), out, sign))
 
 
 IMPORT_HELP = """Put runs that others have exported into a results folder. A bundle is checked as `ltbench verify`
@@ -373,6 +381,7 @@ files that such a run has lost are restored.
 Examples:
   ltbench import erm-s0-1a2b3c4d5e6f.ltbench.zip
   ltbench import theirs/*.ltbench.zip --results merged
+  ltbench import theirs/*.ltbench.zip --trust keys.pub
 """
 
 
@@ -380,6 +389,10 @@ Examples:
 def import_(
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Files that `ltbench export` wrote.")],
     results: ResultsOption = LOCAL,
+    trust: Annotated[
+        Path | None,
+        typer.Option(metavar="KEYS", help="Refuse what none of these public keys has signed; one a line, as KEY.pub."),
+    ] = None,
 ) -> None:
     from benchmark.bundles import import_bundle
     from benchmark.leaderboard.tracks import plain
@@ -387,7 +400,7 @@ def import_(
     counts: Counter[str] = Counter()
     for bundle in bundles:
         try:
-            done = import_bundle(bundle, results)
+            done = import_bundle(bundle, results, trust)
         except LtbenchError as error:
             refusal = plain(str(error))  # it quotes what somebody sent
             if len(bundles) == 1:
@@ -396,9 +409,19 @@ def import_(
             print_error(f"refused: {refusal}")
             continue
         counts[done.outcome] += 1
-        print(plain(f"{done.outcome}: {done.run}{f' ({done.note})' if done.note else ''}"))
+        told = "; ".join(text for text in (_signed_by(done), done.note) if text)
+        print(plain(f"{done.outcome}: {done.run}{f' ({told})' if told else ''}"))
     print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
     if counts["imported"] or counts["restored"]:
         print(f"  ltbench leaderboard --results {shlex.quote(str(results))}")
     if counts["refused"]:
         raise StoreError(f"{counts['refused']} of {len(bundles)} bundles were refused (above)")
+
+
+def _signed_by(done: Imported) -> str:
+    """Whose bundle it was, as far as that is known; empty for one that nobody signed."""
+    if done.signer is None:
+        return ""
+    if done.owner is None:
+        return f"signed by {done.signer.fingerprint}, which nothing vouches for without --trust"
+    return f"signed by {done.owner or done.signer.fingerprint}"

@@ -24,7 +24,7 @@ from benchmark.data import shapes
 from benchmark.data.contents import file_digest, file_digests, named
 from benchmark.data.decoding import RULES, decode
 from benchmark.errors import InputError, StoreError
-from benchmark.files import is_file, open_regular
+from benchmark.files import is_file, open_own, open_regular
 from benchmark.spec import canonical_json
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class FileImages(ImageSource):
     """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root.
 
     base: the part of the root that a person gave; all of it unless given.
+    An image may be a link out of the root: clusters keep images in one place and datasets as folders of links.
     """
 
     identity = "files"
@@ -304,7 +305,7 @@ def _one_at_a_time(pixels: Path) -> Iterator[None]:
     """Runs that begin together do not all decode the same images; what a killed one left half-written is removed."""
     try:
         pixels.parent.mkdir(parents=True, exist_ok=True)
-        lock = pixels.with_suffix(".lock").open("w")
+        lock = open_own(pixels.with_suffix(".lock"))
     except OSError as error:
         raise _unwritable(pixels.parent, error) from None
     with lock:

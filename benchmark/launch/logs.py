@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.errors import InputError, StoreError
+from benchmark.files import open_regular
 from benchmark.launch.slurm import queue
 from benchmark.launch.sweeps import Sweeps
 from benchmark.store import RunFolder, listed, matching, run_names
@@ -40,7 +42,7 @@ def follow_log(log: Path, folder: RunFolder, results: Path, follow: bool) -> Ite
     Raises StoreError.
     """
     try:
-        opened = log.open(encoding="utf-8", errors="replace")
+        opened = io.TextIOWrapper(open_regular(log), encoding="utf-8", errors="replace")
     except OSError as error:
         raise StoreError(f"{log}: cannot be read: {error.strerror or error}; ask its owner for access") from None
     with opened as file:

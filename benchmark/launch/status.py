@@ -13,6 +13,7 @@ from rich.live import Live
 
 from benchmark.console import table
 from benchmark.errors import InputError, StoreError
+from benchmark.files import open_regular
 from benchmark.launch.slurm import Queued, queue
 from benchmark.launch.sweeps import Sweeps
 from benchmark.leaderboard.tracks import plain
@@ -76,7 +77,7 @@ def _note(folder: RunFolder, state: str) -> str:
 
 def _last_line(log: Path) -> str:
     try:
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(max(0, log.stat().st_size - _LOG_TAIL))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:

@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from benchmark.errors import InputError, StoreError
+from benchmark.files import MOST_TEXT, open_own, read_regular
 from benchmark.launch.slurm import cancel, queue
 from benchmark.spec import Strict
 from benchmark.store import Lease, listed, write_atomically
@@ -60,7 +61,7 @@ class Sweeps:
         """While one process plans and submits, another one waits: it then sees what is queued. Raises StoreError."""
         with self._written():
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / "lock").open("w")
+            lock = open_own(self.root / "lock")
         with lock:
             with self._written():
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -126,7 +127,7 @@ class Sweeps:
 
     def _read(self, path: Path) -> Sweep:
         try:
-            return Sweep.model_validate_json(path.read_bytes())
+            return Sweep.model_validate_json(read_regular(path, MOST_TEXT))
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
         except (ValidationError, TypeError):

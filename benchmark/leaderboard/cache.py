@@ -1,4 +1,8 @@
-"""Numbers that were made of stored logits, kept in the cache under a name that says all they depend on."""
+"""Numbers that were made of stored logits, kept in the cache under a name that says all they depend on.
+
+A file is bound to its name: one that was damaged, or that was put in another one's place, is none. Whoever may write to
+the cache can still make one that fits; its readers compare what it says with the logits.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import InputError
+from benchmark.files import read_regular
 from benchmark.spec import canonical_json
 
 # Raise it when what is made of the same logits changes.
-VERSION = 3
+VERSION = 4
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -38,8 +43,8 @@ def cache_file(cache: Path, *facts: Any) -> Path:
 def read_cached(path: Path, *arrays: tuple[type, tuple[int, ...]]) -> list[np.ndarray] | None:
     """The arrays of these types and shapes; None for a file that is not there or not whole."""
     with contextlib.suppress(OSError, ValueError):
-        content = path.read_bytes()
-        if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
+        content = read_regular(path)
+        if _digest(path, content[_DIGEST_BYTES:]) == content[:_DIGEST_BYTES]:
             found, offset = [], _DIGEST_BYTES
             for dtype, shape in arrays:
                 found.append(np.frombuffer(content, dtype, int(np.prod(shape)), offset).reshape(shape))
@@ -54,5 +59,9 @@ def write_cached(path: Path, *arrays: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         content = b"".join(array.tobytes() for array in arrays)
-        draft.write_bytes(hashlib.sha256(content).digest() + content)
+        draft.write_bytes(_digest(path, content) + content)
         draft.rename(path)
+
+
+def _digest(path: Path, content: bytes) -> bytes:
+    return hashlib.sha256(path.name.encode() + b"\0" + content).digest()

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmark.errors import StoreError
+from benchmark.files import read_regular
 from benchmark.leaderboard.board import Board, paused_collections
 from benchmark.leaderboard.exports import FORMATS as EXPORTS
+from benchmark.leaderboard.exports import to_csv
 from benchmark.leaderboard.html import HTML_FILE, html_page
 from benchmark.leaderboard.markdown_page import markdown_page
 from benchmark.leaderboard.plots import DESCRIPTION, Plot, description_of, draw, plots
@@ -55,11 +57,16 @@ def usual_formats(out: Path) -> list[str]:
 
 @paused_collections()
 def write(
-    board: Board, out: Path, formats: Sequence[str] | None = None, reporter: Reporter | None = None
+    board: Board,
+    out: Path,
+    formats: Sequence[str] | None = None,
+    reporter: Reporter | None = None,
+    *,
+    raw: bool = False,
 ) -> list[Path]:
     """Write a board in some of FORMATS to the folder `out`, pages with their pictures; returns the files that changed.
 
-    formats: by default `usual_formats`.
+    formats: by default `usual_formats`. raw: see `to_csv`.
 
     Files that are up to date are not touched: a picture is when it shows the same data, whatever version of matplotlib
     drew it. Pictures of tracks that no longer exist are removed. Raises StoreError when a file cannot be written.
@@ -73,6 +80,7 @@ def write(
         out.mkdir(parents=True, exist_ok=True)
         outdated = [picture for picture in pictures if any(_differs(out, name, picture) for name in picture.files)]
         with (reporter or Reporter()).task("drawing pictures", len(outdated)) as task:
+            _tell_of_numbers([picture.plot for picture in outdated], reporter or Reporter())
             drawn = draw([picture.plot for picture in outdated])
             for number, (picture, contents) in enumerate(zip(outdated, drawn, strict=True), 1):
                 for ending, content in contents.items():
@@ -80,7 +88,7 @@ def write(
                     changed.append(out / f"{picture.stem}.{ending}")
                 task.update(number)
         # After their pictures, so that they never show one that is not there.
-        for name, content in _texts(board, pictures, out, formats):
+        for name, content in _texts(board, pictures, out, formats, raw):
             if _read(out / name) != content:
                 write_atomically(out / name, content)
                 changed.append(out / name)
@@ -93,18 +101,29 @@ def write(
     return changed
 
 
+def _tell_of_numbers(drawn: Sequence[Plot], reporter: Reporter) -> None:
+    """One line on the classes whose names no font here has."""
+    names = list(dict.fromkeys(name for plot in drawn for name in plot.undrawn))
+    if names:
+        told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        reporter.line(
+            f"no installed font has all letters of {told}: pictures show the indices of these classes; install a font "
+            f"that has them and remove the folder {PLOT_FOLDER} to have them drawn anew"
+        )
+
+
 @paused_collections()
-def check(board: Board, out: Path, formats: Sequence[str] | None = None) -> list[str]:
+def check(board: Board, out: Path, formats: Sequence[str] | None = None, *, raw: bool = False) -> list[str]:
     """What differs between a board and its files in `out`, one line a file; empty when all is up to date.
 
-    formats: by default `usual_formats`. Text is compared byte for byte, a picture by the digest of its data. Raises
-    StoreError when a file cannot be read.
+    formats: by default `usual_formats`. raw: see `to_csv`. Text is compared byte for byte, a picture by the digest of
+    its data. Raises StoreError when a file cannot be read.
     """
     formats = usual_formats(out) if formats is None else formats
     pictures = _pictures(board, formats)
     differences = []
     try:
-        for name, content in _texts(board, pictures, out, formats):
+        for name, content in _texts(board, pictures, out, formats, raw):
             differences += _text_differences(out / name, content)
         for picture in pictures:
             for name in picture.files:
@@ -142,7 +161,7 @@ def _pictures(board: Board, formats: Sequence[str]) -> list[_Picture]:
 
 
 def _texts(
-    board: Board, pictures: Sequence[_Picture], out: Path, formats: Sequence[str]
+    board: Board, pictures: Sequence[_Picture], out: Path, formats: Sequence[str], raw: bool
 ) -> Iterator[tuple[str, bytes]]:
     """(file name, content) of each format; the HTML page holds the pictures that are in `out`."""
     for name in formats:
@@ -151,6 +170,8 @@ def _texts(
         elif name == "html":
             svg = [(p, p.plot.alt, _read(out / f"{p.stem}.svg")) for p in pictures]
             text = html_page(board, _by_track((p, alt, content) for p, alt, content in svg if content is not None))
+        elif name == "csv" and raw:
+            text = to_csv(board, raw=True)
         else:
             text = EXPORTS[name][1](board)
         yield FORMATS[name], text.encode()
@@ -169,7 +190,7 @@ def _differs(out: Path, name: str, picture: _Picture) -> bool:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         return None
 

@@ -28,11 +28,22 @@ def image_weights(num_images: int) -> np.ndarray:
     bits = np.random.PCG64(SEED)
     weights = np.ones((num_images, 1 + REPLICATES), np.float32)
     for row in weights:
-        # Between 0 and 1, never either: a weight of 0 would leave an image out.
-        uniform = ((bits.random_raw(REPLICATES) >> np.uint64(12)) + 0.5) * 2.0**-52
-        row[1:] = -np.log(uniform)
+        row[1:] = _weights(bits.random_raw(REPLICATES))
     weights.flags.writeable = False
     return weights
+
+
+@lru_cache(maxsize=1)
+def replicate_weights(num_images: int, replicate: int) -> np.ndarray:
+    """float32 [N, 1]: one column of `image_weights`, replicates counted from 1, without the others."""
+    bits = np.random.PCG64(SEED)
+    drawn = np.array([bits.random_raw(REPLICATES)[replicate - 1] for _ in range(num_images)], np.uint64)
+    return _weights(drawn)[:, None].astype(np.float32)
+
+
+def _weights(bits: np.ndarray) -> np.ndarray:
+    # Between 0 and 1, never either: a weight of 0 would leave an image out.
+    return -np.log(((bits >> np.uint64(12)) + 0.5) * 2.0**-52)
 
 
 def class_scores(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:

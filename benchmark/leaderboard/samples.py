@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,14 @@ import numpy as np
 from benchmark.errors import RunFailed, StoreError
 from benchmark.evaluation import numbers_again, score
 from benchmark.leaderboard.cache import cache_file, kept_in, read_cached, write_cached
-from benchmark.leaderboard.resampling import REPLICATES, SEED, run_scores
+from benchmark.leaderboard.resampling import (
+    REPLICATES,
+    SEED,
+    class_scores,
+    group_means,
+    replicate_weights,
+    run_scores,
+)
 from benchmark.leaderboard.secondary import AtThreshold, Secondary, secondary
 from benchmark.processes import cores, spawned
 from benchmark.progress import Reporter
@@ -28,6 +36,9 @@ _MUCH = 1_000_000
 _CHUNK = 32
 # Scored images times classes below which a cached file costs as much as the scores.
 _WORTH_KEEPING = 10_000
+# Scored images times classes, of all runs together, whose cached numbers are computed again in part at each load: one
+# to three seconds on one core. Of more runs than that, some are chosen at random.
+_COMPARED = 10_000_000
 _SCORES = (np.float32, (1 + len(GROUPS), 1 + REPLICATES))
 _SECONDARY = (np.float64, (len(fields(Secondary)),))
 _EPOCH = (np.float64, (1 + len(GROUPS),))
@@ -70,7 +81,7 @@ class Sample:
 class _Source:
     """What of a record is needed to sample it, plain values for another process; numbers: weight set -> its numbers in
     the record; validation: number of images and numbers, where their logits are stored; cached: where its replicates
-    are."""
+    are; compared: the replicate that is computed again where they come from the cache, 0 for none."""
 
     path: Path
     sha256: str
@@ -82,6 +93,7 @@ class _Source:
     epochs: tuple[tuple[int, Path, str], ...]
     cache: Path
     cached: Path
+    compared: int = 0
 
     @classmethod
     def of(cls, root: Path, record: Record, cache: Path) -> _Source:
@@ -111,11 +123,11 @@ def samples(
 ) -> list[tuple[Record, Sample | StoreError]]:
     """Each record with its sample, in order, or with what keeps its numbers from being recomputed.
 
-    What was sampled before comes from the cache; the rest is sampled by several processes where it is much. Raises
-    StoreError when a process is killed.
+    What was sampled before comes from the cache, as far as it fits the logits (see `_fits`); the rest is sampled by
+    several processes where it is much. Raises StoreError when a process is killed.
     """
     cache = kept_in("replicates")
-    sources = [_Source.of(root, record, cache) for record in records]
+    sources = _compared([_Source.of(root, record, cache) for record in records])
     work = sum(source.num_images * len(source.groups) for source in sources if not source.cached.exists())
     workers = min(cores(), len(sources)) if work >= _MUCH else 1
     # Test sets of one size after each other: the weights are drawn once for all of them.
@@ -126,6 +138,18 @@ def samples(
             found[i] = sample
             task.update(len(found))
     return [(record, found[i]) for i, record in enumerate(records)]
+
+
+def _compared(sources: Sequence[_Source]) -> list[_Source]:
+    """The sources, with those chosen that are compared with the cache: nobody knows which before, nor in what."""
+    chance = random.SystemRandom()
+    replicate, room = chance.randint(1, REPLICATES), _COMPARED
+    found = list(sources)
+    for i in chance.sample(range(len(sources)), len(sources)):
+        room -= sources[i].num_images * len(sources[i].groups)
+        if room >= 0:
+            found[i] = replace(sources[i], compared=replicate)
+    return found
 
 
 def _sample_all(sources: Sequence[_Source], workers: int) -> Iterator[Sample | StoreError]:
@@ -156,7 +180,8 @@ def _scores(source: _Source, stored: StoredLogits) -> tuple[np.ndarray, Secondar
     """Replicates and what stands beside them: from the cache, else checked against the record, computed and cached.
     Raises StoreError when the logits do not give the record's numbers."""
     cached = read_cached(source.cached, _SCORES, _SECONDARY)
-    if cached is not None:  # the name says that these logits gave these numbers
+    if cached is not None and _fits(source, stored, cached[0], Secondary(*cached[1].tolist())):
+        # The name says that these logits gave these numbers.
         return cached[0], Secondary(*cached[1].tolist())
     again = {}
     for weight_set, recorded in source.numbers.items():
@@ -173,6 +198,38 @@ def _scores(source: _Source, stored: StoredLogits) -> tuple[np.ndarray, Secondar
     if values.size >= _WORTH_KEEPING:
         write_cached(source.cached, scores, np.array(astuple(beside)))
     return scores, beside
+
+
+def _fits(source: _Source, stored: StoredLogits, scores: np.ndarray, beside: Secondary) -> bool:
+    """Whether cached numbers are those of the logits, as far as that costs little: the scores without weights are in
+    the record, and so is the spread over classes; one replicate, and what stands beside, are computed again."""
+    recorded = source.numbers[source.weight_set]
+    class_ap = _floats([recorded[f"per_class.{name}"] for name in source.groups])
+    known = class_ap[~np.isnan(class_ap)]
+    means = _floats([recorded[name] for name in ("overall", *GROUPS)])
+    told = np.array([*scores[:, 0], beside.ap_std if len(known) else np.nan])
+    if not _alike(told, np.array([*means, known.std() if len(known) else np.nan])):
+        return False
+    values = stored.logits.get(source.weight_set)
+    if not source.compared or values is None or values.shape != (source.num_images, len(source.groups)):
+        return True
+    weights = replicate_weights(len(values), source.compared)
+    again = group_means(class_scores(values, stored.targets, weights), tuple(source.groups.values()))
+    beside_again = secondary(values, stored.targets, class_ap)
+    return _alike(scores[:, source.compared], again[:, 0]) and _alike(_array(beside), _array(beside_again))
+
+
+def _floats(numbers: Sequence[float | None]) -> np.ndarray:
+    return np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
+
+
+def _array(beside: Secondary) -> np.ndarray:
+    return np.array(astuple(beside))
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether percentages are the same but for the last digits of float32."""
+    return np.allclose(first, second, rtol=0, atol=1e-3, equal_nan=True)
 
 
 def _check_numbers(
@@ -199,12 +256,23 @@ def _check_numbers(
 
 def _oracle(source: _Source, targets: np.ndarray, labels: str) -> Oracle | None:
     """Raises StoreError when the logits of an epoch are not those of the record."""
+    best = _best_epoch(source, targets, labels)
+    if best is not None and source.compared:
+        _, path, sha256 = next(epoch for epoch in source.epochs if epoch[0] == best.epoch)
+        again = _epoch_scores(source, path, read_tensors(path, sha256)[best.weight_set], targets)
+        if not _alike(_floats(best.scores), again):
+            return _best_epoch(source, targets, labels, anew=True)
+    return best
+
+
+def _best_epoch(source: _Source, targets: np.ndarray, labels: str, anew: bool = False) -> Oracle | None:
+    """anew: whatever is in the cache."""
     best: Oracle | None = None
     for epoch, path, sha256 in source.epochs:
         tensors = read_tensors(path, sha256)
         for weight_set in sorted(tensors):
             file = cache_file(source.cache, sha256, weight_set, labels, source.groups)
-            cached = read_cached(file, _EPOCH)
+            cached = None if anew else read_cached(file, _EPOCH)
             scores = cached[0] if cached else _epoch_scores(source, path, tensors[weight_set], targets)
             if cached is None:
                 write_cached(file, scores)

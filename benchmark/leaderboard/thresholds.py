@@ -44,7 +44,7 @@ def thresholds(root: Path, records: Sequence[Record], reporter: Reporter | None 
 def _of_row(root: Path, row: Sequence[Record], cache: Path) -> dict[str, AtThreshold]:
     path = cache_file(cache, [[record.logits.sha256, record.declared] for record in row])
     cached = read_cached(path, (np.float64, (len(row), 3)))
-    if cached is None:
+    if cached is None or not _fits(root, row[0], cached[0][0]):
         scores = _scores(
             [(record.declared, read_logits(logits_path(root, record), record.logits.sha256)) for record in row]
         )
@@ -56,6 +56,15 @@ def _of_row(root: Path, row: Sequence[Record], cache: Path) -> dict[str, AtThres
         for record, own in zip(row, scores.tolist(), strict=True)
         if not np.isnan(own).any()
     }
+
+
+def _fits(root: Path, record: Record, cached: np.ndarray) -> bool:
+    """Whether the cached threshold gives what the cache says of a record; whether another is better is not asked."""
+    if np.isnan(cached).any():
+        return True
+    stored = read_logits(logits_path(root, record), record.logits.sha256)
+    again = astuple(at_threshold(stored.logits[record.declared], stored.targets, float(cached[0])))
+    return np.allclose(cached, again, rtol=0, atol=1e-6)
 
 
 def _scores(row: Sequence[tuple[str, StoredLogits]]) -> np.ndarray:

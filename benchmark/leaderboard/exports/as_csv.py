@@ -27,11 +27,16 @@ _TRACK: dict[str, Callable[[Table], Any]] = {
 _WHOLE = (Table.RANK, Table.N, "Wins", "Ties", "Losses", "Parameters trained", "Parameters all")
 
 
-def to_csv(board: Board) -> str:
+# A cell that begins so is a formula, or makes the next one begin a cell of its own, in Excel, LibreOffice or Google's.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+
+
+def to_csv(board: Board, raw: bool = False) -> str:
     """One line for each row of each table: its track, then the columns of `Table.to_pandas`, then its run ids.
 
-    Missing values are empty, a board without a table is the header alone. Text is kept as it is, on one line: nothing
-    is put in front of a leading `=`, which a spreadsheet takes for a formula. Names may read `NA` or `null`: give
+    Missing values are empty, a board without a table is the header alone. Text is on one line; where a spreadsheet
+    would take it for a formula, an apostrophe stands in front of it (OWASP, CSV injection), which spreadsheets do not
+    show. raw: it does not, for programs that compare names. Numbers are never text. Names may read `NA` or `null`: give
     `pandas.read_csv` keep_default_na=False and na_values by numeric column where that matters.
     """
     import pandas as pd
@@ -39,6 +44,9 @@ def to_csv(board: Board) -> str:
     rows = [row for table in board.tables for row in _rows(table)]
     frame = pd.DataFrame(rows, columns=[*_TRACK, *value_columns(), RUN_IDS])
     frame = frame.astype(dict.fromkeys(_WHOLE, "Int64"))
+    if not raw:
+        for column in frame.select_dtypes(exclude="number"):
+            frame[column] = [_escaped(value) for value in frame[column]]
     digits = {
         column: REPLICATE_DIGITS if _has_replicates(column) else DIGITS for column in frame.select_dtypes("float")
     }
@@ -49,6 +57,10 @@ def _rows(table: Table) -> Iterator[dict[str, Any]]:
     track = {column: value(table) for column, value in _TRACK.items()}
     for row, values in zip(table.rows, table.to_pandas().to_dict("records"), strict=True):
         yield track | values | {RUN_IDS: " ".join(record.run_id for record in row.records)}
+
+
+def _escaped(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _has_replicates(column: str) -> bool:

@@ -15,7 +15,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from benchmark.leaderboard.plots import classes, cost, difference, groups, heatmap, oracle, seeds, training
+from benchmark.leaderboard.plots import classes, content, cost, difference, groups, heatmap, oracle, seeds, training
 from benchmark.leaderboard.plots.seal import DESCRIPTION, description_of
 from benchmark.leaderboard.plots.style import STYLE_VERSION
 from benchmark.leaderboard.tables import Table
@@ -57,14 +57,36 @@ class Plot:
         """What it shows, in one line."""
         return _KINDS[self.kind].ALT
 
+    @property
+    def undrawn(self) -> list[str]:
+        """Names of classes of which no font here has all the letters: pictures have their indices instead."""
+        others = content.in_other_scripts(self.data)
+        if not others:
+            return []
+        from benchmark.leaderboard.plots import fonts
+
+        return [item["label"] for item in others if not fonts.has(item["label"])]
+
     def files(self) -> dict[str, bytes]:
         """The picture in each of FORMATS. Draws it: takes about a tenth of a second."""
         from benchmark.leaderboard.plots.sheet import Sheet, drawing
 
         with drawing():
             sheet = Sheet()
-            _KINDS[self.kind].draw(sheet, self.data)
+            _KINDS[self.kind].draw(sheet, _with_numbers(self.data, self.undrawn))
             return sheet.files(self.description)
+
+
+def _with_numbers(data: dict[str, Any], undrawn: Sequence[str]) -> dict[str, Any]:
+    """The data with indices for these classes, and a note that says so."""
+    if not undrawn:
+        return data
+    shown = [
+        item | {"label": f"#{item['index']}"} if "index" in item and item["label"] in undrawn else item
+        for item in data["classes"]
+    ]
+    note = "#: a class by its line in classes.txt, from 0; no font here has its name"
+    return data | {"classes": shown, "note": "; ".join(filter(None, (data["note"], note)))}
 
 
 def plots(table: Table) -> dict[str, Plot]:

@@ -4,7 +4,7 @@ versions of scipy and numpy."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark.leaderboard.statistics import Estimate
@@ -14,6 +14,7 @@ from benchmark.records import GROUPS
 
 MAX_ROWS = 20
 MAX_PANELS = 15
+LATIN = "\u024f"  # the last letter of the alphabets that every font for pictures has
 
 
 def heading(table: Table, shown: int, of: int | None = None, *more: str) -> dict[str, Any]:
@@ -62,10 +63,19 @@ def class_names(table: Table) -> list[str]:
 
 
 def classes(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Name, group and number of training images of each class."""
+    """Name, group and number of training images of each class; of one in another script than ours its index too, its
+    line in classes.txt from 0, which stands in its place where no font has its letters."""
+    index = {name: number for number, name in enumerate(table.classes)}
     return [
-        {"label": short(name, 28), "group": table.classes[name][0], "count": table.classes[name][1]} for name in names
+        {"label": short(name, 28), "group": table.classes[name][0], "count": table.classes[name][1]}
+        | ({"index": index[name]} if any(char > LATIN for char in name) else {})
+        for name in names
     ]
+
+
+def in_other_scripts(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The classes of a picture whose names may have letters that no font has."""
+    return [item for item in data.get("classes", ()) if "index" in item]
 
 
 def class_means(row: Row, names: Sequence[str]) -> list[float | None]:

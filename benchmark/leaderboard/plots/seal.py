@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.files import open_regular
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -46,7 +48,7 @@ def sealed_svg(content: bytes) -> bytes:
 def description_of(path: Path) -> str | None:
     """The `Description` of a PNG or SVG file whose content is as we wrote it; None for anything else."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError:
         return None

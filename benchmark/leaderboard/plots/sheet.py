@@ -24,7 +24,6 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.image import BboxImage
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
@@ -33,12 +32,11 @@ from matplotlib.transforms import Affine2D, Bbox, IdentityTransform, Transformed
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from benchmark.leaderboard.plots import seal, style
+from benchmark.leaderboard.plots import fonts, seal, style
 from benchmark.leaderboard.plots.scales import Box, Scale, number
 
 Places = Sequence[tuple[float, float]]
 
-_FONT = "DejaVu Sans"  # comes with matplotlib: the same on every machine
 _UNIT = 100.0  # size at which outlines are kept
 _BAR = "|"
 _PUNCTUATION = set("–—…·±×")
@@ -318,7 +316,7 @@ def _glyph(char: str) -> tuple[Path, float]:
 
 @lru_cache(maxsize=256)
 def _outline(text: str) -> Path:
-    path = TextPath((0, 0), text, size=_UNIT, prop=FontProperties(family=_FONT), usetex=False)
+    path = TextPath((0, 0), text, size=_UNIT, prop=fonts.font_of(text), usetex=False)
     return Path(np.array(path.vertices).reshape(-1, 2), path.codes)
 
 
