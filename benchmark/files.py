@@ -76,31 +76,6 @@ def split_file(reference: str) -> tuple[Path, str] | None:
     return None
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """A regular file, open for reading. Raises OSError: a pipe or a device could be waited for without end."""
-    # Not blocking: to open a pipe would wait for who writes to it. Of a regular file it changes nothing.
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        kind = os.fstat(number).st_mode
-        if stat.S_ISDIR(kind):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
-    except BaseException:
-        os.close(number)
-        raise
-    return os.fdopen(number, "rb")
-
-
-def read_regular(path: Path, most: int) -> bytes:
-    """The content of a regular file. Raises OSError as `open_regular`, and for more than `most` bytes."""
-    with open_regular(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"has more than the {most} bytes that are read", str(path))
-    return content
-
-
 def is_file(path: Path) -> bool:
     """Whether a file is there; not so for a path that no file can have: too long, or with a null byte."""
     try:
