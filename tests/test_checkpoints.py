@@ -168,7 +168,7 @@ def resume(work) -> Callable[..., bool]:
 
     def begin(results: Path, train: bool = True) -> bool:
         folder = Store(results).folder(work.spec)
-        method = runner._make_method(work)
+        method = runner._make_method(work, Reporter())
         trainer = runner._make_trainer(
             work, method, cached, folder, torch.device("cpu"), Reporter(), lambda: False, ALONE, lambda *args: None
         )

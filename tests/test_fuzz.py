@@ -247,15 +247,16 @@ def check_lists(draw: Draw, dataset: Any) -> None:
         seen |= set(split.paths)
         assert len(set(split.paths)) == len(split) and not any(".." in Path(p).parts for p in split.paths), draw.name
     assert (dataset.class_counts >= 1).all(), draw.name
-    assert len(dataset.fingerprint) == 64, draw.name
-    outcome_of(draw, lambda: dataset.source.check(dataset.splits.values()))
+    # Refused where an image is missing: the images are part of what a dataset of one's own is.
+    fingerprint = outcome_of(draw, lambda: dataset.fingerprint)
+    assert fingerprint is None or len(fingerprint) == 64, draw.name
 
 
 # --- images ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "TIFF"])
 def test_images(tmp_path, monkeypatch, kind):
     """What is decoded is an RGB image; the cache's key is the digest of the file, so it is never another's."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)  # a header may claim any size: no memory for it here

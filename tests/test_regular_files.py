@@ -125,7 +125,7 @@ def test_in_place_of_a_lease_an_attempt_or_a_checkpoint(store, put):
     folder = RunFolder(store / "runs" / "erm-s9-000000000000")
     (folder.path / "attempts").mkdir(parents=True)
     lease = put(folder.path / "lease.json")
-    [row] = [row for row in rows(store) if row.run == folder.path.name]
+    [row] = [row for row in rows(store)[0] if row.run == folder.path.name]
     assert row.state == "damaged" and str(lease) in row.note
     with pytest.raises(StoreError, match="not a lease"), folder.claim():
         pytest.fail("a run without a lease of its own")
@@ -133,7 +133,7 @@ def test_in_place_of_a_lease_an_attempt_or_a_checkpoint(store, put):
     attempt = put(folder.path / "attempts" / "001.json")
     with pytest.raises(StoreError, match="not an attempt's file"):
         folder.state()
-    assert [row.state for row in rows(store) if row.run == folder.path.name] == ["damaged"]
+    assert [row.state for row in rows(store)[0] if row.run == folder.path.name] == ["damaged"]
     attempt.rmdir() if attempt.is_dir() else attempt.unlink()
     with pytest.raises(StoreError, match=r"checkpoint\.pt: cannot be read"):
         load_checkpoint(put(folder.checkpoint_path))
@@ -143,7 +143,7 @@ def test_in_place_of_a_log_a_sweep_or_a_picture(store, put, tmp_path):
     folder = run_of(store)
     log = put(folder.log_path)
     with folder.claim():
-        assert [row.note for row in rows(store) if row.run == folder.path.name] == [""]
+        assert [row.note for row in rows(store)[0] if row.run == folder.path.name] == [""]
     with pytest.raises(OSError):
         list(follow_log(log, folder, store, False))
     with pytest.raises(StoreError, match=r"run\.log: cannot be written"), Reporter().logging_to(log):
