@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # Before PyTorch is imported: on tiny models threads only wait for each other, and the processes that tests start
 # must compute as this one does, to the bit.
 os.environ["OMP_NUM_THREADS"] = "1"
+# In the background of a shell Ctrl-C is ignored, and so it would be by the processes that tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest

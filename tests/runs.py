@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,16 @@ def execute_with_stops(work: Plan, results: Path, stops: set[int], total: int) -
                 assert len(stopped) <= len(stops), "a run that does not go on would stop for ever"
     assert [message.split(";")[0] for message in stopped] == [f"stopped at step {i} of {total}" for i in sorted(stops)]
     return record
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen]:
+    """A process, which is killed in the end if it has not ended: a failed test waits for nothing."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:

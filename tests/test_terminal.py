@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, TINY_ARGS
 from factories import make_record, make_scored, write_scored, write_store
 from rich.console import Console
-from runs import wait_for
+from runs import started, wait_for
 from test_cli import ltbench
 
 from benchmark.launch.crew import Crew, Slot
@@ -168,9 +168,7 @@ def test_ctrl_c_is_acknowledged_before_the_operation_that_goes_on_has_ended():
         "    ctypes.CDLL(None).read(0, ctypes.create_string_buffer(1), 1)\n"
         "    print('asked' if asked else 'not asked', flush=True)\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with started([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
         wait_for(lambda: "S" in state_of(process.pid), 10, "the process to wait")
         process.send_signal(signal.SIGINT)
@@ -191,11 +189,10 @@ def test_ctrl_c_ends_a_command_at_once_and_says_so(tmp_path):
     (path / "run.log").write_text("epoch 1\n")
     with (
         RunFolder(path).claim(),
-        subprocess.Popen(
-            [sys.executable, "-m", "benchmark.cli", "logs", "-f", path.name, "--results", store],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        started(
+            [sys.executable, "-m", "benchmark.cli", "logs", "-f", path.name, "--results", store], cwd=ROOT, text=True
         ) as process,
-    ):  # fmt: skip
+    ):
         (path / "record.json").rename(path / "aside.json")
         line = process.stdout.readline()
         process.send_signal(signal.SIGINT)
@@ -214,10 +211,7 @@ def test_ctrl_c_ends_the_processes_of_a_pool_at_once_and_without_a_word():
         "    print('ready', flush=True)\n"
         "    work[0].result()\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    ) as process:  # fmt: skip
+    with started([sys.executable, "-c", code], cwd=ROOT, text=True, start_new_session=True) as process:
         assert process.stdout.readline() == "ready\n"
         os.killpg(process.pid, signal.SIGINT)
         errors = process.communicate(timeout=60)[1]
