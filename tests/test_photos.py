@@ -59,6 +59,7 @@ def test_the_other_methods_learn_from_photographs(photos, tmp_path, method):
 def test_classes_without_a_text_embedding_are_named(photos, tmp_path):
     folder = tmp_path / "own"
     shutil.copytree(photos, folder, ignore=shutil.ignore_patterns("images", "*.safetensors"))
+    (folder / "images").symlink_to(photos / "images")
     (folder / "classes.txt").chmod(0o644)
     (folder / "classes.txt").write_text((photos / "classes.txt").read_text().replace("dog", "dogg"))
     settings = {"semantics": str(folder / "clip_vit_b16_text.npz")}

@@ -144,7 +144,7 @@ def test_in_place_of_a_log_a_sweep_or_a_picture(store, put, tmp_path):
     log = put(folder.log_path)
     with folder.claim():
         assert [row.note for row in rows(store)[0] if row.run == folder.path.name] == [""]
-    with pytest.raises(OSError):
+    with pytest.raises(StoreError, match=r"run\.log: cannot be read"):
         list(follow_log(log, folder, store, False))
     with pytest.raises(StoreError, match=r"run\.log: cannot be written"), Reporter().logging_to(log):
         pytest.fail("a log that is none")
