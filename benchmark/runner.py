@@ -45,9 +45,9 @@ from benchmark.evaluation import score
 from benchmark.inference import Normalizer, predict, scoring_cache_size
 from benchmark.method import METHODS, Method, MethodConfig, Task
 from benchmark.models.backbones import BACKBONES, Backbone, make_backbone
-from benchmark.models.clip import Clip, clip_backbones, make_clip, make_text_tower
+from benchmark.models.clip import Clip, TextTower, clip_backbones, make_clip, make_text_tower
 from benchmark.models.weights import NONE as NO_WEIGHTS
-from benchmark.models.weights import PretrainedWeights, resolve_weights
+from benchmark.models.weights import PretrainedWeights, clip_backbone_of, resolve_weights
 from benchmark.own_network import of_recipe, watching
 from benchmark.progress import Reporter
 from benchmark.records import SCHEMA_VERSION, EpochLogits, Metrics, Parameters, Record, Selection, Timings
@@ -725,6 +725,42 @@ def make_task(
         make_text_tower=functools.partial(make_text_tower, load=load, say=say),
         make_other_backbone=other_backbone,
     )
+
+
+def absences(work: Plan) -> list[str]:
+    """What a run needs and is not on this machine, a line each: images, and weights, those of other networks that its
+    method asks for included."""
+    missing = []
+    try:
+        work.dataset.source.check(work.dataset.splits.values())
+    except InputError as error:
+        missing.append(str(error))
+    for backbone, weights in _networks(work).items():
+        if not weights.is_here():
+            missing.append(
+                f"weights {weights.ref.name} ({backbone}) are not here: they are fetched when a run starts, where "
+                "there is a network; bring the cache, or give a file"
+            )
+    return missing
+
+
+def _networks(work: Plan) -> dict[str, PretrainedWeights]:
+    """What each network of a run is -> its weights."""
+    recipe = work.spec.recipe
+    found = {recipe.backbone: work.weights}
+    task = make_task(recipe, work.dataset, work.spec.weights, None, load=False)
+
+    def text_tower(weights: str) -> TextTower:
+        found[f"text tower for {work.spec.method}"] = resolve_weights(clip_backbone_of(weights), weights, 224)
+        return task.make_text_tower(weights)
+
+    def other_backbone(name: str, weights: str) -> Backbone:
+        found[name] = resolve_weights(name, weights, recipe.image_size)
+        return task.make_other_backbone(name, weights)
+
+    with torch.device("meta"):
+        work.method(replace(task, make_text_tower=text_tower, make_other_backbone=other_backbone), work.config)
+    return found
 
 
 class _Stop:

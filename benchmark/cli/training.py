@@ -446,6 +446,8 @@ def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
         }
         for job in jobs
     ]
+    for line in _absences(jobs):
+        print(line, file=sys.stderr)
     if as_json:
         print(json.dumps(rows, indent=1))
         return
@@ -453,6 +455,21 @@ def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
     shown = [row | {"changes": settings_text(row["changes"]), "run": row["run_id"][:12]} for row in rows]
     print_table(columns, [[row[column] for column in columns] for row in shown])
     _print_summary(jobs, results)
+
+
+def _absences(jobs: list[Job]) -> list[str]:
+    """What the runs to launch need and is not on this machine, each line once."""
+    from benchmark.runner import absences
+
+    # Runs that differ in the seed or in the rest of the recipe need the same.
+    first: dict[tuple, Job] = {}
+    for job in jobs:
+        spec = job.spec
+        needs = (spec.method, repr(spec.config), spec.dataset.fingerprint, spec.recipe.backbone, spec.weights.name)
+        if job.decision.launch:
+            first.setdefault(needs, job)
+    lines = [line for job in first.values() for line in absences(job.work)]
+    return [f"missing: {line}" for line in dict.fromkeys(lines)]
 
 
 def _other_records(jobs: list[Job], results: Path) -> Iterator[Record]:

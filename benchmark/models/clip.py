@@ -224,6 +224,19 @@ def published(name: str, tag: str) -> dict[str, Any]:
     return facts
 
 
+def is_cached(name: str, tag: str) -> bool:
+    """Whether `fetch` would find published weights without a network. Raises InputError for an unknown tag."""
+    from huggingface_hub import try_to_load_from_cache
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    facts = published(name, tag)
+    if hub := facts.get("hf_hub", "").rstrip("/"):
+        return any(
+            isinstance(try_to_load_from_cache(hub, file), str) for file in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+        )
+    return (Path("~/.cache/clip").expanduser() / facts["url"].rpartition("/")[2]).exists()
+
+
 def fetch(name: str, tag: str) -> Path:
     """The local file of published weights, from the Hugging Face cache or, where that is possible, fetched.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import warnings
@@ -93,7 +94,8 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
         interpolation=preparation.interpolation.value,
         batch_norm="normal",
     )
-    return PretrainedWeights(ref, backbone, image_size, fetch=lambda: _fetch_torchvision(item))
+    here = _torchvision_file(item).exists
+    return PretrainedWeights(ref, backbone, image_size, lambda: _fetch_torchvision(item), here)
 
 
 def clip_backbone_of(weights: str) -> str:
@@ -141,7 +143,8 @@ def _from_tag(weights: str, backbone: str, architecture: str, image_size: int) -
         batch_norm="normal",
         quick_gelu=facts.get("quick_gelu", False),
     )
-    return PretrainedWeights(ref, backbone, image_size, fetch=lambda: clip.fetch(architecture, tag))
+    here = functools.partial(clip.is_cached, architecture, tag)
+    return PretrainedWeights(ref, backbone, image_size, lambda: clip.fetch(architecture, tag), here)
 
 
 def _existing(path: Path) -> Path:
@@ -209,11 +212,20 @@ def _card(path: Path) -> WeightsCard:
 class PretrainedWeights:
     """Weights that have been resolved; `ref` is what a run's specification holds of them.
 
-    fetch: gives the local file, fetching it where it must; None for random initialisation.
+    fetch: gives the local file, fetching it where it must; None for random initialisation. is_here: whether it need not
+    be fetched.
     """
 
-    def __init__(self, ref: WeightsRef, backbone: str, image_size: int, fetch: Callable[[], Path] | None = None):
+    def __init__(
+        self,
+        ref: WeightsRef,
+        backbone: str,
+        image_size: int,
+        fetch: Callable[[], Path] | None = None,
+        is_here: Callable[[], bool] = lambda: True,
+    ):
         self.ref = ref
+        self.is_here = is_here
         self._backbone = backbone
         self._image_size = image_size
         self._fetch = fetch
@@ -311,8 +323,12 @@ def _as_float32(
     return fitted
 
 
+def _torchvision_file(item: torchvision.models.WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / item.url.rpartition("/")[2]
+
+
 def _fetch_torchvision(item: torchvision.models.WeightsEnum) -> Path:
-    file = Path(torch.hub.get_dir()) / "checkpoints" / item.url.rpartition("/")[2]
+    file = _torchvision_file(item)
     digits = file.stem.rpartition("-")[2]  # published names end in the first digits of the sha256
     if not file.exists():
         try:
