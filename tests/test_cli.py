@@ -445,6 +445,7 @@ def test_what_cannot_be_read_is_not_taken_for_nothing(tmp_path, monkeypatch, pla
     # The tests may be root's, whom nothing is forbidden.
     monkeypatch.setattr(os, "scandir", deny(os.scandir))
     monkeypatch.setattr(io, "open", deny(io.open))
+    monkeypatch.setattr(os, "open", deny(os.open))
     for command in (["logs", "erm"], ["status"], ["status", "--json"])[: 1 if place.endswith(".log") else 3]:
         refused(ltbench(*command, "--results", store), str(forbidden), "cannot be read: Permission denied")
 

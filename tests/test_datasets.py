@@ -381,7 +381,7 @@ def test_a_list_beyond_every_use_is_refused_before_it_is_read(limit, value, said
 
 def test_the_readme_tells_the_limits():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    said = re.search(r"A list has at most ([\d,]+)\s+lines and (\d+) MiB, and `classes.txt` ([\d,]+) lines", readme)
+    said = re.search(r"A list has at most ([\d,]+)\s+lines and (\d+) MiB, and `classes.txt`\s+([\d,]+) lines", readme)
     assert said.groups() == (f"{MAX_IMAGES:,}", f"{MAX_LIST_BYTES / 2**20:.0f}", f"{MAX_CLASSES:,}")
 
 

@@ -255,7 +255,7 @@ def check_lists(draw: Draw, dataset: Any) -> None:
 # --- images ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning", "ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "TIFF"])
 def test_images(tmp_path, monkeypatch, kind):
     """What is decoded is an RGB image; the cache's key is the digest of the file, so it is never another's."""
