@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,11 +26,10 @@ from benchmark.data.dataset import (
     Dataset,
     DatasetCard,
     DatasetFolder,
-    Split,
     find_dataset,
     list_bytes,
 )
-from benchmark.data.images import CachedImages, FileImages, ImageSource, cache_folder, cache_split, known_digest
+from benchmark.data.images import CachedImages, FileImages, OwnImages, cache_folder, cache_split, known_digest
 from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.environment import (
     code_digest,
@@ -227,7 +226,7 @@ def _open(folder: DatasetFolder, data_root: Path | None) -> Dataset:
             contents.append(None)
     dataset = _opened(folder, folder.card, data_root, os.environ.get(DATA_ROOT_VARIABLE), *contents)
     # A copy has its fingerprint taken anew: the images may have changed.
-    return replace(dataset)
+    return replace(dataset) if isinstance(dataset.source, OwnImages) else dataset
 
 
 @functools.lru_cache(maxsize=16)
@@ -360,8 +359,10 @@ class Decision:
     took_s: float | None = None
 
 
-def decide(work: Plan, folder: RunFolder, rerun: Rerun) -> Decision:
-    """What a re-run rule says of a run.
+def decide(
+    work: Plan, folder: RunFolder, rerun: Rerun, pixels: Callable[[Plan], Mapping[str, str | None]] | None = None
+) -> Decision:
+    """What a re-run rule says of a run. pixels: `known_pixels` unless given, or what remembers it for many runs.
 
     never: launch nothing. missing: what is pending or was interrupted. failed: that and what failed. stale: that of
     `missing` and what was done by other code or on other images than are here now. always: everything that is not
@@ -371,7 +372,7 @@ def decide(work: Plan, folder: RunFolder, rerun: Rerun) -> Decision:
     replaces = folder.record_digest()
     record = folder.record()
     state: State | Literal["stale", "other images"] = "done" if record is not None else folder.state()
-    if record is not None and other_images(work, record, known_digest):
+    if record is not None and other_images(record, (pixels or known_pixels)(work)):
         state = "other images"
     elif record is not None and record.environment.code_digest != code_digest(work.method):
         state = "stale"
@@ -582,33 +583,39 @@ def lacks_oracle(work: Plan, record: Record) -> bool:
     return work.oracle and bool(record.history) and not record.oracle
 
 
-def other_images(work: Plan, record: Record, digest: Callable[[Split, ImageSource, int, str], str | None]) -> list[str]:
-    """The splits whose images here are not those that a record was made from; as far as can be told.
+def _has_images_to_compare(work: Plan) -> bool:
+    """Whether the images are files of a registered dataset, all of them here.
 
-    The lists of a registered dataset do not say what is in its files. Of a dataset of one's own they are part of the
-    fingerprint, and rendered images follow from the lists. digest: of the pixels of a split here, by size and
-    interpolation, None where it is not known.
+    Its lists do not say what is in the files. Of a dataset of one's own the contents are part of the fingerprint, and
+    rendered images follow from the lists.
     """
     source = work.dataset.source
-    if type(source) is not FileImages or source.is_absent(work.dataset.splits.values()):
-        return []
-    sizes = _cached_sizes(work)
-    found = {
-        name: digest(split, source, sizes[name], work.spec.weights.interpolation)
+    return type(source) is FileImages and not source.is_absent(work.dataset.splits.values())
+
+
+def known_pixels(work: Plan) -> dict[str, str | None]:
+    """Split -> sha256 of its pixels as a run would see them, None where they are not decoded; nothing where there is
+    nothing to compare."""
+    if not _has_images_to_compare(work):
+        return {}
+    sizes, interpolation = cached_sizes(work), work.spec.weights.interpolation
+    return {
+        name: known_digest(split, work.dataset.source, sizes[name], interpolation)
         for name, split in work.dataset.splits.items()
-        if name in record.data_digests
     }
-    return [name for name, pixels in found.items() if pixels not in (None, record.data_digests[name])]
+
+
+def other_images(record: Record, pixels: Mapping[str, str | None]) -> list[str]:
+    """The splits whose images here are not those that a record was made from; as far as can be told. pixels: as
+    `known_pixels` gives them."""
+    return [name for name, digest in pixels.items() if digest not in (None, record.data_digests.get(name, digest))]
 
 
 def _not_launched(work: Plan, folder: RunFolder, state: str, rerun: Rerun, reporter: Reporter) -> Record:
     record = folder.record()
     if record is not None:
-
-        def decoded(split: Split, source: ImageSource, size: int, interpolation: str) -> str:
-            return _cache_images(work, reporter, [split.name])[split.name].digest
-
-        if others := other_images(work, record, decoded):
+        decoded = _cache_images(work, reporter) if _has_images_to_compare(work) else {}
+        if others := other_images(record, {name: images.digest for name, images in decoded.items()}):
             raise InputError(
                 f"{folder.path}: the run was done on other images ({', '.join(others)}) than are here now; bring back "
                 "the images, name another folder with --results, or make it anew with --rerun stale"
@@ -656,7 +663,7 @@ def label_warnings(dataset: Dataset) -> list[str]:
 def _cache_images(
     work: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test"), thorough: bool = False
 ) -> dict[str, CachedImages]:
-    sizes = _cached_sizes(work)
+    sizes = cached_sizes(work)
     cached = {}
     for split in [split for name, split in work.dataset.splits.items() if name in names]:
         with reporter.task(f"decoding {split.name} images", len(split)) as task:
@@ -671,7 +678,7 @@ def _cache_images(
     return cached
 
 
-def _cached_sizes(work: Plan) -> dict[str, int]:
+def cached_sizes(work: Plan) -> dict[str, int]:
     """Split -> side in pixels of its images in the cache."""
     recipe = work.spec.recipe
     scoring = scoring_cache_size(recipe.image_size, recipe.test_time)

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field
 from benchmark.errors import InputError, Unfit
 from benchmark.method import METHODS
 from benchmark.records import Record
-from benchmark.runner import Decision, Plan, Rerun, decide, lacks_oracle, plan_seeds
+from benchmark.runner import Decision, Plan, Rerun, cached_sizes, decide, known_pixels, lacks_oracle, plan_seeds
 from benchmark.spec import RunSpec, Strict, canonical_json, parse
 from benchmark.store import RunFolder
 from benchmark.yamlio import load_yaml, parse_value
@@ -146,9 +146,18 @@ def stand(plans: Iterable[Plan], results: Path, rerun: Rerun, queued: Container[
     """Where each run stands. queued: names of the runs that wait for a cluster, or are running there: these are not
     launched. Raises StoreError for a folder that holds something that is not whole."""
     jobs = []
+    known: dict[tuple, dict[str, str | None]] = {}
+
+    def pixels(work: Plan) -> dict[str, str | None]:
+        # Of many runs on one dataset the files are looked at once.
+        key = (id(work.dataset), work.spec.weights.interpolation, *cached_sizes(work).values())
+        if key not in known:
+            known[key] = known_pixels(work)
+        return known[key]
+
     for work in plans:
         folder = RunFolder(results / "runs" / work.folder_name)
-        decision = decide(work, folder, rerun)
+        decision = decide(work, folder, rerun, pixels)
         if decision.launch and work.folder_name in queued:
             decision = Decision("queued", launch=False, took_s=decision.took_s)
         jobs.append(Job(work, decision))

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmark.errors import InputError, StoreError, shown
-from benchmark.files import open_regular
+from benchmark.files import open_regular, read_regular
 from benchmark.store import write_atomically
 
 # A file that was changed so lately may change once more within what its times tell apart: it is not remembered.
@@ -74,7 +74,7 @@ def _facts(path: Path) -> Facts:
 def _read(book: Path) -> dict[str, tuple[Facts, str]]:
     """Path -> (facts, digest); nothing of a file that is not there or not whole."""
     try:
-        found = json.loads(book.read_bytes())
+        found = json.loads(read_regular(book))
         return {
             path: entry
             for path, entry in found.items()

@@ -24,7 +24,7 @@ from benchmark.data import shapes
 from benchmark.data.contents import file_digest, file_digests, named
 from benchmark.data.decoding import RULES, decode
 from benchmark.errors import InputError, StoreError
-from benchmark.files import is_file, open_own, open_regular
+from benchmark.files import is_file, open_own, open_regular, read_regular
 from benchmark.spec import canonical_json
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _known_digest(pixels: Path, facts: Path, shape: tuple[int, ...], thorough: b
     thorough, always.
     """
     try:
-        known = json.loads(facts.read_bytes())
+        known = json.loads(read_regular(facts))
         digest = known["digest"]
         array = np.load(pixels, mmap_mode="r", allow_pickle=False)
         state = _state(pixels)

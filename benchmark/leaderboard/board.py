@@ -149,19 +149,20 @@ def _agreeing(
 ) -> list[Record]:
     """The records that agree with most of their group. facts: run id -> what it says; one that says nothing agrees."""
     by_group: dict[str, list[str]] = defaultdict(list)
+    groups = {record.run_id: group(record) for record in records}
     for record in records:
         if record.run_id in facts:
-            by_group[group(record)].append(facts[record.run_id])
+            by_group[groups[record.run_id]].append(facts[record.run_id])
     told = {name: usual(found) for name, found in by_group.items()}
     kept = []
     for record in records:
         fingerprint = _fingerprint(record)
-        if record.run_id not in facts or facts[record.run_id] == told[group(record)]:
+        if record.run_id not in facts or facts[record.run_id] == told[groups[record.run_id]]:
             kept.append(record)
             continue
         others = (
             "most other records"
-            if told[group(record)] is not None
+            if told[groups[record.run_id]] is not None
             else "another record, and nothing says which is right,"
         )
         problems.append(

@@ -193,10 +193,10 @@ def _scores(source: _Source, stored: StoredLogits) -> tuple[np.ndarray, Secondar
         _check_numbers(source, "validation", recorded, given, labels, num_images)
     values = stored.logits[source.weight_set]
     scores = run_scores(values, stored.targets, tuple(source.groups.values()))
-    class_ap = np.array([again[source.weight_set][f"per_class.{name}"] for name in source.groups], dtype=np.float64)
+    class_ap = _floats([again[source.weight_set][f"per_class.{name}"] for name in source.groups])
     beside = secondary(values, stored.targets, class_ap)
     if values.size >= _WORTH_KEEPING:
-        write_cached(source.cached, scores, np.array(astuple(beside)))
+        write_cached(source.cached, scores, _array(beside))
     return scores, beside
 
 
@@ -288,7 +288,7 @@ def _epoch_scores(source: _Source, path: Path, values: np.ndarray, targets: np.n
     with _told_of(path):
         metrics = score(values, targets, source.groups)
     scores = [metrics.overall, *(getattr(metrics, group) for group in GROUPS)]
-    return np.array([np.nan if score is None else score for score in scores])
+    return _floats(scores)
 
 
 def _check(source: _Source, path: Path, values: np.ndarray, targets: np.ndarray, num_images: int) -> None:
