@@ -17,11 +17,11 @@ __version__ = "0.1.0"
 
 # Looked up when first used: PyTorch takes seconds to import and much of the command line does without it.
 _PUBLIC = {
-    "run": "benchmark.runner",
-    "plan": "benchmark.runner",
-    "execute": "benchmark.runner",
-    "load_records": "benchmark.store",
-    "load_logits": "benchmark.store",
+    "run": "benchmark.running.execute",
+    "plan": "benchmark.running.execute",
+    "execute": "benchmark.running.execute",
+    "load_records": "benchmark.store.runs",
+    "load_logits": "benchmark.store.runs",
     "METHODS": "benchmark.method",
     "DATASETS": "benchmark.data.dataset",
     "PROTOCOLS": "benchmark.spec",

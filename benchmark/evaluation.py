@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchmark.errors import RunFailed
-from benchmark.records import GROUPS, Group, Metrics
+from benchmark.store.records import GROUPS, Group, Metrics
 
 _EDGE = np.array([True])
 

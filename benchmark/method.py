@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from benchmark import method_files
+from benchmark.base import method_files
 from benchmark.errors import InputError
 from benchmark.models.backbones import Backbone
 from benchmark.models.classifier import LinearClassifier

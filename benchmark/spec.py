@@ -23,10 +23,10 @@ from pydantic import (
     model_validator,
 )
 
+from benchmark.base.files import file_digest, is_file, split_file
+from benchmark.base.yamlio import load_yaml
 from benchmark.errors import InputError, Unfit, shown
-from benchmark.files import file_digest, is_file, split_file
 from benchmark.registry import NAME_PATTERN, Registry, did_you_mean
-from benchmark.yamlio import load_yaml
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -130,7 +130,7 @@ class Optimizer(Strict):
 
 
 class Schedule(Strict):
-    """Learning rate over the run, as a factor of the optimiser's `lr`; see `benchmark.optim.lr_factor`."""
+    """Learning rate over the run, as a factor of the optimiser's `lr`; see `benchmark.training.optim.lr_factor`."""
 
     name: Literal["constant", "step", "cosine", "one-cycle"]
     milestones: list[Positive] = Field(default=[], description="step: epochs after which lr drops")
@@ -166,7 +166,7 @@ class Augment(Strict):
 
 
 class TestTime(Strict):
-    """What a test or validation image is scored on; logits are averaged over the views. See `benchmark.inference`."""
+    """What a test or validation image is scored on; logits are averaged over the views."""
 
     views: Literal["none", "flip", "five-crop"] = Field(
         "none", description="flip: the image and its mirror image; five-crop: corners and centre of a larger one"

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from benchmark.base.files import split_file
 from benchmark.errors import InputError
-from benchmark.files import split_file
 from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Task
 from benchmark.models.category_prompts import CategoryPromptHead, EquationsLayer, ReleasedLayer
 from benchmark.models.embeddings import is_embeddings_file, load_embeddings

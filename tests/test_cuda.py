@@ -7,16 +7,17 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, TINY, TINY_ARGS
+from kit.paths import ROOT
+from kit.tiny import TINY, TINY_ARGS
 
 import benchmark
 from benchmark.data.augment import Augmenter
 from benchmark.data.samplers import generator
 from benchmark.errors import RunInterrupted
-from benchmark.runner import execute, plan
+from benchmark.running.execute import execute, plan
 from benchmark.spec import Augment
-from benchmark.store import load_logits, load_records
-from benchmark.training import Trainer
+from benchmark.store.runs import load_logits, load_records
+from benchmark.training.loop import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and PyTorch sees none")
 

@@ -15,21 +15,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, refused, write_tiny_dataset
-from peer import Job, normalise
-from runs import outcome
+from kit.checks import refused
+from kit.paths import ROOT
+from kit.peer import Job, normalise
+from kit.runs import outcome
+from kit.tiny import TINY, write_tiny_dataset
 
 import benchmark.distributed
 from benchmark.data.samplers import generator
 from benchmark.distributed import ALONE, Peers, batch_mean, batch_sum, check_batch_size, joined
-from benchmark.inference import Normalizer
 from benchmark.method import Batch, Method, MethodConfig, Stage
-from benchmark.progress import Reporter
-from benchmark.records import Record
-from benchmark.runner import execute, plan
+from benchmark.running.execute import execute, plan
 from benchmark.spec import Recipe, parse
-from benchmark.store import Store, load_logits
-from benchmark.training import ImageSet, Trainer
+from benchmark.store.records import Record
+from benchmark.store.runs import Store, load_logits
+from benchmark.training.inference import Normalizer
+from benchmark.training.loop import ImageSet, Trainer
+from benchmark.ui.progress import Reporter
 
 CPU = torch.device("cpu")
 CPRFL = {"semantics": "demo:shapes", "dim": 32, "heads": 2, "head_dim": 16, "mlp_dim": 32}

@@ -22,27 +22,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, write_tiny_dataset
+from kit.bundles import members_of, pack
+from kit.checkpoints import resume, stopped, work, write  # noqa: F401 - fixtures
+from kit.keys import write_key
+from kit.paths import ROOT
+from kit.stores import make_store, run_of
+from kit.tiny import write_tiny_dataset
 from PIL import Image
 from safetensors.torch import save as save_safetensors
-from stores import make_store, run_of
-from test_bundles import members_of, pack
-from test_checkpoints import resume, stopped, work, write  # noqa: F401 - fixtures
-from test_signatures import write_key
 
-from benchmark.bundles import export, import_bundle
-from benchmark.checkpoint import load_checkpoint
+from benchmark.audit.bundles import export, import_bundle
+from benchmark.audit.verify import Files, check_record
 from benchmark.data.dataset import DatasetFolder
 from benchmark.data.images import FileImages
 from benchmark.errors import InputError, StoreError
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.exports import FORMATS
-from benchmark.leaderboard.markdown_page import markdown_page
+from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.models.backbones import BACKBONES
 from benchmark.models.weights import resolve_weights
-from benchmark.records import Record
-from benchmark.store import RunFolder, Store
-from benchmark.verify import Files, check_record
+from benchmark.store.records import Record
+from benchmark.store.runs import RunFolder, Store
+from benchmark.training.checkpoint import load_checkpoint
 
 ODD = [
     None, True, False, 0, 1, -1, 2, 2**31, -(2**63), 2**64, 10**400, 0.5, -0.0, 1e308, 1e-320, "", " ", "0", "NaN",

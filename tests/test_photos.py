@@ -9,7 +9,7 @@ import pytest
 
 import benchmark
 from benchmark.errors import InputError
-from benchmark.runner import plan
+from benchmark.running.execute import plan
 
 WEIGHTS = "mobilenet_v2_imagenet.safetensors"
 

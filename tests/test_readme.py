@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from kit.paths import ROOT
 
-from benchmark.launch.slurm import site_options
-from benchmark.sweep import load_sweep
+from benchmark.launch.backends.slurm import site_options
+from benchmark.launch.product import load_sweep
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LEADERBOARD = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from kit.paths import ROOT
 
 from benchmark.errors import InputError
 from benchmark.registry import Registry, did_you_mean
@@ -113,7 +113,7 @@ def test_importing_the_protocols_reads_no_file():
         "pathlib.Path.read_text = kept\n"
         "print(list(spec.PROTOCOLS))"
     )
-    root = Path(__file__).parents[1]
+    root = ROOT
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert set(ast.literal_eval(done.stdout)) >= {"controlled", "controlled-clip", "demo", "demo-clip", "paper"}
 

@@ -15,20 +15,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from factories import make_recipe, make_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.factories import make_recipe, make_record
+from kit.paths import TESTS
 
 import benchmark.spec
+from benchmark.base.yamlio import load_yaml, parse_value
 from benchmark.data.dataset import DatasetCard
 from benchmark.data.samplers import make_sampler
 from benchmark.errors import InputError
+from benchmark.launch.product import Sweep
 from benchmark.method import METHODS
-from benchmark.records import Record
-from benchmark.runner import plan
+from benchmark.running.execute import plan
 from benchmark.spec import PROTOCOLS, Protocol, Recipe, RunSpec, canonical_json, deep_merge, flatten, parse
-from benchmark.sweep import Sweep
-from benchmark.yamlio import load_yaml, parse_value
+from benchmark.store.records import Record
 
 SHIPPED = sorted((Path(benchmark.spec.__file__).parent / "protocols").glob("*.yaml"))
 
@@ -293,7 +294,7 @@ def test_the_shared_recipe_trains_past_its_warm_up(method, dataset, steps, miles
 def test_a_neck_of_relu_cannot_be_planned_and_its_record_can_be_read():
     with pytest.raises(InputError, match=r"recipe.neck_width was a linear layer and ReLU.*use recipe.neck"):
         plan("erm", "voc-lt", protocol="paper", settings={"recipe.neck_width": 256})
-    old = Record.from_file(Path(__file__).parent / "records" / "v1.json").spec.recipe
+    old = Record.from_file(TESTS / "records" / "v1.json").spec.recipe
     assert (old.neck_width, old.neck) == (256, None)
 
 

@@ -16,7 +16,7 @@ from benchmark.cli import training, results, catalog  # noqa: F401
 from benchmark.cli.app import app, show_examples
 from benchmark.cli.output import print_error
 from benchmark.errors import LtbenchError, RunInterrupted, StoreError
-from benchmark.terminal import take_any_text, unwritten
+from benchmark.ui.text import take_any_text, unwritten
 
 show_examples()
 

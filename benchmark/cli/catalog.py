@@ -21,12 +21,12 @@ from benchmark.cli.options import (
 )
 from benchmark.cli.output import console, print_error, print_lines
 from benchmark.errors import InputError
-from benchmark.terminal import harmless
+from benchmark.ui.text import harmless
 
 if TYPE_CHECKING:
     from benchmark.data.dataset import Dataset
-    from benchmark.progress import Reporter
     from benchmark.spec import Recipe
+    from benchmark.ui.progress import Reporter
 
 T = TypeVar("T")
 
@@ -131,8 +131,8 @@ def data(
     data_root: DataRootOption = None,
 ) -> None:
     from benchmark.data.dataset import find_dataset
-    from benchmark.progress import Reporter
-    from benchmark.runner import plan, prepare_images
+    from benchmark.running.execute import plan, prepare_images
+    from benchmark.ui.progress import Reporter
 
     reporter = Reporter(console(stderr=True))
     opened = find_dataset(dataset).open(data_root)

@@ -16,7 +16,7 @@ LOCAL = PUBLISHED / "local"
 
 
 class Rerun(StrEnum):
-    """Which runs are launched; see `benchmark.runner.decide`."""
+    """Which runs are launched; see `benchmark.running.execute.decide`."""
 
     never = "never"
     missing = "missing"
@@ -82,7 +82,7 @@ def parse_settings(
     settings: Iterable[str] | None, parse: Callable[[str], Any] | None = None, option: str = "--set"
 ) -> dict[str, Any]:
     """`key=value` texts -> values by key, read as YAML, or by `parse`. Raises InputError, naming the option."""
-    from benchmark.yamlio import parse_value
+    from benchmark.base.yamlio import parse_value
 
     parse = parse or parse_value
     parsed: dict[str, Any] = {}

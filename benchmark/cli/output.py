@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import LtbenchError
-from benchmark.terminal import harmless, unwritten
+from benchmark.ui.text import harmless, unwritten
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,8 +39,8 @@ def print_lines(rows: Iterable[tuple[str, str]]) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table, escaped; a long one as plain text."""
-    from benchmark.console import table
-    from benchmark.leaderboard.tracks import plain
+    from benchmark.ui.tables import table
+    from benchmark.ui.text import plain
 
     if len(rows) <= LONG_TABLE:
         console().print(table(header, rows))
@@ -53,7 +53,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 def print_error(text: str) -> None:
     """Lines for stderr. They may quote a record or a file: what would steer the terminal is taken out."""
-    from benchmark.leaderboard.tracks import plain
+    from benchmark.ui.text import plain
 
     print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
 

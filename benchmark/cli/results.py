@@ -25,12 +25,12 @@ from benchmark.cli.output import console, number, print_error, print_lines, prin
 from benchmark.errors import InputError, LtbenchError, StoreError
 
 if TYPE_CHECKING:
-    from benchmark.bundles import Imported
-    from benchmark.leaderboard.contrast import Contrast
+    from benchmark.audit.bundles import Imported
+    from benchmark.leaderboard.stats.contrast import Contrast
     from benchmark.leaderboard.tables import Row, Table
-    from benchmark.progress import Reporter
-    from benchmark.records import Record
-    from benchmark.store import RunFolder
+    from benchmark.store.records import Record
+    from benchmark.store.runs import RunFolder
+    from benchmark.ui.progress import Reporter
 
 
 StoresOption = Annotated[
@@ -58,8 +58,8 @@ def show(
     if as_json:
         print(record.to_json(), end="")
         return
-    from benchmark.leaderboard.tracks import plain
-    from benchmark.records import GROUPS, Metrics
+    from benchmark.store.records import GROUPS, Metrics
+    from benchmark.ui.text import plain
 
     spec, metrics, validation = record.spec, record.metrics, record.validation
 
@@ -99,7 +99,7 @@ def show(
 
 def _find_run(run: str, results: Path | None) -> RunFolder:
     """A finished run, of one's own or published where no folder is given. Raises InputError or StoreError."""
-    from benchmark.store import NoSuchRun, Store
+    from benchmark.store.runs import NoSuchRun, Store
 
     *others, last = _stores(results)
     for store in others:
@@ -139,7 +139,7 @@ def leaderboard(
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.files import FORMATS, turn, usual_formats, write
     from benchmark.leaderboard.files import check as differences_of
-    from benchmark.progress import Reporter, plural
+    from benchmark.ui.progress import Reporter, plural
 
     reporter = Reporter(console(stderr=True))
     given = list(dict.fromkeys(format.value for format in formats or ()))
@@ -220,8 +220,8 @@ def compare(
     classes: Annotated[int, typer.Option(metavar="N", min=0, help="How many classes to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    from benchmark.leaderboard.contrast import contrast, contrasts_json
-    from benchmark.progress import Reporter
+    from benchmark.leaderboard.stats.contrast import contrast, contrasts_json
+    from benchmark.ui.progress import Reporter
 
     reporter = Reporter(console(stderr=True))
     store, chosen = _find_tables(_stores(results), (dataset, protocol, first, second), reporter)
@@ -239,9 +239,9 @@ def _find_tables(
     """The first results folder that has what is wanted, and it; on stderr the folders passed over and the records left
     out of all that were read. Raises InputError when none has it, or it fits several rows."""
     from benchmark.leaderboard.board import load_board
-    from benchmark.leaderboard.contrast import NoSuchRow, find_tables
+    from benchmark.leaderboard.stats.contrast import NoSuchRow, find_tables
     from benchmark.leaderboard.tables import build_tables
-    from benchmark.store import load_records
+    from benchmark.store.runs import load_records
 
     problems: list[StoreError] = []
     missing: list[str] = []
@@ -274,11 +274,11 @@ def _of_dataset(records: Iterable[Record], dataset: str) -> list[Record]:
 
 
 def _print_contrast(item: Contrast, classes: int) -> None:
-    from benchmark.console import compact_table
-    from benchmark.leaderboard.contrast import change_cells, p_text
-    from benchmark.leaderboard.statistics import CONFIDENCE
+    from benchmark.leaderboard.stats.contrast import change_cells, p_text
+    from benchmark.leaderboard.stats.statistics import CONFIDENCE
     from benchmark.leaderboard.tables import MARKS
-    from benchmark.progress import plural
+    from benchmark.ui.progress import plural
+    from benchmark.ui.tables import compact_table
 
     print(item.table.title)
     for name, row in (("A", item.first), ("B", item.second)):
@@ -319,9 +319,9 @@ Examples:
 
 @app.command(help=VERIFY_HELP)
 def verify(results: AllStoresOption = None, as_json: JsonOption = False) -> None:
-    from benchmark.leaderboard.tracks import plain
-    from benchmark.progress import Reporter
-    from benchmark.verify import verify as check_all
+    from benchmark.audit.verify import verify as check_all
+    from benchmark.ui.progress import Reporter
+    from benchmark.ui.text import plain
 
     stores = _stores(results)[::-1]
     checked = {store: check_all(store, Reporter(console(stderr=True))) for store in stores}
@@ -368,7 +368,7 @@ def export(
         Path | None, typer.Option(metavar="KEY", help="Sign it with this private Ed25519 key, as ssh-keygen makes it.")
     ] = None,
 ) -> None:
-    from benchmark import bundles
+    from benchmark.audit import bundles
 
     print(bundles.export(_find_run(run, results), out, sign))
 
@@ -394,8 +394,8 @@ def import_(
         typer.Option(metavar="KEYS", help="Refuse what none of these public keys has signed; one a line, as KEY.pub."),
     ] = None,
 ) -> None:
-    from benchmark.bundles import import_bundle
-    from benchmark.leaderboard.tracks import plain
+    from benchmark.audit.bundles import import_bundle
+    from benchmark.ui.text import plain
 
     counts: Counter[str] = Counter()
     for bundle in bundles:

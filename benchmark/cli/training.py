@@ -39,14 +39,14 @@ from benchmark.cli.options import (
 )
 from benchmark.cli.output import console, print_error, print_table, settle_output, show_problems
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
-from benchmark.terminal import harmless
+from benchmark.ui.text import harmless
 
 if TYPE_CHECKING:
-    from benchmark.launch.slurm import Site
+    from benchmark.launch.backends.slurm import Site
+    from benchmark.launch.product import Job
     from benchmark.launch.worker import Ending
-    from benchmark.records import Record
-    from benchmark.runner import Plan
-    from benchmark.sweep import Job
+    from benchmark.running.execute import Plan
+    from benchmark.store.records import Record
 
 
 # More finished runs than this are only counted, unless they are asked for.
@@ -87,8 +87,8 @@ def run(
 ) -> None:
     if seed is not None and seeds is not None:
         raise InputError("give --seed or --seeds, not both")
-    from benchmark.runner import plan
-    from benchmark.sweep import parse_seeds
+    from benchmark.launch.product import parse_seeds
+    from benchmark.running.execute import plan
 
     common = {
         "protocol": protocol,
@@ -182,8 +182,8 @@ def sweep(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
+    from benchmark.launch.product import Sweep, expand, load_sweep, parse_axis, parse_seeds
     from benchmark.spec import parse
-    from benchmark.sweep import Sweep, expand, load_sweep, parse_axis, parse_seeds
 
     axes = load_sweep(file) if file is not None else {}
     if methods is None and "methods" not in axes:
@@ -216,7 +216,7 @@ def sweep(
     retries = 1 if retries is None else retries
     _check_batches(plans, gpus * nodes)
     if cluster is Cluster.slurm:
-        from benchmark.launch.slurm import Site, check_folder, site_options
+        from benchmark.launch.backends.slurm import Site, check_folder, site_options
 
         if device not in ("auto", "cuda", "cpu"):
             raise InputError(f"--device {device!r}: with --cluster slurm use auto, cuda or cpu")
@@ -256,9 +256,9 @@ def _check_batches(plans: list[Plan], processes: int) -> None:
 
 def _stand(plans: list[Plan], results: Path, rerun: Rerun) -> list[Job]:
     """Where each run stands; one that waits in SLURM's queue is not launched again."""
-    from benchmark.launch.slurm import queue
+    from benchmark.launch.backends.slurm import queue
+    from benchmark.launch.product import stand
     from benchmark.launch.sweeps import Sweeps
-    from benchmark.sweep import stand
 
     ids = Sweeps(results).job_ids()
     queued = queue(ids[work.folder_name] for work in plans if work.folder_name in ids)
@@ -268,8 +268,8 @@ def _stand(plans: list[Plan], results: Path, rerun: Rerun) -> list[Job]:
 def _run_inline(plans: list[Plan], results: Path, rerun: Rerun, device: str, as_json: bool) -> None:
     """Run every plan in this process; one that fails does not stop the others."""
     from benchmark.launch.worker import Ending
-    from benchmark.progress import Reporter
-    from benchmark.runner import execute, summary
+    from benchmark.running.execute import execute, summary
+    from benchmark.ui.progress import Reporter
 
     reporter = Reporter(console(stderr=True))
     endings: dict[str, Ending] = {}
@@ -296,7 +296,7 @@ def _run_locally(
 ) -> None:
     """Run what is to launch on this machine's devices, in processes of their own."""
     from benchmark.data.images import cache_folder
-    from benchmark.launch.pool import Pool, local_slots
+    from benchmark.launch.backends.local import Pool, local_slots
     from benchmark.launch.sweeps import Sweeps
     from benchmark.launch.worker import order
 
@@ -320,7 +320,7 @@ def _run_locally(
 def _stood(job: Job, results: Path) -> Ending | None:
     """How a run ended that was not launched, as far as it has ended."""
     from benchmark.launch.worker import Ending
-    from benchmark.store import Store
+    from benchmark.store.runs import Store
 
     folder = Store(results).folder(job.spec)
     match job.decision.state:
@@ -342,7 +342,7 @@ def _submit(
     plans: list[Plan], results: Path, rerun: Rerun, device: str, site: Site, dry_run: bool, as_json: bool
 ) -> None:
     """Put what is to launch in SLURM's queue."""
-    from benchmark.launch.slurm import submit, withdraw
+    from benchmark.launch.backends.slurm import submit, withdraw
     from benchmark.launch.sweeps import Sweeps
     from benchmark.launch.worker import order
 
@@ -378,9 +378,9 @@ def _submit(
 
 def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None:
     """What is to launch, how the runs stand, and how long it will take."""
-    from benchmark.progress import duration
-    from benchmark.runner import label_warnings
-    from benchmark.sweep import estimate, without_oracle
+    from benchmark.launch.product import estimate, without_oracle
+    from benchmark.running.execute import label_warnings
+    from benchmark.ui.progress import duration
 
     for warning in dict.fromkeys(line for job in jobs for line in label_warnings(job.work.dataset)):
         print(warning, file=sys.stderr)
@@ -401,8 +401,8 @@ def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     """The leaderboard of what is done, and what is not."""
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.files import turn, write
-    from benchmark.progress import Reporter
-    from benchmark.store import RunFolder
+    from benchmark.store.runs import RunFolder
+    from benchmark.ui.progress import Reporter
 
     problems: list[StoreError] = []
     done = [run for run, ending in endings.items() if ending.outcome == "done"]
@@ -459,7 +459,7 @@ def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
 
 def _absences(jobs: list[Job]) -> list[str]:
     """What the runs to launch need and is not on this machine, each line once."""
-    from benchmark.runner import absences
+    from benchmark.running.execute import absences
 
     # Runs that differ in the seed or in the rest of the recipe need the same.
     first: dict[tuple, Job] = {}
@@ -473,7 +473,7 @@ def _absences(jobs: list[Job]) -> list[str]:
 
 
 def _other_records(jobs: list[Job], results: Path) -> Iterator[Record]:
-    from benchmark.store import load_records
+    from benchmark.store.runs import load_records
 
     names = {job.work.folder_name for job in jobs}
     for root in dict.fromkeys((results, PUBLISHED)):

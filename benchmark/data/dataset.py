@@ -22,14 +22,14 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from benchmark.base.files import read_regular
+from benchmark.base.yamlio import load_yaml
 from benchmark.data import shapes
 from benchmark.data.images import FileImages, ImageSource, OwnImages, RenderedImages
 from benchmark.errors import InputError, shown
-from benchmark.files import read_regular
-from benchmark.records import Group
 from benchmark.registry import Registry, did_you_mean
 from benchmark.spec import Strict, canonical_json, parse
-from benchmark.yamlio import load_yaml
+from benchmark.store.records import Group
 
 SPLITS_FOLDER = Path(__file__).resolve().parents[2] / "splits"
 DATA_ROOT_VARIABLE = "LTBENCH_DATA"

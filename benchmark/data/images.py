@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from benchmark.base.files import is_file, open_own, open_regular, read_regular
 from benchmark.data import shapes
 from benchmark.data.contents import file_digest, file_digests, named
 from benchmark.data.decoding import RULES, decode
 from benchmark.errors import InputError, StoreError
-from benchmark.files import is_file, open_own, open_regular, read_regular
 from benchmark.spec import canonical_json
 
 if TYPE_CHECKING:

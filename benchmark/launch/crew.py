@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmark.errors import StoreError
 from benchmark.launch.worker import Ending, Order
-from benchmark.terminal import harmless
+from benchmark.ui.text import harmless
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # What may go well when it is tried again.

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmark.base.files import open_regular
 from benchmark.errors import InputError, StoreError
-from benchmark.files import open_regular
-from benchmark.launch.slurm import queue
+from benchmark.launch.backends.slurm import queue
 from benchmark.launch.sweeps import Sweeps
-from benchmark.store import RunFolder, listed, matching, run_names
+from benchmark.store.runs import RunFolder, listed, matching, run_names
 
 POLL_S = 1.0
 

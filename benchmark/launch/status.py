@@ -11,14 +11,14 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 
-from benchmark.console import table
+from benchmark.base.files import open_regular
 from benchmark.errors import InputError, StoreError
-from benchmark.files import open_regular
-from benchmark.launch.slurm import Queued, queue
+from benchmark.launch.backends.slurm import Queued, queue
 from benchmark.launch.sweeps import Sweeps
-from benchmark.leaderboard.tracks import plain
-from benchmark.progress import plural
-from benchmark.store import RunFolder, run_names
+from benchmark.store.runs import RunFolder, run_names
+from benchmark.ui.progress import plural
+from benchmark.ui.tables import table
+from benchmark.ui.text import plain
 
 WATCH_S = 2.0
 HEADER = ("run", "state", "job", "note")

@@ -17,11 +17,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from benchmark.base.files import MOST_TEXT, open_own, read_regular
 from benchmark.errors import InputError, StoreError
-from benchmark.files import MOST_TEXT, open_own, read_regular
-from benchmark.launch.slurm import cancel, queue
+from benchmark.launch.backends.slurm import cancel, queue
 from benchmark.spec import Strict
-from benchmark.store import Lease, listed, write_atomically
+from benchmark.store.runs import Lease, listed, write_atomically
 
 
 class Sweep(Strict):

@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.errors import Cause, InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
-from benchmark.store import RunFolder
+from benchmark.store.runs import RunFolder
 
 if TYPE_CHECKING:
     from benchmark.distributed import Peers
-    from benchmark.sweep import Job
+    from benchmark.launch.product import Job
 
 # PyTorch is imported where a run is carried out: who only gives orders does without it.
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 class Order:
     """A run to carry out.
 
-    request, decision: of `benchmark.runner`, as plain values. folder: the run's, as the launcher planned it; where the
-    request leads to another one it is refused.
+    request, decision: of `benchmark.running.execute`, as plain values. folder: the run's, as the launcher planned it;
+    where the request leads to another one it is refused.
     """
 
     request: dict[str, Any]
@@ -97,7 +97,7 @@ class Team:
     def peers(self, device: str) -> Peers:
         """The processes; they meet when they are first asked for. Raises InputError when they do not."""
         from benchmark.distributed import joined
-        from benchmark.environment import resolve_device
+        from benchmark.running.environment import resolve_device
 
         if self._peers is None:
             self._peers = self._stack.enter_context(joined(resolve_device(device)))
@@ -121,8 +121,8 @@ def fulfil(order: Order, team: Team) -> Ending:
     """
     from rich.console import Console
 
-    from benchmark.progress import Reporter
-    from benchmark.runner import Decision, carry_out, plan, summary
+    from benchmark.running.execute import Decision, carry_out, plan, summary
+    from benchmark.ui.progress import Reporter
 
     folder = order.run_folder
     first = folder.next_attempt()

@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmark.audit.undeclared import undeclared_recipe_change
+from benchmark.data.registered import registered, usual
 from benchmark.errors import StoreError
-from benchmark.leaderboard.reported import PublishedTable, published
+from benchmark.leaderboard.published import PublishedTable, published
 from benchmark.leaderboard.samples import Sample, samples
+from benchmark.leaderboard.stats.thresholds import thresholds
 from benchmark.leaderboard.summary import Summary, summaries
 from benchmark.leaderboard.tables import Table, build_tables, dataset_facts, place
-from benchmark.leaderboard.thresholds import thresholds
-from benchmark.progress import Reporter
-from benchmark.records import Record
 from benchmark.spec import canonical_json
-from benchmark.splits import registered, usual
-from benchmark.store import load_records
-from benchmark.undeclared import undeclared_recipe_change
+from benchmark.store.records import Record
+from benchmark.store.runs import load_records
+from benchmark.ui.progress import Reporter
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.base.files import read_regular
 from benchmark.errors import InputError
-from benchmark.files import read_regular
 from benchmark.spec import canonical_json
 
 # Raise it when what is made of the same logits changes.

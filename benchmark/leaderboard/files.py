@@ -11,17 +11,17 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
+from benchmark.base.files import read_regular
 from benchmark.errors import StoreError
-from benchmark.files import read_regular
 from benchmark.leaderboard.board import Board, paused_collections
 from benchmark.leaderboard.exports import FORMATS as EXPORTS
 from benchmark.leaderboard.exports import to_csv
-from benchmark.leaderboard.html import HTML_FILE, html_page
-from benchmark.leaderboard.markdown_page import markdown_page
+from benchmark.leaderboard.pages.html import HTML_FILE, html_page
+from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.leaderboard.plots import DESCRIPTION, Plot, description_of, draw, plots
 from benchmark.leaderboard.plots import FORMATS as PICTURE_FORMATS
-from benchmark.progress import Reporter
-from benchmark.store import write_atomically
+from benchmark.store.runs import write_atomically
+from benchmark.ui.progress import Reporter
 
 MARKDOWN_FILE = "leaderboard.md"
 PLOT_FOLDER = "plots"

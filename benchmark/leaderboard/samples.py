@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.base.processes import cores, spawned
 from benchmark.errors import RunFailed, StoreError
 from benchmark.evaluation import numbers_again, score
 from benchmark.leaderboard.cache import cache_file, kept_in, read_cached, write_cached
-from benchmark.leaderboard.resampling import (
+from benchmark.leaderboard.stats.resampling import (
     REPLICATES,
     SEED,
     class_scores,
@@ -25,11 +26,10 @@ from benchmark.leaderboard.resampling import (
     replicate_weights,
     run_scores,
 )
-from benchmark.leaderboard.secondary import AtThreshold, Secondary, secondary
-from benchmark.processes import cores, spawned
-from benchmark.progress import Reporter
-from benchmark.records import GROUPS, Group, Record, differing
-from benchmark.store import StoredLogits, logits_path, read_logits, read_tensors
+from benchmark.leaderboard.stats.secondary import AtThreshold, Secondary, secondary
+from benchmark.store.records import GROUPS, Group, Record, differing
+from benchmark.store.runs import StoredLogits, logits_path, read_logits, read_tensors
+from benchmark.ui.progress import Reporter
 
 # Scored images times classes from which starting processes pays.
 _MUCH = 1_000_000

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from benchmark.leaderboard.statistics import Estimate
+from benchmark.leaderboard.stats.statistics import Estimate
 from benchmark.leaderboard.tables import Row, Table, of_several_versions
 from benchmark.leaderboard.tracks import Track
 

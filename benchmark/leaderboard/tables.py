@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from benchmark.errors import StoreError
-from benchmark.leaderboard.comparison import POWER, Comparison, compare
-from benchmark.leaderboard.resampling import REPLICATES
 from benchmark.leaderboard.samples import Sample
-from benchmark.leaderboard.statistics import CONFIDENCE, Estimate, estimate, noise_half_width
-from benchmark.leaderboard.tracks import Track, plain, settings_text, titles
-from benchmark.progress import duration, plural
-from benchmark.records import GROUPS, Parameters, Record
+from benchmark.leaderboard.stats.comparison import POWER, Comparison, compare
+from benchmark.leaderboard.stats.resampling import REPLICATES
+from benchmark.leaderboard.stats.statistics import CONFIDENCE, Estimate, estimate, noise_half_width
+from benchmark.leaderboard.tracks import Track, settings_text, titles
 from benchmark.spec import canonical_json
+from benchmark.store.records import GROUPS, Parameters, Record
+from benchmark.ui.progress import duration, plural
+from benchmark.ui.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,18 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmark.records import Record
 from benchmark.spec import canonical_json, flatten
+from benchmark.store.records import Record
+from benchmark.ui.text import plain
 
 # In the place of the recipe's weights, which only prepare the images for a network of one's own.
 OWN_WEIGHTS = "its own weights"
-
-
-def plain(text: str) -> str:
-    """`text` on one line, without control and direction characters: what a record says may be anything."""
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(text.split())
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from benchmark.models.backbones import BACKBONES, Backbone, BackboneEntry, Patch
 from benchmark.models.weights import clip_backbone_of, resolve_weights
 from benchmark.registry import did_you_mean
 
-# The small CLIP of the demo set: benchmark/demo_clip.py makes it. Another training is another tag.
+# The small CLIP of the demo set: benchmark/tools/demo_clip.py makes it. Another training is another tag.
 DEMO = "demo"
 _DEMO_FOLDER = Path(__file__).parent / "demo_clip"
 SHIPPED = {f"{DEMO}:shapes": _DEMO_FOLDER / "weights.safetensors"}

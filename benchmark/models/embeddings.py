@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmark.base.files import is_file, split_file
 from benchmark.errors import InputError
-from benchmark.files import is_file, split_file
 from benchmark.registry import did_you_mean
 
 NAMES = "_names"

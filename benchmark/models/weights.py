@@ -16,12 +16,12 @@ import torchvision
 from pydantic import AfterValidator, Field
 from safetensors import SafetensorError, safe_open
 
+from benchmark.base.files import file_digest, is_file, split_file
+from benchmark.base.yamlio import load_yaml
 from benchmark.errors import InputError
-from benchmark.files import file_digest, is_file, split_file
 from benchmark.models.backbones import BACKBONES
 from benchmark.registry import did_you_mean
 from benchmark.spec import Name, Strict, WeightsRef, parse
-from benchmark.yamlio import load_yaml
 
 NONE = "none"
 # Of standard deviations: the network sees [0, 255] at the one end, [0, 1] at the other.

@@ -8,7 +8,7 @@ from typing import Any
 from benchmark.leaderboard.board import Board
 from benchmark.leaderboard.exports.rounding import DIGITS, REPLICATE_DIGITS
 from benchmark.leaderboard.tables import Table, value_columns
-from benchmark.leaderboard.tracks import plain
+from benchmark.ui.text import plain
 
 RUN_IDS = "Run ids"
 _TRACK: dict[str, Callable[[Table], Any]] = {

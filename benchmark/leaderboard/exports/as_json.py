@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.leaderboard.board import Board
-from benchmark.leaderboard.comparison import POWER, Comparison
 from benchmark.leaderboard.exports.rounding import DIGITS, REPLICATE_DIGITS, number, p_value
-from benchmark.leaderboard.reported import PublishedRow, PublishedTable
-from benchmark.leaderboard.resampling import REPLICATES
-from benchmark.leaderboard.statistics import CONFIDENCE, Estimate, estimate
+from benchmark.leaderboard.published import PublishedRow, PublishedTable
+from benchmark.leaderboard.stats.comparison import POWER, Comparison
+from benchmark.leaderboard.stats.resampling import REPLICATES
+from benchmark.leaderboard.stats.statistics import CONFIDENCE, Estimate, estimate
 from benchmark.leaderboard.summary import Summary
 from benchmark.leaderboard.tables import Against, Detectable, Row, Table
 

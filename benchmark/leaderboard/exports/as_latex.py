@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark.leaderboard.board import Board
 from benchmark.leaderboard.exports import tex
-from benchmark.leaderboard.reported import PROTOCOL, PublishedRow, PublishedTable
-from benchmark.leaderboard.statistics import Estimate
+from benchmark.leaderboard.published import PROTOCOL, PublishedRow, PublishedTable
+from benchmark.leaderboard.stats.statistics import Estimate
 from benchmark.leaderboard.summary import Summary
 from benchmark.leaderboard.tables import Row, Table, are_best
-from benchmark.progress import plural
-from benchmark.records import GROUPS
+from benchmark.store.records import GROUPS
+from benchmark.ui.progress import plural
 
 # LaTeX keeps floats that found no page yet, and fails when they are too many: 18 were in every version.
 _FLOATS_AT_ONCE = 16

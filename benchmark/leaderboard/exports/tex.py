@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from benchmark.leaderboard.tracks import plain
+from benchmark.ui.text import plain
 
 # Lines of a table's body that fit on a page below a caption, in \footnotesize.
 PAGE_LINES = 38

@@ -15,11 +15,11 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
+from benchmark.base.processes import cores, spawned
 from benchmark.leaderboard.plots import classes, content, cost, difference, groups, heatmap, oracle, seeds, training
 from benchmark.leaderboard.plots.seal import DESCRIPTION, description_of
 from benchmark.leaderboard.plots.style import STYLE_VERSION
 from benchmark.leaderboard.tables import Table
-from benchmark.processes import cores, spawned
 from benchmark.spec import canonical_json
 
 __all__ = ["DESCRIPTION", "FORMATS", "Plot", "description_of", "draw", "plots"]

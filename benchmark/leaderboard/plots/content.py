@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmark.leaderboard.statistics import Estimate
+from benchmark.leaderboard.stats.statistics import Estimate
 from benchmark.leaderboard.tables import Row, Table
-from benchmark.leaderboard.tracks import plain
-from benchmark.records import GROUPS
+from benchmark.store.records import GROUPS
+from benchmark.ui.text import plain
 
 MAX_ROWS = 20
 MAX_PANELS = 15

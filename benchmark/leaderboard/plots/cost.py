@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box, Scale, linear, spanning, whisker
 from benchmark.leaderboard.tables import Table
-from benchmark.progress import plural
+from benchmark.ui.progress import plural
 
 if TYPE_CHECKING:
     from benchmark.leaderboard.plots.sheet import Sheet

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box
 from benchmark.leaderboard.tables import Table
-from benchmark.records import GROUPS
+from benchmark.store.records import GROUPS
 
 if TYPE_CHECKING:
     from benchmark.leaderboard.plots.sheet import Sheet

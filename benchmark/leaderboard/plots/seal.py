@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.files import open_regular
+from benchmark.base.files import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box, Scale, linear, number
 from benchmark.leaderboard.tables import Row, Table
-from benchmark.progress import plural
+from benchmark.ui.progress import plural
 
 if TYPE_CHECKING:
     from benchmark.leaderboard.plots.sheet import Sheet

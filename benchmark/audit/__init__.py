@@ -1,0 +1,1 @@
+"""Whether stored runs are what they say: verification, bundles, signatures."""

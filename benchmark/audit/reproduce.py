@@ -1,0 +1,101 @@
+"""The command that makes a stored run again."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shlex
+from typing import Any
+
+from benchmark.base.yamlio import parse_value
+from benchmark.data.registered import settings_name
+from benchmark.errors import InputError
+from benchmark.spec import PROTOCOLS, Recipe, RunSpec, WeightsRef, canonical_json
+from benchmark.store.records import Record
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+# How a configuration names a local file; see `benchmark.spec.FileOrName`.
+_FILE = re.compile(r"sha256:(?P<digest>[0-9a-f]{64})(?P<key>:.+)?", re.DOTALL)
+
+
+def command(record: Record) -> str:
+    """`ltbench run ...` for a shell, one command of which planning makes the same run id.
+
+    What has no name, a weights file or a dataset folder, is FILE or FOLDER; a comment at the end tells which. Raises
+    InputError when a registered dataset here cannot be read.
+    """
+    spec = record.spec
+    dataset = settings_name(spec.dataset)
+    words = ["ltbench", "run", "--method", spec.method, "--dataset", dataset or "FOLDER"]
+    words += ["--protocol", spec.protocol, "--seed", str(spec.seed)]
+    notes = [] if dataset else [f"dataset folder with fingerprint {spec.dataset.fingerprint}"]
+    for part, missing in (_network(spec, dataset), _settings(spec)):
+        words += part
+        notes += missing
+    if record.oracle:
+        words.append("--oracle")
+    return shlex.join(words) + (f"  # {'; '.join(notes)}" if notes else "")
+
+
+def _network(spec: RunSpec, dataset: str) -> tuple[list[str], list[str]]:
+    """Options for backbone, weights and image size where they are not the protocol's, and what has no name."""
+    words, notes = [], []
+    usual = _usual_recipe(spec.protocol, spec.method, dataset)
+    if usual is None or spec.recipe.backbone != usual.backbone:
+        words += ["--backbone", spec.recipe.backbone]
+    if _is_file(spec.weights):
+        words += ["--weights", "FILE"]
+        notes.append(f"weights file with sha256 {spec.weights.digest}")
+    elif usual is None or spec.weights.name != usual.weights:
+        words += ["--weights", spec.weights.name]
+    if usual is None or spec.recipe.image_size != usual.image_size:
+        words += ["--image-size", str(spec.recipe.image_size)]
+    return words, notes
+
+
+@functools.cache
+def _usual_recipe(protocol: str, method: str, dataset: str) -> Recipe | None:
+    """A protocol's recipe for a method, None where there is none here."""
+    try:
+        return PROTOCOLS.get(protocol).recipe_for(method, dataset)
+    except InputError:
+        return None
+
+
+def _is_file(weights: WeightsRef) -> bool:
+    """Whether weights came from a local file: published ones have a name in place of the digest, and shipped ones a
+    name as open_clip's, architecture:tag."""
+    return weights.digest is not None and bool(_DIGEST.fullmatch(weights.digest)) and ":" not in weights.name
+
+
+def _settings(spec: RunSpec) -> tuple[list[str], list[str]]:
+    """Options for what the user changed in recipe and method, and what of it has no name."""
+    words, notes = [], []
+    for key, value in spec.overrides.items():
+        words += ["--epochs", str(value)] if key == "epochs" else ["--set", f"recipe.{key}={_spelt(value)}"]
+    for name in spec.changed_settings:
+        value = spec.config.get(name)
+        file = _FILE.fullmatch(value) if isinstance(value, str) else None
+        if file:
+            # A file's own name may be told to others; where it lies is not known.
+            value = f"FILE.npz{file['key']}" if file["key"] else "FILE"
+            notes.append(f"file of setting {name!r} with sha256 {file['digest']}")
+        words += ["--set", f"{name}={_spelt(value)}"]
+    return words, notes
+
+
+def _spelt(value: Any) -> str:
+    """A value as the command line reads it back: a plain word where that does, JSON otherwise."""
+    if isinstance(value, str) and _reads_as(value, value):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    # JSON's own escapes of characters beyond 16 bits would be read as two.
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in text)
+
+
+def _reads_as(text: str, value: Any) -> bool:
+    try:
+        return canonical_json(parse_value(text)) == canonical_json(value)
+    except (InputError, TypeError, ValueError):  # the last two: a date, or a number that is none
+        return False

@@ -1,0 +1,1 @@
+"""What knows nothing of learning: files, YAML, processes, signals."""

@@ -1,0 +1,39 @@
+"""The registered datasets' lists as they are here, and which of them a record was made on."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+from benchmark.data.dataset import DATASETS, Dataset
+from benchmark.spec import DatasetRef
+from benchmark.store.records import Record
+
+Fact = TypeVar("Fact", bound=Hashable)
+
+
+@functools.cache
+def registered(name: str) -> Dataset | None:
+    """The registered dataset of a name, read once, None where there is none. Raises InputError for lists that are not
+    whole."""
+    return DATASETS.get(name).open() if name in DATASETS else None
+
+
+def registered_split(record: Record) -> Dataset | None:
+    """The registered dataset that a record is of, None where its lists are no registered dataset's."""
+    return registered(record.spec.dataset.name) if settings_name(record.spec.dataset) else None
+
+
+def settings_name(ref: DatasetRef) -> str:
+    """The name under which protocols and methods may have settings of their own for a dataset: that of the registered
+    one with these lists, "" where there is none, whatever its name."""
+    dataset = registered(ref.name)
+    return ref.name if dataset is not None and dataset.fingerprint == ref.fingerprint else ""
+
+
+def usual(facts: Iterable[Fact]) -> Fact | None:
+    """What most say; None where no fact is told more often than every other: nothing says which is right."""
+    counts = Counter(facts).most_common(2)
+    return counts[0][0] if len(counts) == 1 or counts[0][1] > counts[1][1] else None

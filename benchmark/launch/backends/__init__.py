@@ -1,0 +1,1 @@
+"""Where runs are launched: one file a backend."""

@@ -1,0 +1,185 @@
+"""A sweep on this machine: one run at a time on every slot, a queue, a live display."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.base.signals import handled
+from benchmark.errors import InputError
+from benchmark.launch.crew import Crew, Slot
+from benchmark.launch.worker import Ending, Order
+from benchmark.ui.progress import duration
+from benchmark.ui.text import harmless
+
+PLAIN_INTERVAL_S = 30.0
+
+
+def local_slots(device: str, workers: int | None = None, gpus: int = 1) -> list[Slot]:
+    """One slot for every `gpus` of the visible GPUs; without a GPU, or on the CPU, `workers` (1) that share the cores,
+    each with `gpus` processes.
+
+    workers: how many slots at most. Raises InputError for more than there can be.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers {workers}: give at least 1")
+    if gpus < 1:
+        raise InputError(f"--gpus {gpus}: give at least 1")
+    if device not in ("auto", "cuda", "cpu"):
+        raise InputError(f"--device {device!r}: with --cluster local, or --gpus, use auto, cuda or cpu")
+    visible = [] if device == "cpu" else visible_gpus()
+    if device == "cuda" and not visible:
+        raise InputError("--device cuda: PyTorch sees no GPU; use --device cpu")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not visible:
+        count = workers or 1
+        threads = _share(cores, count * gpus)
+        return [Slot(f"CPU {i}" if count > 1 else "CPU", processes=gpus, threads=threads) for i in range(count)]
+    most = len(visible) // gpus
+    if most == 0 or (workers or 0) > most:
+        asked = f"--workers {workers} with --gpus {gpus}" if workers else f"--gpus {gpus}"
+        raise InputError(f"{asked}: PyTorch sees {len(visible)} GPUs; ask for fewer")
+    count = workers or most
+    groups = [tuple(visible[i * gpus : (i + 1) * gpus]) for i in range(count)]
+    threads = _share(cores, count * gpus)
+    return [Slot(f"GPU {','.join(group)}", group, gpus, threads) for group in groups]
+
+
+def _share(cores: int, processes: int) -> int:
+    """Threads of each process: its part of the cores, or fewer where the user says so."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(1, cores // processes)
+    return min(share, int(asked)) if asked.isdigit() and int(asked) else share
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that PyTorch sees, by the names that CUDA_VISIBLE_DEVICES gives them, else by number."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return (named or [str(i) for i in range(count)])[:count]
+
+
+@dataclass
+class _Board:
+    """What the display shows; written by the slots' threads, read by the display's."""
+
+    total: int
+    started: float = field(default_factory=time.monotonic)
+    now: dict[int, tuple[str, str]] = field(default_factory=dict)  # slot -> run, its last line of status
+    endings: dict[str, Ending] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        counts = Counter(ending.outcome for ending in list(self.endings.values()))
+        ended, running = counts.total(), len(self.now)
+        parts = [f"{counts['done']} done", f"{counts['failed']} failed", f"{running} running"]
+        parts += [f"{counts[name]} {name}" for name in ("interrupted", "held") if counts[name]]
+        spent = time.monotonic() - self.started
+        text = f"{', '.join(parts)}, {self.total - ended - running} waiting, {duration(spent)}"
+        finished = counts["done"] + counts["failed"]
+        # By whole runs: what the running ones have left is not asked.
+        return f"{text}, about {duration(spent / finished * (self.total - ended))} left" if finished else text
+
+
+class Pool:
+    """Carries out orders on slots. A run that fails never stops the others; see `Crew` for `retries`."""
+
+    def __init__(self, slots: Sequence[Slot], retries: int, console: Console):
+        self._slots = slots
+        self._retries = retries
+        self._console = console
+        self._stopping = False
+        self._crews: list[Crew] = []
+
+    def run(self, orders: Sequence[Order]) -> dict[str, Ending]:
+        """How each run ended, by its name; without those that never began.
+
+        Ctrl-C and SIGTERM: the runs that are going on save themselves, the others stay as they are; a second Ctrl-C
+        ends them at once.
+        """
+        waiting: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        for order in orders:
+            waiting.put(order)
+        board = _Board(len(orders))
+        self._crews = [
+            Crew(slot, lambda line, i=i: self._hear(board, i, line), self._say, self._retries)
+            for i, slot in enumerate(self._slots[: len(orders)])
+        ]
+        threads = [
+            threading.Thread(target=self._serve, args=(i, crew, waiting, board), daemon=True)
+            for i, crew in enumerate(self._crews)
+        ]
+        with handled(self._stop):
+            for thread in threads:
+                thread.start()
+            self._watch(threads, board)
+        return board.endings
+
+    def _serve(self, number: int, crew: Crew, waiting: queue.SimpleQueue[Order], board: _Board) -> None:
+        while not self._stopping:
+            try:
+                order = waiting.get_nowait()
+            except queue.Empty:
+                break
+            board.now[number] = (order.run, "starting")
+            try:
+                ending = crew.carry_out(order)
+            except Exception as error:  # of the machine: no more processes, no memory
+                ending = Ending.of_crash(error)
+            del board.now[number]
+            board.endings[order.run] = ending
+            self._say(f"[{len(board.endings)}/{board.total}] {ending.outcome}: {order.run}: {ending.message}")
+        crew.close()
+
+    def _hear(self, board: _Board, number: int, line: str) -> None:
+        run = board.now.get(number)
+        if run is not None:
+            board.now[number] = (run[0], line)
+
+    def _stop(self, number: int, frame: object) -> None:
+        at_once = self._stopping and number == signal.SIGINT
+        self._stopping = True
+        for crew in self._crews:
+            crew.stop(at_once)
+
+    def _say(self, text: str) -> None:
+        self._console.print(escape(harmless(text)), highlight=False, soft_wrap=True)
+
+    def _watch(self, threads: Sequence[threading.Thread], board: _Board) -> None:
+        """Show the board until every thread has ended."""
+        if self._console.is_terminal:
+            with Live(console=self._console, get_renderable=lambda: self._picture(board), transient=True):
+                self._join(threads, board, lambda: None)
+        else:
+            self._join(threads, board, lambda: self._say(board.summary()))
+        self._say(board.summary())
+
+    def _join(self, threads: Sequence[threading.Thread], board: _Board, show: Callable[[], None]) -> None:
+        shown, told = time.monotonic(), False
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            alive[0].join(timeout=0.2)
+            if self._stopping and not told:
+                # Not in the handler: it may interrupt the console in the middle of a line.
+                self._say("stopping: the runs that are going on save themselves; Ctrl-C again ends them at once")
+                told = True
+            if time.monotonic() - shown >= PLAIN_INTERVAL_S:
+                shown = time.monotonic()
+                show()
+
+    def _picture(self, board: _Board) -> Group:
+        table = Table(box=None, show_header=False)
+        for number, (run, line) in sorted(board.now.items()):
+            table.add_row(*(escape(harmless(text)) for text in (self._slots[number].name, run, line)))
+        return Group(table, board.summary())

@@ -1,0 +1,477 @@
+"""A sweep on a SLURM cluster, through submitit: arrays whose elements carry out one run, or a few, each."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import _get_default_parameters
+
+from benchmark.base.yamlio import load_yaml
+from benchmark.errors import InputError, RunInterrupted, StoreError
+from benchmark.launch.crew import Crew, Slot, done_since, ended_before, package_path
+from benchmark.launch.worker import Ending, Order
+from benchmark.registry import did_you_mean
+from benchmark.ui.text import harmless
+
+SITE_FILE = Path("slurm.yaml")
+DEFAULT_MINUTES = 60
+# Seconds before the end at which SLURM warns a job: a step of training and a checkpoint must fit.
+WARNING_S = 90
+# What writing the job's own state and asking for the requeue may take of these.
+_REQUEUE_S = 10
+# What the sweep decides itself.
+_OURS = {"array_parallelism", "job_name", "nodes", "ntasks_per_node", "num_gpus", "srun_args", "use_srun"}
+_OURS |= {"stderr_to_stdout", "additional_parameters"}
+# Options of sbatch that submitit passes on without knowing them.
+_MORE = {"begin", "licenses", "nice", "prefer", "reservation", "tmp"}
+_SPELLINGS = {"memory": "mem", "cpus": "cpus_per_task", "walltime": "time"}
+# Lines of the batch script: for who keeps the site's file, not for a command line.
+_LINES = {"setup", "teardown"}
+_ASKS_FOR_GPUS = {"gres", "gpus_per_node", "gpus_per_task"}
+# Each end of the walltime is answered by a requeue; ours is the rule that stops it, see `ClusterJob`.
+_MOST_TIMEOUTS = 1000
+IDLE_ATTEMPTS = 2
+
+
+class ClusterJob:
+    """What one element of an array does: its runs, one after the other, each in processes of their own.
+
+    It holds no state: how far its runs have come stands in their folders, so the same object is right for the first
+    start and for one after a requeue. minutes: the walltime. warning_s: before its end, SLURM's signal comes.
+    """
+
+    def __init__(self, orders: Sequence[Order], retries: int, gpus: int, minutes: int, warning_s: int):
+        self.orders = list(orders)
+        self.retries = retries
+        self.gpus = gpus
+        self.minutes = minutes
+        self.warning_s = warning_s
+        self._thread: threading.Thread | None = None
+
+    def __call__(self) -> None:
+        """Raises RuntimeError, which SLURM shows as a failed job, when a run failed."""
+        slot = self._slot()
+        # On several nodes nobody tries again alone: SLURM ends the job when one of them fails.
+        retries = self.retries if slot.nodes == 1 else 0
+        self._began = time.monotonic()
+        self._endings: list[Ending] = []
+        self._crew = Crew(slot, _print, _print, retries)
+        # submitit ignores SIGTERM, which is all the warning that scancel, requeue and preemption give.
+        signal.signal(signal.SIGTERM, lambda number, frame: self._crew.stop())
+        # A thread: the handler of SLURM's warning interrupts this one, and waits for the run to save itself.
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+        while self._thread.is_alive():
+            self._thread.join(timeout=1)
+        if any(ending.outcome == "interrupted" for ending in self._endings):
+            if slot.node:
+                return
+            raise SystemExit("interrupted: the run goes on when the job is requeued, or the sweep submitted again")
+        failed = [ending.message for ending in self._endings if ending.outcome == "failed"]
+        if failed or len(self._endings) < len(self.orders):
+            raise RuntimeError(f"{len(failed)} of {len(self.orders)} runs failed: {' '.join(failed[:1])}")
+
+    def _work(self) -> None:
+        for order in self.orders:
+            try:
+                ending = self._carry_out(order)
+            except Exception as error:
+                ending = Ending.of_crash(error)
+            self._endings.append(ending)
+            _print(f"{ending.outcome}: {order.run}: {ending.message}")
+            if ending.outcome == "interrupted":
+                return
+        self._crew.close()
+
+    def _carry_out(self, order: Order) -> Ending:
+        folder = order.run_folder
+        if self._crew.slot.node:
+            return ended_before(order) or self._crew.carry_out(order)
+        if folder.holder() is None:
+            folder.settle("killed", "its job ended without a word")
+        comes_to_nothing = self._comes_to_nothing(order)
+        if comes_to_nothing:
+            return comes_to_nothing
+        attempt = folder.next_attempt()
+        ending = self._crew.carry_out(order)
+        if ending.outcome == "interrupted" and folder.next_attempt() == attempt:
+            folder.cut_off("the job ended before the run began")
+        return ending
+
+    def _comes_to_nothing(self, order: Order) -> Ending | None:
+        """The ending of a run that has failed in an earlier start of this job, or that never gets on."""
+        folder = order.run_folder
+        idle = folder.idle_attempts(since=order.decision["attempt"])
+        if len(idle) < IDLE_ATTEMPTS or folder.holder() is not None or done_since(order):
+            return ended_before(order)
+        cause = idle[0].get("cause", "killed")
+        message = (
+            f"no progress in {len(idle)} attempts: each ended before anything was saved ({idle[0].get('message')}); "
+            "give more time with --slurm time=, or fill the image cache first with ltbench data"
+        )
+        folder.give_up(cause, message)
+        return Ending("failed", message, cause)
+
+    def _slot(self) -> Slot:
+        cpus = os.environ.get("SLURM_CPUS_PER_TASK")
+        threads = max(1, int(cpus) // self.gpus) if cpus else None
+        nodes = int(os.environ.get("SLURM_NNODES", 1))
+        if nodes * self.gpus == 1:
+            return Slot("job", threads=threads)
+        names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        gpus = tuple(names[: self.gpus]) if self.gpus > 1 else ()
+        return Slot(
+            "job",
+            gpus,
+            self.gpus,
+            threads,
+            node=int(os.environ.get("SLURM_NODEID", 0)),
+            nodes=nodes,
+            address=submitit.JobEnvironment().hostnames[0] if nodes > 1 else "",
+            # The same on every node, another for every job of a node.
+            port=10_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000 if nodes > 1 else 0,
+        )
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Called by submitit when SLURM warns of the end, before it asks for the requeue: the run saves itself."""
+        if self._thread is not None:  # else there is nothing yet that could be saved
+            self._crew.stop()
+            self._thread.join(timeout=self.warning_s - _REQUEUE_S)
+            if self._thread.is_alive():
+                self._crew.stop(at_once=True)
+                self._thread.join(timeout=_REQUEUE_S / 2)
+            self._note_timeout()
+        again = ClusterJob(self.orders, self.retries, self.gpus, self.minutes, self.warning_s)
+        return submitit.helpers.DelayedSubmission(again)
+
+    def _note_timeout(self) -> None:
+        # SLURM may warn up to a minute early.
+        if time.monotonic() - self._began < self.minutes * 60 - self.warning_s - 60:
+            return
+        for order, ending in zip(self.orders, self._endings, strict=False):
+            if ending.outcome == "interrupted":
+                with contextlib.suppress(StoreError):  # the requeue is worth more than the note
+                    order.run_folder.settle("timeout", f"the walltime of {self.minutes} minutes ended")
+
+
+def _print(line: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk under the job's log is not the run's fault
+        encoding = sys.stdout.encoding or "utf-8"
+        print(harmless(line).encode(encoding, "replace").decode(encoding), flush=True)
+
+
+@dataclass(frozen=True)
+class Site:
+    """How to submit.
+
+    options: of sbatch, by submitit's names. pack: runs in an element. parallelism: elements at once. nodes: of one run.
+    gpus: of each node of a run, with a process for each.
+    """
+
+    options: dict[str, Any]
+    pack: int
+    parallelism: int
+    retries: int
+    gpus: int
+    nodes: int
+
+
+def site_options(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, above the site's defaults: the file that LTBENCH_SLURM names, or `slurm.yaml` here.
+
+    Raises InputError for an option that sbatch does not have, with the near names, or one that is the sweep's to set.
+    """
+    named = os.environ.get("LTBENCH_SLURM")
+    path = Path(named) if named else SITE_FILE
+    defaults = load_yaml(path) if named or path.exists() else {}
+    allowed = (set(_get_default_parameters()) - _OURS) | _MORE
+    options: dict[str, Any] = {}
+    for source, values in ((str(path), defaults), ("--slurm", given)):
+        for key, value in values.items():
+            name = key.replace("-", "_")
+            name = _SPELLINGS.get(name, name)
+            if name in _OURS:
+                raise InputError(f"{source}: {key} is set by the sweep; leave it out")
+            if name in _LINES and source == "--slurm":
+                raise InputError(f"--slurm: {key} is lines of shell, which stand in {SITE_FILE} alone")
+            if name not in allowed:
+                raise InputError(f"{source}: unknown option {key!r}{did_you_mean(name, {*allowed, *_SPELLINGS})}")
+            options[name] = _checked(source, key, value, lines=name in _LINES)
+    options = {name: value for name, value in options.items() if value is not False}
+    options["time"] = minutes(options.get("time", DEFAULT_MINUTES))
+    warning_s = options.setdefault("signal_delay_s", WARNING_S)
+    if type(warning_s) is not int or warning_s < 2 * _REQUEUE_S:
+        raise InputError(f"signal_delay_s {warning_s!r}: give seconds, at least {2 * _REQUEUE_S}")
+    if options["time"] * 60 <= warning_s:
+        raise InputError(
+            f"time: {options['time']} minutes are no more than signal_delay_s, the {warning_s} s that a run has to "
+            "save itself; give more time"
+        )
+    return options
+
+
+def _checked(source: str, key: str, value: Any, lines: bool) -> Any:
+    """A value as it may stand in a batch script, where a line break would begin a line of its own."""
+    if lines and not isinstance(value, list):
+        raise InputError(f"{source}: {key} is a list of lines, found {value!r}")
+    for part in value if lines else [value]:
+        if type(part) not in (str, int, float, bool) or not str(part).strip() or not str(part).isprintable():
+            raise InputError(f"{source}: {key}: {part!r} is not a value on one line")
+    return value
+
+
+def minutes(value: Any) -> int:
+    """A walltime as sbatch reads it (60, 30:00, 2:00:00, 1-12, 1-12:30) -> minutes, rounded up. Raises InputError."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(value), re.ASCII)
+    if not match or value is True:
+        raise InputError(f"time {value!r}: write minutes, 2:00:00 or days-hours")
+    days, *rest = match.groups()
+    numbers = [int(part) for part in rest if part is not None]
+    if days is not None:
+        hours, mins, seconds = (*numbers, 0, 0)[:3]
+    elif len(numbers) < 3:
+        hours, mins, seconds = 0, *(*numbers, 0)[:2]
+    else:
+        hours, mins, seconds = numbers
+    total = -(-(int(days or 0) * 86400 + hours * 3600 + mins * 60 + seconds) // 60)
+    if total < 1:
+        raise InputError(f"time {value!r}: give at least a minute")
+    return total
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError for a folder whose path SLURM and submitit would read otherwise: `%j` and the like are patterns,
+    a backslash ends them, and a batch script has lines."""
+    path = str(folder.absolute())
+    odd = [char for char in path if char in "%\\" or not char.isprintable()]
+    if odd:
+        raise InputError(
+            f"{path!r}: SLURM takes {odd[0]!r} in the path of a log for something else; choose a results folder "
+            "without it"
+        )
+
+
+class _Executor(submitit.SlurmExecutor):
+    """submitit's, but for how it reads what sbatch answers: sites have their own ways to say it, in any encoding."""
+
+    def _internal_process_submissions(
+        self, delayed_submissions: list[submitit.helpers.DelayedSubmission]
+    ) -> list[submitit.SlurmJob]:
+        """As submitit's, whose arrays are submitted by an executor of its own class."""
+        pickles = []
+        for delayed in delayed_submissions:
+            pickles.append(self.folder / f"{uuid.uuid4().hex}.pkl")
+            delayed.set_timeout(self.parameters["time"], self.max_num_timeout)
+            delayed.dump(pickles[-1])
+        count = len(delayed_submissions)
+        one = copy.copy(self)
+        one.parameters = self.parameters | ({"map_count": count} if count > 1 else {})
+        first = one._submit_command(self._submitit_command_str)
+        jobs = [first]
+        if count > 1:
+            tasks = list(range(first.num_tasks))
+            jobs = [submitit.SlurmJob(self.folder, f"{first.job_id}_{i}", tasks) for i in range(count)]
+        for job, pickle in zip(jobs, pickles, strict=True):
+            job.paths.move_temporary_file(pickle, "submitted_pickle")
+        return jobs
+
+    def _submit_command(self, command: str) -> submitit.SlurmJob:
+        """Raises FailedSubmissionError when sbatch refuses, _Unclear when it leaves open whether it does."""
+        script = self.folder / f".submission_file_{uuid.uuid4().hex}.sh"
+        script.write_text(self._make_submission_file_text(command, ""), encoding="utf-8")
+        done = subprocess.run(
+            ["sbatch", str(script)], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
+        # SLURM may have taken a job whose sender it did not reach in time.
+        if done.returncode and not re.search("timed out", done.stderr, re.I):
+            raise FailedSubmissionError(done.stderr.strip() or f"exit code {done.returncode}")
+        job_id = None if done.returncode else job_id_of(done.stdout)
+        if job_id is None:
+            raise _Unclear(" ".join((done.stderr if done.returncode else done.stdout + done.stderr).split()))
+        job = submitit.SlurmJob(self.folder, job_id, list(range(self._num_tasks())))
+        job.paths.move_temporary_file(script, "submission_file", keep_as_symlink=True)
+        return job
+
+
+class _Unclear(Exception):
+    """What sbatch said, with which something may be in the queue or not."""
+
+
+def job_id_of(answer: str) -> str | None:
+    """The job that sbatch's standard output names, `Submitted batch job 1`, `1` or `1;cluster` on a line of its own;
+    None where there is none, or several."""
+    lines = [line.strip() for line in answer.splitlines()]
+    for pattern in (r"Submitted batch job (\d+)(?: on cluster \S+)?", r"(\d+)(?:;\S*)?"):
+        found = {match[1] for line in lines if (match := re.fullmatch(pattern, line, re.ASCII))}
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
+
+
+def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
+    """Submit the runs as arrays, logs in `folder`; returns name of the run -> job id, such as `123_4`.
+
+    The caller may exit at once. Raises InputError when there is no SLURM or when it refuses, with its message; or when
+    it leaves open whether it does, with how to find what may be in the queue.
+    """
+    for tool in ("sbatch", "srun", "scontrol"):
+        if shutil.which(tool) is None:
+            raise InputError(f"no SLURM found: {tool} is not on the PATH; use --cluster local or inline")
+    check_folder(folder)
+    known = set(_get_default_parameters())
+    named = {key: value for key, value in site.options.items() if key in known}
+    more = {key: value for key, value in site.options.items() if key not in known}
+    if orders[0].device != "cpu" and not _ASKS_FOR_GPUS & set(named):
+        named["gpus_per_node"] = site.gpus
+    # -P: a file of the user's folder is not taken for a module.
+    executor = _Executor(folder.absolute(), max_num_timeout=_MOST_TIMEOUTS, python=f"{shlex.quote(sys.executable)} -P")
+    packs = [orders[i : i + site.pack] for i in range(0, len(orders), site.pack)]
+    jobs = [
+        ClusterJob(pack, site.retries, site.gpus, site.options["time"], site.options["signal_delay_s"])
+        for pack in packs
+    ]
+    ids: dict[str, str] = {}
+    name = f"ltbench-{folder.name}"
+    most = _largest_array()
+    with _outside_of_a_job():
+        try:
+            executor.update_parameters(
+                **{"wckey": None} | named,
+                nodes=site.nodes,
+                ntasks_per_node=1,
+                job_name=name,
+                array_parallelism=site.parallelism,
+                stderr_to_stdout=True,
+                srun_args=["--kill-on-bad-exit=1"] if site.nodes > 1 else None,
+                additional_parameters={"requeue": True} | more,
+            )
+            for i in range(0, len(jobs), most):
+                with executor.batch():
+                    elements = [executor.submit(job) for job in jobs[i : i + most]]
+                for pack, element in zip(packs[i : i + most], elements, strict=True):
+                    ids |= {order.run: element.job_id for order in pack}
+        except BaseException as error:
+            withdraw(ids)
+            perhaps = (
+                f"the runs may be in the queue all the same, where they would fail; squeue --name={name} shows them, "
+                f"scancel --name={name} cancels them"
+            )
+            if isinstance(error, _Unclear):
+                raise InputError(f"sbatch answered {str(error)[:500]!r}, which names no job: {perhaps}") from None
+            if isinstance(error, KeyboardInterrupt):
+                raise RunInterrupted(f"while sbatch was at work: {perhaps}") from None
+            if not isinstance(error, FailedJobError | FailedSubmissionError | subprocess.SubprocessError | OSError):
+                raise
+            said = _last_line(error)
+            hint = "; --device cpu asks for no GPU" if re.search("gres|gpu", said, re.I) else ""
+            raise InputError(f"sbatch refused the sweep: {said}; see --slurm and {SITE_FILE}{hint}") from None
+    return ids
+
+
+def withdraw(ids: dict[str, str]) -> None:
+    """Take back what was submitted and will not be known of, as well as it goes."""
+    if ids:
+        with contextlib.suppress(InputError):
+            cancel(ids.values())
+
+
+@contextlib.contextmanager
+def _outside_of_a_job() -> Iterator[None]:
+    """The environment without the variables of a job that this process may be in; with where SLURM's configuration is,
+    and the user's own defaults for sbatch."""
+    kept = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or key.startswith("SBATCH_")}
+    with submitit.helpers.clean_env():
+        before = os.environ.get("PYTHONPATH")
+        os.environ.update(kept | package_path())
+        try:
+            yield
+        finally:
+            os.environ.pop("PYTHONPATH")
+            if before is not None:
+                os.environ["PYTHONPATH"] = before
+
+
+def _largest_array() -> int:
+    """Elements that one array may have here; SLURM's own default when it does not say."""
+    try:
+        said = _ask(["scontrol", "show", "config"]).stdout
+    except InputError:
+        said = ""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.M)
+    return max(1, int(found[1]) - 1) if found else 1000
+
+
+def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Raises InputError when there is no answer."""
+    try:
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{command[0]}: no answer in 60 s; try again later") from None
+    except OSError as error:
+        raise InputError(f"{command[0]}: {error.strerror or error}") from None
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    refused = [line for line in lines if "error:" in line and "Batch job submission" not in line]
+    return (refused or lines or [type(error).__name__])[-1].removeprefix("sbatch: error: ")
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job as the queue knows it: SLURM's state, the reason why it waits, how long it has run."""
+
+    state: str
+    reason: str
+    elapsed: str
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.state} ({self.reason})" if self.state == "PENDING" else f"{self.state} {self.elapsed}"
+
+
+def queue(job_ids: Iterable[str]) -> dict[str, Queued]:
+    """What squeue says of jobs that have not ended; nothing where there is no SLURM. Raises InputError when SLURM does
+    not answer."""
+    wanted = set(job_ids)
+    if not wanted or shutil.which("squeue") is None:
+        return {}
+    # All of the user's: a list of jobs is refused when SLURM has forgotten one of them.
+    done = _ask(["squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r|%M"])
+    if done.returncode != 0:
+        raise InputError(f"squeue: {' '.join(done.stderr.split()) or 'no answer'}; try again later")
+    found = {}
+    for line in done.stdout.splitlines():
+        facts = line.strip().split("|")
+        if len(facts) >= 4 and facts[0] in wanted:
+            found[facts[0]] = Queued(facts[1], "|".join(facts[2:-1]), facts[-1])
+    return found
+
+
+def cancel(job_ids: Iterable[str]) -> None:
+    """Cancel jobs. Raises InputError with scancel's message."""
+    if shutil.which("scancel") is None:
+        raise InputError("no SLURM found: scancel is not on the PATH")
+    ids = sorted(job_ids)
+    for i in range(0, len(ids), 500):  # a command line is not endless
+        done = _ask(["scancel", *ids[i : i + 500]])
+        if done.returncode != 0:
+            raise InputError(f"scancel: {done.stderr.strip()}")

@@ -1,0 +1,147 @@
+"""Where and with what a run is made: code, packages, device."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmark.base.method_files import source_file
+from benchmark.errors import InputError
+from benchmark.method import Method
+from benchmark.store.records import Environment
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CHECKOUT = PACKAGE.parent
+_NUMERIC = (
+    "data/*.py",
+    "models/*.py",
+    "method.py",
+    "training/*.py",
+    "distributed.py",
+    "evaluation.py",
+)
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "safetensors")
+_SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME")
+
+
+@functools.cache
+def code_digest(method: type[Method]) -> str:
+    """sha256 over the source that decides a method's numbers: the harness's numeric modules, and the modules under
+    `methods` that the method's own module takes from. A record whose digest differs is stale.
+
+    Read once a process, when the method's first run is planned: what is edited later is not what runs.
+    """
+    files = {path for pattern in _NUMERIC for path in PACKAGE.glob(pattern)}
+    sources = [path.read_bytes() for path in sorted(files)]
+    return hashlib.sha256(b"\0".join([*sources, *_method_sources(method)])).hexdigest()
+
+
+def _method_sources(method: type[Method]) -> list[bytes]:
+    classes = [c for c in method.__mro__ if issubclass(c, Method) and c is not Method]
+    modules = {c.__module__ for c in classes}
+    for name in list(modules):
+        values = vars(sys.modules[name]).values()
+        modules |= {module for value in values if (module := getattr(value, "__module__", None) or "")}
+    ours = {name: path for name in modules if (path := source_file(name)) is not None}
+    sources = [path.read_bytes() for path in sorted(set(ours.values()))]
+    for own in classes:
+        if own.__module__ not in ours and own.__module__.partition(".")[0] != "benchmark":
+            try:
+                sources.append(inspect.getsource(own).encode())  # a notebook's cell or a user's script
+            except (OSError, TypeError):
+                sources.append(own.__qualname__.encode())  # typed at a prompt: there is no source to tell apart
+    return sources
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:i`. Raises InputError for another name or a GPU that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:0")
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise InputError(f"device {name!r} is not there: PyTorch sees {count} GPUs; use --device cpu or another")
+        device = torch.device("cuda", device.index or 0)
+    return device
+
+
+def describe(method: type[Method], device: torch.device, amp: bool, processes: int = 1) -> Environment:
+    """The environment of a run, for its record."""
+    commit, dirty = git_state()
+    cuda = device.type == "cuda"
+    return Environment(
+        code_digest=code_digest(method),
+        git_commit=commit,
+        git_dirty=dirty,
+        python=platform.python_version(),
+        packages={name: importlib.metadata.version(name) for name in _PACKAGES},
+        device=device.type,
+        gpu=torch.cuda.get_device_name(device) if cuda else None,
+        cuda=torch.version.cuda if cuda else None,
+        precision="bfloat16 autocast" if amp else "float32",
+        host=socket.gethostname(),
+        cpu_threads=torch.get_num_threads(),
+        scheduler={name: os.environ[name] for name in _SCHEDULER_VARIABLES if name in os.environ},
+        # A record of one process reads as those before there could be several.
+        **({"processes": processes} if processes > 1 else {}),
+    )
+
+
+@functools.cache
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the harness's own checkout (not of the caller's folder); None outside one."""
+
+    def git(*args: str) -> str | None:
+        command = ["git", "-C", str(CHECKOUT), *args]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed package may lie inside somebody else's repository: only a checkout of ours counts.
+    if git("rev-parse", "--show-prefix") != "" or not (CHECKOUT / "pyproject.toml").exists():
+        return None, None
+    # Results come and go; what counts is whether the code and the lists are the commit's.
+    changes = git("status", "--porcelain", "--", "benchmark", "methods", "splits", "pyproject.toml")
+    return git("rev-parse", "HEAD"), None if changes is None else bool(changes)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin measuring anew, so that a run does not report the peak of one before it in the same process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        # Linux: 5 resets the peak resident size; elsewhere the peak stays that of the process.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory in MiB since `reset_peak_memory`: allocated on the GPU, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,0 +1,1 @@
+"""The run store: records, claims, attempts, logits."""

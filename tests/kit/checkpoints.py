@@ -1,0 +1,67 @@
+"""A run that was stopped on the way, and its checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import benchmark.running.execute as runner
+from benchmark.distributed import ALONE
+from benchmark.errors import RunInterrupted
+from benchmark.running.execute import Plan, execute, plan
+from benchmark.store.runs import Store
+from benchmark.training.loop import Trainer
+from benchmark.ui.progress import Reporter
+from kit.tiny import TINY, write_tiny_dataset
+
+SETTINGS = {**TINY["settings"], "recipe.selection": "best-val"}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Plan:
+    tiny = write_tiny_dataset(tmp_path_factory.mktemp("data") / "tiny")
+    return plan("erm", str(tiny), **TINY | {"settings": SETTINGS, "epochs": 3}, oracle=True)
+
+
+@pytest.fixture(scope="module")
+def stopped(work, tmp_path_factory) -> Path:
+    """Results of the run that was stopped in its second epoch."""
+    results = tmp_path_factory.mktemp("stopped")
+    original = Trainer.__init__
+
+    def stopping(self, *args, **kwargs):
+        original(self, *args, **(kwargs | {"stop": lambda: self.step == self.steps_per_epoch + 1}))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RunInterrupted):
+        patch.setattr(Trainer, "__init__", stopping)
+        execute(work, results)
+    return results
+
+
+def write(path: Path, state: Any) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
+
+
+@pytest.fixture(scope="module")
+def resume(work) -> Callable[..., bool]:
+    """Goes on with the checkpoint of a results folder; train: False looks at the checkpoint alone, and returns whether
+    it would."""
+    cached = runner._cache_images(work, Reporter())
+
+    def begin(results: Path, train: bool = True) -> bool:
+        folder = Store(results).folder(work.spec)
+        method = runner._make_method(work, Reporter())
+        trainer = runner._make_trainer(
+            work, method, cached, folder, torch.device("cpu"), Reporter(), lambda: False, ALONE, lambda *args: None
+        )
+        return bool(trainer.run()) if train else trainer._resume()
+
+    return begin
