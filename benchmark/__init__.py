@@ -18,10 +18,10 @@ __version__ = "0.1.0"
 # Looked up when first used: PyTorch takes seconds to import and much of the command line does without it.
 _PUBLIC = {
     "run": "benchmark.running.execute",
-    "plan": "benchmark.running.execute",
+    "plan": "benchmark.running.plan",
     "execute": "benchmark.running.execute",
     "load_records": "benchmark.store.runs",
-    "load_logits": "benchmark.store.runs",
+    "load_logits": "benchmark.store.logits",
     "METHODS": "benchmark.method",
     "DATASETS": "benchmark.data.dataset",
     "PROTOCOLS": "benchmark.spec",

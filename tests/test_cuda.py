@@ -14,9 +14,11 @@ import benchmark
 from benchmark.data.augment import Augmenter
 from benchmark.data.samplers import generator
 from benchmark.errors import RunInterrupted
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from benchmark.spec import Augment
-from benchmark.store.runs import load_logits, load_records
+from benchmark.store.logits import load_logits
+from benchmark.store.runs import load_records
 from benchmark.training.loop import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and PyTorch sees none")

@@ -25,10 +25,12 @@ import benchmark.distributed
 from benchmark.data.samplers import generator
 from benchmark.distributed import ALONE, Peers, batch_mean, batch_sum, check_batch_size, joined
 from benchmark.method import Batch, Method, MethodConfig, Stage
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from benchmark.spec import Recipe, parse
+from benchmark.store.logits import load_logits
 from benchmark.store.records import Record
-from benchmark.store.runs import Store, load_logits
+from benchmark.store.runs import Store
 from benchmark.training.inference import Normalizer
 from benchmark.training.loop import ImageSet, Trainer
 from benchmark.ui.progress import Reporter

@@ -9,7 +9,7 @@ import pytest
 
 import benchmark
 from benchmark.errors import InputError
-from benchmark.running.execute import plan
+from benchmark.running.plan import plan
 
 WEIGHTS = "mobilenet_v2_imagenet.safetensors"
 

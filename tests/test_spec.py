@@ -27,7 +27,7 @@ from benchmark.data.samplers import make_sampler
 from benchmark.errors import InputError
 from benchmark.launch.product import Sweep
 from benchmark.method import METHODS
-from benchmark.running.execute import plan
+from benchmark.running.plan import plan
 from benchmark.spec import PROTOCOLS, Protocol, Recipe, RunSpec, canonical_json, deep_merge, flatten, parse
 from benchmark.store.records import Record
 

@@ -46,12 +46,14 @@ from benchmark.audit.verify import (
     labels_digests,
     logits_digest,
 )
+from benchmark.base.atomic import write_atomically
 from benchmark.base.files import MOST_TEXT, file_digest, open_regular, read_regular
 from benchmark.data.registered import registered
 from benchmark.errors import InputError, StoreError
 from benchmark.spec import Sha256, Strict
+from benchmark.store.logits import VALIDATION_TARGETS
 from benchmark.store.records import Record, differing, whole
-from benchmark.store.runs import VALIDATION_TARGETS, RunFolder, load_records, write_atomically
+from benchmark.store.runs import RunFolder, load_records
 
 Outcome = Literal["imported", "restored", "already there"]
 

@@ -22,8 +22,9 @@ from benchmark.evaluation import numbers_again
 from benchmark.method import METHODS
 from benchmark.running.environment import code_digest
 from benchmark.spec import canonical_json
+from benchmark.store.logits import TARGETS, VALIDATION, VALIDATION_TARGETS, tensors_of
 from benchmark.store.records import Record, differing
-from benchmark.store.runs import TARGETS, VALIDATION, VALIDATION_TARGETS, RunFolder, record_paths, tensors_of
+from benchmark.store.runs import RunFolder, record_paths
 from benchmark.training.inference import scoring_cache_size
 from benchmark.ui.progress import Reporter, plural
 

@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import typer
 
 from benchmark.cli.app import app
-from benchmark.cli.options import (
-    BackboneOption,
-    DataRootOption,
-    JsonOption,
-    ProtocolOption,
-    SizeOption,
-    WeightsOption,
-)
+from benchmark.cli.options import BackboneOption, DataRootOption, JsonOption, ProtocolOption, SizeOption, WeightsOption
 from benchmark.cli.output import console, print_error, print_lines
 from benchmark.errors import InputError
 from benchmark.ui.text import harmless
@@ -131,7 +124,8 @@ def data(
     data_root: DataRootOption = None,
 ) -> None:
     from benchmark.data.dataset import find_dataset
-    from benchmark.running.execute import plan, prepare_images
+    from benchmark.running.images import prepare_images
+    from benchmark.running.plan import plan
     from benchmark.ui.progress import Reporter
 
     reporter = Reporter(console(stderr=True))

@@ -16,7 +16,7 @@ LOCAL = PUBLISHED / "local"
 
 
 class Rerun(StrEnum):
-    """Which runs are launched; see `benchmark.running.execute.decide`."""
+    """Which runs are launched; see `benchmark.running.rerun.decide`."""
 
     never = "never"
     missing = "missing"

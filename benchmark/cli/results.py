@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli.app import app
-from benchmark.cli.options import (
-    LOCAL,
-    PUBLISHED,
-    Format,
-    JsonOption,
-    ResultsOption,
-    RunArgument,
-)
+from benchmark.cli.options import LOCAL, PUBLISHED, Format, JsonOption, ResultsOption, RunArgument
 from benchmark.cli.output import console, number, print_error, print_lines, print_table, show_problems
 from benchmark.errors import InputError, LtbenchError, StoreError
 

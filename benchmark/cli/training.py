@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from benchmark.launch.backends.slurm import Site
     from benchmark.launch.product import Job
     from benchmark.launch.worker import Ending
-    from benchmark.running.execute import Plan
+    from benchmark.running.plan import Plan
     from benchmark.store.records import Record
 
 
@@ -88,7 +88,7 @@ def run(
     if seed is not None and seeds is not None:
         raise InputError("give --seed or --seeds, not both")
     from benchmark.launch.product import parse_seeds
-    from benchmark.running.execute import plan
+    from benchmark.running.plan import plan
 
     common = {
         "protocol": protocol,
@@ -379,7 +379,7 @@ def _submit(
 def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None:
     """What is to launch, how the runs stand, and how long it will take."""
     from benchmark.launch.product import estimate, without_oracle
-    from benchmark.running.execute import label_warnings
+    from benchmark.running.images import label_warnings
     from benchmark.ui.progress import duration
 
     for warning in dict.fromkeys(line for job in jobs for line in label_warnings(job.work.dataset)):
@@ -459,7 +459,7 @@ def _show_plan(jobs: list[Job], results: Path, as_json: bool) -> None:
 
 def _absences(jobs: list[Job]) -> list[str]:
     """What the runs to launch need and is not on this machine, each line once."""
-    from benchmark.running.execute import absences
+    from benchmark.running.absent import absences
 
     # Runs that differ in the seed or in the rest of the recipe need the same.
     first: dict[tuple, Job] = {}

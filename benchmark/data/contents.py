@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmark.base.atomic import write_atomically
 from benchmark.base.files import open_regular, read_regular
 from benchmark.errors import InputError, StoreError, shown
-from benchmark.store.runs import write_atomically
 
 # A file that was changed so lately may change once more within what its times tell apart: it is not remembered.
 _SETTLED_NS = 2_000_000_000

@@ -16,16 +16,9 @@ from pydantic import BeforeValidator, Field
 from benchmark.base.yamlio import load_yaml, parse_value
 from benchmark.errors import InputError, Unfit
 from benchmark.method import METHODS
-from benchmark.running.execute import (
-    Decision,
-    Plan,
-    Rerun,
-    cached_sizes,
-    decide,
-    known_pixels,
-    lacks_oracle,
-    plan_seeds,
-)
+from benchmark.running.images import cached_sizes, known_pixels
+from benchmark.running.plan import Plan, plan_seeds
+from benchmark.running.rerun import Decision, Rerun, decide, lacks_oracle
 from benchmark.spec import RunSpec, Strict, canonical_json, parse
 from benchmark.store.records import Record
 from benchmark.store.runs import RunFolder

@@ -17,11 +17,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from benchmark.base.atomic import write_atomically
 from benchmark.base.files import MOST_TEXT, open_own, read_regular
 from benchmark.errors import InputError, StoreError
 from benchmark.launch.backends.slurm import cancel, queue
 from benchmark.spec import Strict
-from benchmark.store.runs import Lease, listed, write_atomically
+from benchmark.store.lease import Lease
+from benchmark.store.runs import listed
 
 
 class Sweep(Strict):

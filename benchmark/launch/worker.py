@@ -121,7 +121,9 @@ def fulfil(order: Order, team: Team) -> Ending:
     """
     from rich.console import Console
 
-    from benchmark.running.execute import Decision, carry_out, plan, summary
+    from benchmark.running.execute import carry_out, summary
+    from benchmark.running.plan import plan
+    from benchmark.running.rerun import Decision
     from benchmark.ui.progress import Reporter
 
     folder = order.run_folder

@@ -11,6 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
+from benchmark.base.atomic import write_atomically
 from benchmark.base.files import read_regular
 from benchmark.errors import StoreError
 from benchmark.leaderboard.board import Board, paused_collections
@@ -20,7 +21,6 @@ from benchmark.leaderboard.pages.html import HTML_FILE, html_page
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.leaderboard.plots import DESCRIPTION, Plot, description_of, draw, plots
 from benchmark.leaderboard.plots import FORMATS as PICTURE_FORMATS
-from benchmark.store.runs import write_atomically
 from benchmark.ui.progress import Reporter
 
 MARKDOWN_FILE = "leaderboard.md"

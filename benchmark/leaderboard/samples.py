@@ -27,8 +27,8 @@ from benchmark.leaderboard.stats.resampling import (
     run_scores,
 )
 from benchmark.leaderboard.stats.secondary import AtThreshold, Secondary, secondary
+from benchmark.store.logits import StoredLogits, logits_path, read_logits, read_tensors
 from benchmark.store.records import GROUPS, Group, Record, differing
-from benchmark.store.runs import StoredLogits, logits_path, read_logits, read_tensors
 from benchmark.ui.progress import Reporter
 
 # Scored images times classes from which starting processes pays.

@@ -15,232 +15,40 @@ A run folder holds
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import functools
 import hashlib
 import itertools
 import json
 import os
 import re
 import shutil
-import socket
-import subprocess
 import tempfile
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from benchmark.base.atomic import write_atomically
 from benchmark.base.files import MOST_TEXT, open_own, open_regular, read_regular
 from benchmark.errors import Cause, InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
 from benchmark.spec import RunSpec
+from benchmark.store.lease import HEARTBEAT_S, LEASE_LIFETIME_S, Lease, is_locked
+from benchmark.store.logits import TARGETS, VALIDATION, VALIDATION_TARGETS
 from benchmark.store.records import EpochLogits, LogitsFile, Record
 
 State = Literal["pending", "running", "done", "failed", "preempted"]
-
-HEARTBEAT_S = 15.0
-# Another host's lease is dead when its heartbeat is this old: many missed beats, or a machine that is gone.
-LEASE_LIFETIME_S = 600.0
 # Of a run's id, at the end of its folder's name.
 _ID_DIGITS = 12
 # Bytes of a log that its last lines are looked for in.
 _LOG_TAIL = 2**16
-# The tensors of a logits file beside those of the weight sets; see `records.LogitsFile`.
-TARGETS, VALIDATION, VALIDATION_TARGETS = "targets", "validation", "validation_targets"
 _HOW_TO_NAME = "give a run's folder name, its id, or the start of either"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see all of it or the old one: temporary file, fsync, rename, fsync.
-
-    Raises StoreError, naming the path and the remedy, when the disk is full or the folder cannot be written; what was
-    there before is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if not isinstance(error, OSError):
-            raise
-        problem = f"{path}: cannot be written: {error.strerror or error}; what was there stays"
-        raise StoreError(f"{problem}; {_remedy(error, path.parent)}") from None
-
-
-def _remedy(error: OSError, folder: Path) -> str:
-    """What to do about a file that could not be written to a folder."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "free some space there and repeat the command"
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return f"make the folder {folder}, or choose another one"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"make the folder {folder} writable, or choose another one"
-    return "choose another place"
-
-
-@dataclass(frozen=True)
-class Lease:
-    """Who holds a run.
-
-    started: tells a process from a later one with the same number. machine: tells hosts and containers of one name
-    apart. job, restarts: of SLURM, and how often it had been requeued.
-    """
-
-    token: str
-    host: str
-    pid: int
-    started: str
-    job: str
-    restarts: str = ""
-    machine: str = ""
-
-    @classmethod
-    def mine(cls) -> Lease:
-        """A lease for this process."""
-        return cls(
-            token=uuid.uuid4().hex,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started=_process_start(os.getpid()),
-            job=os.environ.get("SLURM_JOB_ID", ""),
-            restarts=os.environ.get("SLURM_RESTART_COUNT", "0"),
-            machine=_machine(),
-        )
-
-    @classmethod
-    def checked(cls, facts: Any) -> Lease:
-        """A lease of what a file said. Raises TypeError or ValueError for anything but a lease."""
-        lease = cls(**facts)
-        for name, value in asdict(lease).items():
-            if type(value) is not (int if name == "pid" else str):
-                raise TypeError(f"{name} is {value!r}")
-        if not 0 < lease.pid < 2**31:
-            raise ValueError(f"pid is {lease.pid}")
-        return lease
-
-    @classmethod
-    def read(cls, path: Path) -> Lease | None:
-        """The lease in a file, None where there is no file. Raises StoreError for anything but a lease."""
-        try:
-            return cls.checked(json.loads(read_regular(path, MOST_TEXT)))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise StoreError(f"{path}: not a lease ({error}); remove the file if no run is using the folder") from None
-
-    def is_dead(self, heartbeat_age_s: float, locked: bool = False) -> bool:
-        """Whether its owner is gone: known at once on this host, or in the cluster's job that has started anew; on
-        another host when its heartbeat is old and its job is gone.
-
-        locked: whether a process of this machine, in whatever container, holds the lock of the lease's file.
-        """
-        if self.is_here and "unknown" not in (self.started, now := _process_start(self.pid)):
-            return now != self.started
-        if locked:
-            return False
-        if self.job and self.job == os.environ.get("SLURM_JOB_ID"):
-            # The job's earlier start has ended; of the present one other nodes may be at work.
-            return self.restarts != os.environ.get("SLURM_RESTART_COUNT", "0")
-        return heartbeat_age_s > LEASE_LIFETIME_S and not (self.job and _job_is_known(self.job))
-
-    @property
-    def is_here(self) -> bool:
-        """Whether its owner is, or was, a process that this one can see."""
-        return self.host == socket.gethostname() and self.machine in ("", _machine())
-
-    @property
-    def is_on_this_machine(self) -> bool:
-        """Whether its owner is, or was, a process of this machine, perhaps in a container that this one is not in."""
-        boot = self.machine.partition(" ")[0]
-        return boot == _machine().partition(" ")[0] if boot else self.host == socket.gethostname()
-
-
-@functools.cache
-def _machine() -> str:
-    """The start of this machine and the name space of its processes, empty where there is no /proc."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _process_start(pid: int) -> str:
-    """Start time of a process in clock ticks since boot, empty when there is no such process (or no /proc)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return "" if not _process_exists(pid) else "unknown"
-    fields = stat.rpartition(")")[2].split()
-    # A zombie has ended: only its parent has not asked how yet.
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file. Raises FileNotFoundError."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        raise
-    except OSError:  # where files cannot be locked or this one not read, the heartbeat decides
-        return False
-    return False
-
-
-def _job_is_known(job: str) -> bool:
-    """Whether SLURM says that a job has not ended. Without an answer it may still be there."""
-    if shutil.which("squeue") is None:
-        return False
-    # Asked once for all leases that are looked at together.
-    known = _jobs_in_queue(round(time.monotonic() / 10))
-    return known is None or job in known
-
-
-@functools.lru_cache(maxsize=1)
-def _jobs_in_queue(now: int) -> set[str] | None:
-    """Ids of all jobs that have not ended; None when SLURM does not answer."""
-    try:
-        done = subprocess.run(
-            ["squeue", "--noheader", "--all", "--array", "--format=%A"],
-            capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=30,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return set(done.stdout.split()) if done.returncode == 0 else None
-
-
-def _process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class RunFolder:
@@ -290,7 +98,7 @@ class RunFolder:
         try:
             lease = Lease.read(self._lease_path)
             beat = self._lease_path.stat().st_mtime
-            locked = lease is not None and lease.is_on_this_machine and _is_locked(self._lease_path)
+            locked = lease is not None and lease.is_on_this_machine and is_locked(self._lease_path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if lease is None:
@@ -746,63 +554,3 @@ def load_records(
         else:
             if record is not None:
                 yield record
-
-
-def load_logits(root: Path | str, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Stored test logits and targets of a record: ({"raw": float32 [N, C], ...}, uint8 [N, C]).
-
-    Raises StoreError when the file is missing or its digest is not the record's.
-    """
-    stored = read_logits(logits_path(root, record), record.logits.sha256)
-    return stored.logits, stored.targets
-
-
-def logits_path(root: Path | str, record: Record) -> Path:
-    """Where the stored logits of a record are."""
-    return Path(root) / "runs" / record.folder_name / record.logits.file
-
-
-@dataclass(frozen=True)
-class StoredLogits:
-    """What a file of logits holds: logits: of the test list, weight set -> float32 [N, C]. targets: uint8 [N, C].
-    validation: logits of the declared weight set and targets [M, C] on the validation list, None where there are none.
-    """
-
-    logits: dict[str, np.ndarray]
-    targets: np.ndarray
-    validation: tuple[np.ndarray, np.ndarray] | None
-
-
-def read_logits(path: Path, sha256: str) -> StoredLogits:
-    """The file of stored logits at `path`. Raises StoreError when it is missing, is not the one of this digest or
-    holds no labels."""
-    tensors = read_tensors(path, sha256)
-    given = {name: tensors.pop(name, None) for name in (TARGETS, VALIDATION, VALIDATION_TARGETS)}
-    if given[TARGETS] is None or (given[VALIDATION] is None) != (given[VALIDATION_TARGETS] is None):
-        raise StoreError(f"{path}: holds no labels; run again with --rerun always")
-    validation = None if given[VALIDATION] is None else (given[VALIDATION], given[VALIDATION_TARGETS])
-    return StoredLogits(tensors, given[TARGETS], validation)
-
-
-def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    """The tensors of a file whose digest a record names. Raises StoreError for anything else."""
-    try:
-        content = read_regular(path)
-    except OSError as error:
-        problem = f"the stored logits cannot be read: {error.strerror or error}"
-        raise StoreError(f"{path}: {problem}; restore the file, or run again with --rerun always") from None
-    try:
-        return tensors_of(content, sha256)
-    except ValueError as error:
-        raise StoreError(f"{path}: {error}; run again with --rerun always") from None
-
-
-def tensors_of(content: bytes, sha256: str) -> dict[str, np.ndarray]:
-    """The tensors in the content of a file whose digest a record names. Raises ValueError, saying what is wrong."""
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != sha256:
-        raise ValueError(f"its sha256 is {digest[:12]}, and the record names {sha256[:12]}")
-    try:
-        return load_safetensors(content)
-    except (SafetensorError, ValueError, LookupError, TypeError) as error:  # the last three: a type numpy has not
-        raise ValueError(f"not a safetensors file of numbers ({error})") from None

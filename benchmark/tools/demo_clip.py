@@ -51,13 +51,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from benchmark.base.atomic import write_atomically
 from benchmark.data.dataset import SPLITS_FOLDER, DatasetFolder
 from benchmark.data.shapes import CLASS_NAMES, IMAGE_SIZE, RENDERER_VERSION, SHAPES, SURFACES, render
 from benchmark.errors import InputError, LtbenchError
 from benchmark.evaluation import score
 from benchmark.models.prompts import PROMPT, prompts_for
 from benchmark.store.records import Metrics
-from benchmark.store.runs import write_atomically
 from benchmark.training.inference import Normalizer
 from benchmark.ui.progress import Reporter
 

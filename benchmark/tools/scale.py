@@ -32,7 +32,7 @@ from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted
 from benchmark.evaluation import score
 from benchmark.launch.product import Sweep, expand
 from benchmark.running.environment import CHECKOUT, describe
-from benchmark.running.execute import Plan
+from benchmark.running.plan import Plan
 from benchmark.spec import parse
 from benchmark.store.records import (
     SCHEMA_VERSION,

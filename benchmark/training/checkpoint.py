@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from benchmark.base.atomic import write_atomically
 from benchmark.base.files import read_regular
 from benchmark.errors import StoreError
-from benchmark.store.runs import write_atomically
 
 _DIGEST_BYTES = 32
 

@@ -29,7 +29,8 @@ from benchmark.audit import bundles
 from benchmark.audit.bundles import export, import_bundle
 from benchmark.audit.verify import verify
 from benchmark.errors import StoreError
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from benchmark.spec import RunSpec
 from benchmark.store.runs import RunFolder
 from benchmark.ui.progress import Reporter

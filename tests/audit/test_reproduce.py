@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from benchmark.audit.reproduce import _spelt, command
 from benchmark.base.yamlio import parse_value
 from benchmark.cli.options import parse_settings
-from benchmark.running.execute import plan
+from benchmark.running.plan import plan
 from benchmark.spec import RunSpec
 from benchmark.store.records import Record
 

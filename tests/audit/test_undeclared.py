@@ -10,7 +10,7 @@ from kit.tiny import TINY
 
 from benchmark.audit.undeclared import undeclared_change
 from benchmark.data.dataset import DATASETS
-from benchmark.running.execute import plan
+from benchmark.running.plan import plan
 
 
 def change_of(spec, **changes) -> str | None:

@@ -23,8 +23,10 @@ from benchmark.launch.logs import follow_log
 from benchmark.launch.status import rows
 from benchmark.launch.sweeps import Sweeps
 from benchmark.leaderboard.plots import description_of
-from benchmark.running.execute import execute, plan
-from benchmark.store.runs import Lease, RunFolder, Store
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
+from benchmark.store.lease import Lease
+from benchmark.store.runs import RunFolder, Store
 from benchmark.training.checkpoint import load_checkpoint
 from benchmark.ui.progress import Reporter
 

@@ -27,7 +27,7 @@ from benchmark.data.dataset import (
     read_list,
 )
 from benchmark.errors import InputError
-from benchmark.running.execute import plan
+from benchmark.running.plan import plan
 
 VOC_LT_COUNTS = [6, 34, 8, 14, 154, 17, 249, 29, 479, 4, 240, 48, 11, 20, 775, 100, 5, 82, 7, 64]
 PUBLISHED = {

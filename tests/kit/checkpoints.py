@@ -14,7 +14,8 @@ import torch
 import benchmark.running.execute as runner
 from benchmark.distributed import ALONE
 from benchmark.errors import RunInterrupted
-from benchmark.running.execute import Plan, execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import Plan, plan
 from benchmark.store.runs import Store
 from benchmark.training.loop import Trainer
 from benchmark.ui.progress import Reporter
@@ -54,7 +55,7 @@ def write(path: Path, state: Any) -> None:
 def resume(work) -> Callable[..., bool]:
     """Goes on with the checkpoint of a results folder; train: False looks at the checkpoint alone, and returns whether
     it would."""
-    cached = runner._cache_images(work, Reporter())
+    cached = runner.cache_images(work, Reporter())
 
     def begin(results: Path, train: bool = True) -> bool:
         folder = Store(results).folder(work.spec)

@@ -35,7 +35,8 @@ import benchmark.training.inference
 import benchmark.training.loop
 from benchmark.method import METHODS, Batch, Method, MethodConfig, Stage, Task
 from benchmark.running.environment import git_state
-from benchmark.running.execute import Plan, execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import Plan, plan
 from benchmark.store.runs import Claim
 from benchmark.training.loop import Trainer
 from benchmark.training.optim import EMA

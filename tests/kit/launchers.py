@@ -19,7 +19,8 @@ from torch import nn
 from benchmark.errors import StoreError
 from benchmark.method import METHODS, Batch, Method, MethodConfig, Stage, Task
 from benchmark.running.environment import git_state
-from benchmark.running.execute import Plan, execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import Plan, plan
 from benchmark.training.loop import Trainer
 
 

@@ -18,7 +18,9 @@ import torch
 from benchmark.distributed import Peers, joined
 from benchmark.errors import LtbenchError
 from benchmark.models.synced_batch_norm import sync_batch_norm
-from benchmark.running.execute import _state_digest, execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
+from benchmark.running.score import state_digest
 from benchmark.training.loop import Outcome, Trainer
 
 
@@ -49,7 +51,7 @@ def carry_out(job: Job, peers: Peers) -> list[dict[str, Any]]:
     def noting(self: Trainer) -> Outcome:
         outcome = run(self)
         ending["history"] = [entry.model_dump() for entry in self.history]
-        ending["weights"] = _state_digest(self.method.state_dict())
+        ending["weights"] = state_digest(self.method.state_dict())
         return outcome
 
     endings = []

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from benchmark.errors import RunInterrupted
-from benchmark.running.execute import Plan, execute
+from benchmark.running.execute import execute
+from benchmark.running.plan import Plan
 from benchmark.store.records import Record
 from benchmark.training.loop import Trainer
 

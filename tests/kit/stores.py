@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save
 from benchmark.data import registered as splits
 from benchmark.data.dataset import DATASETS, DatasetFolder
 from benchmark.evaluation import f1_scores
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from benchmark.spec import deep_merge
 from benchmark.store.records import Record
 from benchmark.store.runs import RunFolder

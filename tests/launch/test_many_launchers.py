@@ -13,7 +13,8 @@ from kit.paths import TESTS
 from kit.tiny import TINY, write_tiny_dataset
 
 from benchmark.errors import InputError
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from benchmark.store.runs import Claim, RunFolder, Store, load_records
 from benchmark.training.loop import Trainer
 

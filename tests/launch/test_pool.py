@@ -22,7 +22,8 @@ from benchmark.launch.backends.local import Pool, local_slots
 from benchmark.launch.crew import Slot
 from benchmark.launch.product import stand
 from benchmark.launch.worker import order
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from benchmark.store.runs import RunFolder, Store, load_records
 
 # Long enough to be stopped on the way.

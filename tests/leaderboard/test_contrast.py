@@ -17,7 +17,7 @@ from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.stats.comparison import compare
 from benchmark.leaderboard.stats.contrast import contrast, find_tables
 from benchmark.leaderboard.stats.resampling import class_scores, image_weights
-from benchmark.store.runs import load_logits
+from benchmark.store.logits import load_logits
 
 RUNS = [make_scored(method, seed, skill) for method, skill in (("erm", 1.0), ("asl", 2.5)) for seed in range(3)]
 RUNS += [

@@ -19,7 +19,7 @@ from benchmark.leaderboard.published import Verdict, load_reported, published, u
 from benchmark.leaderboard.tables import build_tables
 from benchmark.leaderboard.tracks import settings_text
 from benchmark.models.backbones import BACKBONES
-from benchmark.running.execute import plan
+from benchmark.running.plan import plan
 from benchmark.spec import PROTOCOLS
 
 LINE = {

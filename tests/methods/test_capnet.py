@@ -17,7 +17,8 @@ from benchmark.models.backbones import BACKBONES
 from benchmark.models.clip import Clip, TextTower
 from benchmark.models.label_graph import label_graph
 from benchmark.models.prompts import prompts_for
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from methods.capnet import CAPNET, ClassAwareDBLoss
 from methods.db_focal import DistributionBalancedLoss
 

@@ -16,8 +16,9 @@ import benchmark
 from benchmark.method import METHODS, Batch, MethodConfig, Task
 from benchmark.models.backbones import make_backbone
 from benchmark.models.clip import make_clip
-from benchmark.running.execute import execute, plan
-from benchmark.store.runs import load_logits
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
+from benchmark.store.logits import load_logits
 from methods.clip_zero_shot import ClipZeroShot, ZeroShotConfig
 from methods.linear_probe import LinearProbe
 
@@ -207,7 +208,7 @@ def probe_run(tmp_path):
 def test_a_run_leaves_the_backbone_bitwise_and_is_deterministic(tiny, tmp_path, probe_run, monkeypatch):
     built = []
     monkeypatch.setattr(
-        "benchmark.running.execute.make_backbone", lambda *args: built.append(make_backbone(*args)) or built[-1]
+        "benchmark.running.task.make_backbone", lambda *args: built.append(make_backbone(*args)) or built[-1]
     )
     record = benchmark.run("linear-probe", str(tiny), results=tmp_path / "a", **probe_run)
     trained, given = built[-1].stages.state_dict(), load_file(probe_run["weights"])

@@ -19,7 +19,8 @@ from benchmark.models.clip import make_clip
 from benchmark.models.imagenet_tower import ImageNetTower
 from benchmark.models.local_global import class_normalised_scores, cosine_scores, top_mean
 from benchmark.models.prompts import prompts_for
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from benchmark.training.optim import EMA
 from methods.db_focal import DistributionBalancedLoss
 from methods.hp_dval import HPDVAL, BatchFocalDBLoss, ClassWeightedDBLoss

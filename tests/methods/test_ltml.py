@@ -12,7 +12,8 @@ from kit.tiny import TINY
 
 import benchmark
 from benchmark.method import METHODS, Batch, Task
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from methods.ltml import LTML, CompensatedLoss, LTMLConfig
 
 SIZE = 32

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from benchmark.cli import app
 from benchmark.errors import RunInterrupted
-from benchmark.running.execute import execute, plan
-from benchmark.store.runs import Store, load_logits
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
+from benchmark.store.logits import load_logits
+from benchmark.store.runs import Store
 
 STEPS = 6  # of the two epochs
 

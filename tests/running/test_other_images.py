@@ -15,7 +15,9 @@ from rich.console import Console
 
 from benchmark.data.dataset import DATASETS, DatasetFolder
 from benchmark.leaderboard.board import load_board
-from benchmark.running.execute import decide, execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
+from benchmark.running.rerun import decide
 from benchmark.store.runs import Store, load_records
 from benchmark.ui.progress import Reporter
 

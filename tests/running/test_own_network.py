@@ -125,7 +125,7 @@ def test_no_method_of_the_project_has_a_network_of_its_own(method, tiny, tmp_pat
 
 def test_watching_changes_no_number(tiny, tmp_path, monkeypatch):
     watched = benchmark.run("erm", str(tiny), results=tmp_path / "a", **TINY)
-    monkeypatch.setattr("benchmark.running.execute.of_recipe", lambda network: network)
+    monkeypatch.setattr("benchmark.running.task.of_recipe", lambda network: network)
     apart = benchmark.run("erm", str(tiny), results=tmp_path / "b", **TINY)
     assert apart.own_network
     assert outcome(watched) == outcome(apart) | {"own_network": False}

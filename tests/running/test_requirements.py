@@ -10,7 +10,7 @@ from kit.command import refused as refused_call
 from kit.tiny import TINY_ARGS
 
 from benchmark.method import METHODS
-from benchmark.running.execute import plan
+from benchmark.running.plan import plan
 
 
 def chosen(method, **given):

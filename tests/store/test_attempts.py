@@ -10,9 +10,10 @@ import time
 import pytest
 from kit.paths import ROOT
 
-import benchmark.store.runs
+import benchmark.store.lease
 from benchmark.errors import RunHeld, RunInterrupted
-from benchmark.store.runs import LEASE_LIFETIME_S, Lease, RunFolder
+from benchmark.store.lease import LEASE_LIFETIME_S, Lease
+from benchmark.store.runs import RunFolder
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_a_silent_owner_is_dead_only_when_its_job_is_gone(folder, monkeypatch, t
     squeue.write_text(f"#!/bin/sh\n{answer}\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
-    benchmark.store.runs._jobs_in_queue.cache_clear()
+    benchmark.store.lease._jobs_in_queue.cache_clear()
     elsewhere(folder, "77", LEASE_LIFETIME_S + 60)
     assert folder.state() == state
 
@@ -152,7 +153,7 @@ def test_a_process_learns_at_a_heartbeat_that_its_run_is_not_its_own_any_more(fo
 @pytest.mark.parametrize("hidden", ["by another user", "in another container"])
 def test_a_living_owner_on_this_machine_keeps_its_run_whatever_any_clock_says(folder, monkeypatch, hidden):
     """Its process cannot be looked at, and its heartbeat seems to be an hour old, by either clock."""
-    if not (machine := benchmark.store.runs._machine()):
+    if not (machine := benchmark.store.lease.machine()):
         pytest.skip("this system does not tell its start")
     with folder.claim() as claim, monkeypatch.context() as patch:
         os.utime(folder.path / "lease.json", (time.time() - 3600,) * 2)

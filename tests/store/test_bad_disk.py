@@ -17,7 +17,8 @@ from kit.runs import outcome
 from kit.tiny import TINY, TINY_ARGS
 
 import benchmark.leaderboard.files
-from benchmark.running.execute import Plan, execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import Plan, plan
 from benchmark.store.records import Record
 from benchmark.store.runs import Claim, Store
 from benchmark.training.checkpoint import load_checkpoint

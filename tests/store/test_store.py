@@ -27,19 +27,12 @@ from kit.factories import make_record, write_store
 from kit.paths import ROOT
 
 from benchmark import store
+from benchmark.base.atomic import write_atomically
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
+from benchmark.store.lease import Lease
+from benchmark.store.logits import load_logits, read_logits
 from benchmark.store.records import Record
-from benchmark.store.runs import (
-    Claim,
-    Lease,
-    RunFolder,
-    Store,
-    load_logits,
-    load_records,
-    read_logits,
-    record_paths,
-    write_atomically,
-)
+from benchmark.store.runs import Claim, RunFolder, Store, load_records, record_paths
 from benchmark.training.checkpoint import load_checkpoint, save_checkpoint
 
 

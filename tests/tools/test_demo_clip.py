@@ -15,12 +15,12 @@ from open_clip.loss import ClipLoss
 from open_clip.model import CLIP
 from safetensors.torch import load_file
 
-from benchmark.tools import demo_clip
 from benchmark.data.dataset import SPLITS_FOLDER, DatasetFolder
 from benchmark.data.shapes import CLASS_NAMES, SHAPES, SURFACES, render
 from benchmark.models.clip import make_clip
 from benchmark.models.prompts import prompts_for
 from benchmark.models.weights import resolve_weights
+from benchmark.tools import demo_clip
 from benchmark.ui.progress import Reporter
 
 FOLDER = demo_clip.SHIPPED

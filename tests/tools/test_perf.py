@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.tools import perf
 from benchmark.evaluation import average_precision
+from benchmark.tools import perf
 
 SMALL = tuple(replace(size, images=60, classes=4) for size in perf.SIZES)
 

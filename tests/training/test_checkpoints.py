@@ -17,7 +17,8 @@ from kit.runs import outcome
 from rich.console import Console
 
 from benchmark.errors import StoreError
-from benchmark.running.execute import Plan, execute
+from benchmark.running.execute import execute
+from benchmark.running.plan import Plan
 from benchmark.store.runs import Store
 from benchmark.training.checkpoint import load_checkpoint, save_checkpoint
 from benchmark.ui.progress import Reporter

@@ -13,8 +13,9 @@ from torch import nn
 import benchmark
 from benchmark import spec
 from benchmark.method import METHODS
-from benchmark.running.execute import execute, plan
-from benchmark.store.runs import load_logits
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
+from benchmark.store.logits import load_logits
 from benchmark.training.inference import Normalizer, predict, scoring_cache_size, views_of
 
 CPU = torch.device("cpu")

@@ -13,11 +13,14 @@ from kit.runs import execute_with_stops, outcome
 from kit.tiny import TINY
 from torch import nn
 
-import benchmark.running.execute
+import benchmark.running.images
+import benchmark.running.plan
+import benchmark.running.score
 from benchmark.method import Batch, Method, MethodConfig, ParameterGroup, Stage
-from benchmark.running.execute import execute, plan
+from benchmark.running.execute import execute
+from benchmark.running.plan import plan
 from benchmark.spec import Recipe, parse
-from benchmark.store.runs import load_logits
+from benchmark.store.logits import load_logits
 from benchmark.training.inference import Normalizer
 from benchmark.training.loop import ImageSet, Outcome, Trainer
 from benchmark.training.optim import EMA
@@ -278,7 +281,7 @@ class Probe(Method):
         return nn.functional.binary_cross_entropy_with_logits(self.head(batch.images), batch.targets)
 
 
-def work_of(method, tiny, **settings) -> benchmark.running.execute.Plan:
+def work_of(method, tiny, **settings) -> benchmark.running.plan.Plan:
     """Three epochs of three steps on the tiny dataset; only the method is not the one that the specification names."""
     recipe = {f"recipe.{key}": value for key, value in settings.items()}
     arguments = TINY | {"epochs": 3, "settings": TINY["settings"] | recipe}
@@ -362,14 +365,14 @@ def test_features_are_made_once_of_images_as_they_are():
 def sizes_cached(work, monkeypatch) -> dict[str, int]:
     sizes = {}
     with monkeypatch.context() as patch:
-        original = benchmark.running.execute.cache_split
+        original = benchmark.running.images.cache_split
         patch.setattr(
-            "benchmark.running.execute.cache_split",
+            "benchmark.running.images.cache_split",
             lambda split, source, size, *a, **k: (
                 sizes.update({split.name: size}) or original(split, source, size, *a, **k)
             ),
         )
-        benchmark.running.execute.prepare_images(work, Reporter())
+        benchmark.running.images.prepare_images(work, Reporter())
     return sizes
 
 
@@ -420,7 +423,7 @@ def test_a_method_without_stages_is_scored_as_it_is(tiny, tmp_path, monkeypatch,
     assert record.parameters.trained == 0 < record.parameters.all
     assert record.timings.images_per_second == 0.0
     assert record.declared == "ema" and record.results["ema"] == record.results["raw"]
-    assert record.model_digest == benchmark.running.execute._state_digest(built[0].state_dict())
+    assert record.model_digest == benchmark.running.score.state_digest(built[0].state_dict())
     logits, _ = load_logits(tmp_path, record)
     assert np.array_equal(logits["raw"], logits["ema"])
 

@@ -28,9 +28,11 @@ from benchmark.evaluation import score
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.method import METHODS, LossMethod, ParameterGroup
-from benchmark.running.execute import DEFAULT_RESULTS, execute, plan
+from benchmark.running.execute import DEFAULT_RESULTS, execute
+from benchmark.running.plan import plan
 from benchmark.spec import Optimizer, Schedule
-from benchmark.store.runs import RunFolder, Store, load_logits, logits_path, read_logits
+from benchmark.store.logits import load_logits, logits_path, read_logits
+from benchmark.store.runs import RunFolder, Store
 from benchmark.training.loop import Trainer
 from benchmark.training.optim import EMA, lr_factor, make_optimizer
 from benchmark.ui.progress import Reporter
@@ -321,7 +323,8 @@ def test_a_checkpoint_of_other_code_is_not_continued_and_that_is_said(tiny, tmp_
         patch.setattr(Trainer, "__init__", lambda self, *a, **k: original(self, *a, **(k | {"stop": lambda: True})))
         with pytest.raises(RunInterrupted):
             execute(work, tmp_path)
-    monkeypatch.setattr("benchmark.running.execute.code_digest", lambda method: "0" * 64)
+    for module in ("execute", "rerun", "environment"):
+        monkeypatch.setattr(f"benchmark.running.{module}.code_digest", lambda method: "0" * 64)
     out = io.StringIO()
     anew = execute(work, tmp_path, reporter=Reporter(Console(file=out, width=200)))
     assert "of other code" in out.getvalue() and "going on from" not in out.getvalue()

@@ -15,7 +15,7 @@ from benchmark.leaderboard.stats.resampling import class_scores, image_weights
 from benchmark.leaderboard.stats.statistics import Estimate, estimate, holm, noise_half_width
 from benchmark.leaderboard.tables import MISSING, Row, Table, score_text
 from benchmark.registry import did_you_mean
-from benchmark.store.runs import load_logits
+from benchmark.store.logits import load_logits
 from benchmark.ui.progress import Reporter
 
 

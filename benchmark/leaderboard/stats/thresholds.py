@@ -16,8 +16,8 @@ import numpy as np
 from benchmark.leaderboard.cache import cache_file, kept_in, read_cached, write_cached
 from benchmark.leaderboard.stats.secondary import AtThreshold, at_threshold, best_threshold
 from benchmark.leaderboard.tables import row_key
+from benchmark.store.logits import StoredLogits, logits_path, read_logits
 from benchmark.store.records import Record
-from benchmark.store.runs import StoredLogits, logits_path, read_logits
 from benchmark.ui.progress import Reporter
 
 

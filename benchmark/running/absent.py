@@ -1,0 +1,50 @@
+"""What a run needs and is not on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from benchmark.errors import InputError
+from benchmark.models.backbones import Backbone
+from benchmark.models.clip import TextTower
+from benchmark.models.weights import PretrainedWeights, clip_backbone_of, resolve_weights
+from benchmark.running.plan import Plan
+from benchmark.running.task import make_task
+
+
+def absences(work: Plan) -> list[str]:
+    """What a run needs and is not on this machine, a line each: images, and weights, those of other networks that its
+    method asks for included."""
+    missing = []
+    try:
+        work.dataset.source.check(work.dataset.splits.values())
+    except InputError as error:
+        missing.append(str(error))
+    for backbone, weights in _networks(work).items():
+        if not weights.is_here():
+            missing.append(
+                f"weights {weights.ref.name} ({backbone}) are not here: they are fetched when a run starts, where "
+                "there is a network; bring the cache, or give a file"
+            )
+    return missing
+
+
+def _networks(work: Plan) -> dict[str, PretrainedWeights]:
+    """What each network of a run is -> its weights."""
+    recipe = work.spec.recipe
+    found = {recipe.backbone: work.weights}
+    task = make_task(recipe, work.dataset, work.spec.weights, None, load=False)
+
+    def text_tower(weights: str) -> TextTower:
+        found[f"text tower for {work.spec.method}"] = resolve_weights(clip_backbone_of(weights), weights, 224)
+        return task.make_text_tower(weights)
+
+    def other_backbone(name: str, weights: str) -> Backbone:
+        found[name] = resolve_weights(name, weights, recipe.image_size)
+        return task.make_other_backbone(name, weights)
+
+    with torch.device("meta"):
+        work.method(replace(task, make_text_tower=text_tower, make_other_backbone=other_backbone), work.config)
+    return found

@@ -1,0 +1,90 @@
+"""The images of a run: decoded into the cache, and compared with those that a record was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from benchmark.data.augment import training_cache_size
+from benchmark.data.dataset import Dataset
+from benchmark.data.images import CachedImages, FileImages, cache_split, known_digest
+from benchmark.running.plan import Plan
+from benchmark.store.records import Record
+from benchmark.training.inference import scoring_cache_size
+from benchmark.ui.progress import Reporter
+
+
+def has_images_to_compare(work: Plan) -> bool:
+    """Whether the images are files of a registered dataset, all of them here.
+
+    Its lists do not say what is in the files. Of a dataset of one's own the contents are part of the fingerprint, and
+    rendered images follow from the lists.
+    """
+    source = work.dataset.source
+    return type(source) is FileImages and not source.is_absent(work.dataset.splits.values())
+
+
+def known_pixels(work: Plan) -> dict[str, str | None]:
+    """Split -> sha256 of its pixels as a run would see them, None where they are not decoded; nothing where there is
+    nothing to compare."""
+    if not has_images_to_compare(work):
+        return {}
+    sizes, interpolation = cached_sizes(work), work.spec.weights.interpolation
+    return {
+        name: known_digest(split, work.dataset.source, sizes[name], interpolation)
+        for name, split in work.dataset.splits.items()
+    }
+
+
+def other_images(record: Record, pixels: Mapping[str, str | None]) -> list[str]:
+    """The splits whose images here are not those that a record was made from; as far as can be told. pixels: as
+    `known_pixels` gives them."""
+    return [name for name, digest in pixels.items() if digest not in (None, record.data_digests.get(name, digest))]
+
+
+def prepare_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
+    """Check that every image of a plan's dataset is there and decode it into the cache, as `execute` does first; all
+    pixels that are there are compared with their digests."""
+    work.dataset.source.check(work.dataset.splits.values())
+    for warning in label_warnings(work.dataset):
+        reporter.line(warning)
+    return cache_images(work, reporter, thorough=True)
+
+
+def label_warnings(dataset: Dataset) -> list[str]:
+    """A line for each list without a single label: nothing can be scored on it."""
+    return [
+        f"warning: {dataset.name}: no image of {split.name}.txt has a label: every score on it will be missing, a dash "
+        "in tables; write the class indices behind each path"
+        for split in dataset.splits.values()
+        if not split.targets.any()
+    ]
+
+
+def cache_images(
+    work: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test"), thorough: bool = False
+) -> dict[str, CachedImages]:
+    sizes = cached_sizes(work)
+    cached = {}
+    for split in [split for name, split in work.dataset.splits.items() if name in names]:
+        with reporter.task(f"decoding {split.name} images", len(split)) as task:
+            cached[split.name] = cache_split(
+                split,
+                work.dataset.source,
+                sizes[split.name],
+                work.spec.weights.interpolation,
+                advance=lambda done, total, task=task: task.update(done),
+                thorough=thorough,
+            )
+    return cached
+
+
+def cached_sizes(work: Plan) -> dict[str, int]:
+    """Split -> side in pixels of its images in the cache."""
+    recipe = work.spec.recipe
+    scoring = scoring_cache_size(recipe.image_size, recipe.test_time)
+    training = training_cache_size(recipe.image_size, recipe.augment)
+    return {
+        "train": training if work.method.trains_on == "images" else recipe.image_size,
+        "val": scoring,
+        "test": scoring,
+    }

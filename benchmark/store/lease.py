@@ -1,0 +1,167 @@
+"""Who holds a run: leases, and whether their owners are alive."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.base.files import MOST_TEXT, read_regular
+from benchmark.errors import StoreError
+
+HEARTBEAT_S = 15.0
+# Another host's lease is dead when its heartbeat is this old: many missed beats, or a machine that is gone.
+LEASE_LIFETIME_S = 600.0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who holds a run.
+
+    started: tells a process from a later one with the same number. machine: tells hosts and containers of one name
+    apart. job, restarts: of SLURM, and how often it had been requeued.
+    """
+
+    token: str
+    host: str
+    pid: int
+    started: str
+    job: str
+    restarts: str = ""
+    machine: str = ""
+
+    @classmethod
+    def mine(cls) -> Lease:
+        """A lease for this process."""
+        return cls(
+            token=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=process_start(os.getpid()),
+            job=os.environ.get("SLURM_JOB_ID", ""),
+            restarts=os.environ.get("SLURM_RESTART_COUNT", "0"),
+            machine=machine(),
+        )
+
+    @classmethod
+    def checked(cls, facts: Any) -> Lease:
+        """A lease of what a file said. Raises TypeError or ValueError for anything but a lease."""
+        lease = cls(**facts)
+        for name, value in asdict(lease).items():
+            if type(value) is not (int if name == "pid" else str):
+                raise TypeError(f"{name} is {value!r}")
+        if not 0 < lease.pid < 2**31:
+            raise ValueError(f"pid is {lease.pid}")
+        return lease
+
+    @classmethod
+    def read(cls, path: Path) -> Lease | None:
+        """The lease in a file, None where there is no file. Raises StoreError for anything but a lease."""
+        try:
+            return cls.checked(json.loads(read_regular(path, MOST_TEXT)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise StoreError(f"{path}: not a lease ({error}); remove the file if no run is using the folder") from None
+
+    def is_dead(self, heartbeat_age_s: float, locked: bool = False) -> bool:
+        """Whether its owner is gone: known at once on this host, or in the cluster's job that has started anew; on
+        another host when its heartbeat is old and its job is gone.
+
+        locked: whether a process of this machine, in whatever container, holds the lock of the lease's file.
+        """
+        if self.is_here and "unknown" not in (self.started, now := process_start(self.pid)):
+            return now != self.started
+        if locked:
+            return False
+        if self.job and self.job == os.environ.get("SLURM_JOB_ID"):
+            # The job's earlier start has ended; of the present one other nodes may be at work.
+            return self.restarts != os.environ.get("SLURM_RESTART_COUNT", "0")
+        return heartbeat_age_s > LEASE_LIFETIME_S and not (self.job and _job_is_known(self.job))
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its owner is, or was, a process that this one can see."""
+        return self.host == socket.gethostname() and self.machine in ("", machine())
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether its owner is, or was, a process of this machine, perhaps in a container that this one is not in."""
+        boot = self.machine.partition(" ")[0]
+        return boot == machine().partition(" ")[0] if boot else self.host == socket.gethostname()
+
+
+@functools.cache
+def machine() -> str:
+    """The start of this machine and the name space of its processes, empty where there is no /proc."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def process_start(pid: int) -> str:
+    """Start time of a process in clock ticks since boot, empty when there is no such process (or no /proc)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return "" if not _process_exists(pid) else "unknown"
+    fields = stat.rpartition(")")[2].split()
+    # A zombie has ended: only its parent has not asked how yet.
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file. Raises FileNotFoundError."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        raise
+    except OSError:  # where files cannot be locked or this one not read, the heartbeat decides
+        return False
+    return False
+
+
+def _job_is_known(job: str) -> bool:
+    """Whether SLURM says that a job has not ended. Without an answer it may still be there."""
+    if shutil.which("squeue") is None:
+        return False
+    # Asked once for all leases that are looked at together.
+    known = _jobs_in_queue(round(time.monotonic() / 10))
+    return known is None or job in known
+
+
+@functools.lru_cache(maxsize=1)
+def _jobs_in_queue(now: int) -> set[str] | None:
+    """Ids of all jobs that have not ended; None when SLURM does not answer."""
+    try:
+        done = subprocess.run(
+            ["squeue", "--noheader", "--all", "--array", "--format=%A"],
+            capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=30,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return set(done.stdout.split()) if done.returncode == 0 else None
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
