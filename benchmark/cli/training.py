@@ -256,7 +256,7 @@ def _check_batches(plans: list[Plan], processes: int) -> None:
 
 def _stand(plans: list[Plan], results: Path, rerun: Rerun) -> list[Job]:
     """Where each run stands; one that waits in SLURM's queue is not launched again."""
-    from benchmark.launch.backends.slurm import queue
+    from benchmark.base.scheduler import queue
     from benchmark.launch.product import stand
     from benchmark.launch.sweeps import Sweeps
 
@@ -295,7 +295,7 @@ def _run_locally(
     jobs: list[Job], results: Path, device: str, workers: int | None, gpus: int, retries: int, as_json: bool
 ) -> None:
     """Run what is to launch on this machine's devices, in processes of their own."""
-    from benchmark.data.images import cache_folder
+    from benchmark.base.cache import cache_folder
     from benchmark.launch.backends.local import Pool, local_slots
     from benchmark.launch.sweeps import Sweeps
     from benchmark.launch.worker import order

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import time
-import uuid
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from benchmark.base.atomic import drafts, replacing
+from benchmark.base.cache import CACHE_VARIABLE, cache_folder
 from benchmark.base.files import is_file, open_own, open_regular, read_regular
+from benchmark.base.lock import lock_open
 from benchmark.data import shapes
 from benchmark.data.contents import file_digest, file_digests, named
 from benchmark.data.decoding import RULES, decode
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 # Raised whenever the same file becomes other pixels: no pixels of an earlier rule are served.
 CACHE_VERSION = 2
-CACHE_VARIABLE = "LTBENCH_CACHE"
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -193,21 +193,6 @@ class RenderedImages(ImageSource):
 LEFT_S = 3600.0
 
 
-def cache_folder() -> Path:
-    """LTBENCH_CACHE, or `ltbench` below the user's cache folder. Raises InputError where nothing says where that is."""
-    if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given)
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given) / "ltbench"
-    try:
-        return Path.home() / ".cache" / "ltbench"
-    except RuntimeError:  # HOME is not set, and the user has no entry among the system's: a container
-        raise InputError(
-            "no folder for the image cache: HOME is not set and the system knows no home of this user; set "
-            f"{CACHE_VARIABLE} to a folder"
-        ) from None
-
-
 @dataclass(frozen=True)
 class CachedImages:
     """Decoded images of one split on disk: uint8 [N, S, S, 3], and the sha256 of those pixels."""
@@ -305,13 +290,13 @@ def _one_at_a_time(pixels: Path) -> Iterator[None]:
     """Runs that begin together do not all decode the same images; what a killed one left half-written is removed."""
     try:
         pixels.parent.mkdir(parents=True, exist_ok=True)
-        lock = open_own(pixels.with_suffix(".lock"))
+        held = open_own(pixels.with_suffix(".lock"))
     except OSError as error:
         raise _unwritable(pixels.parent, error) from None
-    with lock:
+    with held:
         with contextlib.suppress(OSError):  # where files cannot be locked, each decodes for itself
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in pixels.parent.glob(f"{pixels.stem}.*.tmp"):
+            lock_open(held)
+            for left in drafts(pixels.parent, pixels.name):
                 # Some file systems lock for one machine alone: what still grows is another's.
                 if time.time() - left.stat().st_mtime > LEFT_S:
                     left.unlink(missing_ok=True)
@@ -365,32 +350,23 @@ def _state(pixels: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
-def _write_facts(facts: Path, digest: str, checked: list[int] | None) -> None:
-    draft = facts.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
-    draft.write_text(json.dumps({"digest": digest, "checked": checked}), encoding="utf-8")
-    draft.replace(facts)
+def _write_facts(facts: Path, digest: str, checked: list[int]) -> None:
+    with replacing(facts, durable=False) as file:  # facts that are not whole are none
+        file.write(json.dumps({"digest": digest, "checked": checked}).encode())
 
 
 def _write(pixels: Path, facts: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> str:
     # Plain sequential writes, not a memory map: a full disk is then an error here and not a killed process.
-    temporary = pixels.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
     digest = hashlib.sha256()
     try:
-        with temporary.open("wb") as file:
+        with replacing(pixels) as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             for image in images:
                 data = np.ascontiguousarray(image).tobytes()
                 digest.update(data)
                 file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _write_facts(facts, digest.hexdigest(), None)
-        temporary.rename(pixels)
         _write_facts(facts, digest.hexdigest(), _state(pixels))
     except OSError as error:
         raise _unwritable(pixels.parent, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return digest.hexdigest()

@@ -12,8 +12,8 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from benchmark.base.files import open_regular
+from benchmark.base.scheduler import Queued, queue
 from benchmark.errors import InputError, StoreError
-from benchmark.launch.backends.slurm import Queued, queue
 from benchmark.launch.sweeps import Sweeps
 from benchmark.store.runs import RunFolder, run_names
 from benchmark.ui.progress import plural

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmark.data.images import CachedImages, cache_folder
+from benchmark.base.cache import cache_folder
+from benchmark.data.images import CachedImages
 from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.errors import InputError, RunFailed, RunHeld, RunInterrupted
 from benchmark.method import Method

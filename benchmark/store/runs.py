@@ -15,7 +15,6 @@ A run folder holds
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -35,11 +34,12 @@ from typing import Any, BinaryIO, Literal, NoReturn
 import numpy as np
 from safetensors.numpy import save as save_safetensors
 
-from benchmark.base.atomic import write_atomically
-from benchmark.base.files import MOST_TEXT, open_own, open_regular, read_regular
+from benchmark.base.atomic import drafts, write_atomically
+from benchmark.base.files import MOST_TEXT, open_regular, read_regular
+from benchmark.base.lock import is_locked, lock, lock_open
 from benchmark.errors import Cause, InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
 from benchmark.spec import RunSpec
-from benchmark.store.lease import HEARTBEAT_S, LEASE_LIFETIME_S, Lease, is_locked
+from benchmark.store.lease import HEARTBEAT_S, LEASE_LIFETIME_S, Lease
 from benchmark.store.logits import TARGETS, VALIDATION, VALIDATION_TARGETS
 from benchmark.store.records import EpochLogits, LogitsFile, Record
 
@@ -236,11 +236,9 @@ class RunFolder:
             self.path.parent.rmdir()
             self.path.parent.parent.rmdir()
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with open_own(self.path / "lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _locked(self) -> BinaryIO:
+        """Until this is closed nobody else judges, makes or removes a lease of the run."""
+        return lock(self.path / "lock")
 
     def _clear_up(self) -> None:
         """Note that the last owner died, and remove what it left half-written; the lease last, as whoever is killed in
@@ -249,7 +247,7 @@ class RunFolder:
         attempt = self.last_attempt()
         if dead and attempt and attempt["outcome"] == "running":
             self.settle("killed", f"process {dead.pid} on {dead.host} ended without a word")
-        for path in (*self.path.glob(".*.tmp"), *self._attempts.glob(".*.tmp"), *self.path.glob(".lease.*")):
+        for path in (*drafts(self.path), *drafts(self._attempts), *self.path.glob(".lease.*")):
             path.unlink(missing_ok=True)
         self._lease_path.unlink(missing_ok=True)
 
@@ -281,11 +279,12 @@ class RunFolder:
     def _create_lease(self, lease: Lease) -> BinaryIO:
         """Returns the lease's file, which is locked as long as it is open: so who holds a run is known on this machine,
         whatever any clock says."""
-        # A link of a complete file: the name appears with its content or not at all, also on NFS.
+        # Not `replacing`, which would take the name from another lease: a link is made where there is none, and of a
+        # complete file, whose lock is held before anybody sees it; also on NFS.
         draft = self.path / f".lease.{lease.token}"
         file = draft.open("wb")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock_open(file)
             file.write(json.dumps(asdict(lease)).encode())
             file.flush()
             os.link(draft, self._lease_path)

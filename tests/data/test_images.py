@@ -17,8 +17,9 @@ from kit.paths import ROOT
 from PIL import Image
 
 import benchmark.data.images
+from benchmark.base.cache import cache_folder
 from benchmark.data.dataset import Split, find_dataset
-from benchmark.data.images import FileImages, bad_images, cache_folder, cache_split
+from benchmark.data.images import FileImages, bad_images, cache_split
 from benchmark.errors import InputError, StoreError
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -338,9 +339,9 @@ def test_builders_at_the_same_time_decode_once(images, cache):
 
 def test_what_a_killed_builder_left_is_removed_by_the_next(images, cache):
     first, _ = build(images)
-    first.path.rename(left := first.path.with_suffix(".0123abcd.tmp"))
+    first.path.rename(left := first.path.with_name(f".{first.path.name}.0123abcd.tmp"))
     os.utime(left, (0, 0))
-    (growing := first.path.with_suffix(".4567abcd.tmp")).write_bytes(b"x")
+    (growing := first.path.with_name(f".{first.path.name}.4567abcd.tmp")).write_bytes(b"x")
     assert build(images)[0] == first
     assert growing.exists() and not left.exists()
 

@@ -84,7 +84,7 @@ class Restless(Method):
 
 # What the names of these files have, also while they are temporary.
 FILES = {
-    "cache": r"^[0-9a-f]{64}\.([0-9a-f]*\.tmp|npy)$",
+    "cache": r"^\.?[0-9a-f]{64}\.npy",
     "attempt": r"^\.?\d{3}\.json",
     "checkpoint": r"^\.?checkpoint\.pt",
     "logits": r"^\.?logits-",
