@@ -34,7 +34,7 @@ from safetensors.torch import save as save_safetensors
 from benchmark.audit.bundles import export, import_bundle
 from benchmark.audit.verify import Files, check_record
 from benchmark.data.dataset import DatasetFolder
-from benchmark.data.images import FileImages
+from benchmark.data.sources import FileImages
 from benchmark.errors import InputError, StoreError
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.exports import FORMATS

@@ -18,8 +18,10 @@ from PIL import Image
 
 import benchmark.data.images
 from benchmark.base.cache import cache_folder
-from benchmark.data.dataset import Split, find_dataset
-from benchmark.data.images import FileImages, bad_images, cache_split
+from benchmark.data.dataset import find_dataset
+from benchmark.data.images import bad_images, cache_split
+from benchmark.data.lists import Split
+from benchmark.data.sources import FileImages
 from benchmark.errors import InputError, StoreError
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -351,8 +353,9 @@ def test_processes_at_the_same_time_end_with_one_whole_file(images, cache):
 import sys
 from pathlib import Path
 import numpy as np
-from benchmark.data.dataset import Split
-from benchmark.data.images import FileImages, cache_split
+from benchmark.data.lists import Split
+from benchmark.data.images import cache_split
+from benchmark.data.sources import FileImages
 folder = Path(sys.argv[1])
 paths = tuple(sorted(path.name for path in folder.iterdir())) * 40
 split = Split("train", paths, np.ones((len(paths), 1), dtype=np.uint8))
