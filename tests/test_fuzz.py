@@ -41,8 +41,9 @@ from benchmark.leaderboard.exports import FORMATS
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.models.backbones import BACKBONES
 from benchmark.models.weights import resolve_weights
+from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
-from benchmark.store.runs import RunFolder, Store
+from benchmark.store.runs import Store
 from benchmark.training.checkpoint import load_checkpoint
 
 ODD = [

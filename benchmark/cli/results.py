@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from benchmark.audit.bundles import Imported
     from benchmark.leaderboard.stats.contrast import Contrast
     from benchmark.leaderboard.tables import Row, Table
+    from benchmark.store.folder import RunFolder
     from benchmark.store.records import Record
-    from benchmark.store.runs import RunFolder
     from benchmark.ui.progress import Reporter
 
 

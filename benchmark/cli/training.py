@@ -333,7 +333,7 @@ def _stood(job: Job, results: Path) -> Ending | None:
         case "running" | "queued":
             return Ending("held", "")
         case "failed":
-            message = (folder.last_attempt() or {}).get("message")
+            message = (folder.attempts.last() or {}).get("message")
             return Ending("failed", f"failed before: {message}; try again with --rerun failed")
     return None
 
@@ -401,7 +401,7 @@ def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     """The leaderboard of what is done, and what is not."""
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.files import turn, write
-    from benchmark.store.runs import RunFolder
+    from benchmark.store.folder import RunFolder
     from benchmark.ui.progress import Reporter
 
     problems: list[StoreError] = []

@@ -23,7 +23,7 @@ from benchmark.base.scheduler import cancel, queue
 from benchmark.errors import InputError, StoreError
 from benchmark.spec import Strict
 from benchmark.store.lease import Lease
-from benchmark.store.runs import listed
+from benchmark.store.listing import listed
 
 
 class Sweep(Strict):

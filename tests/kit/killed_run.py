@@ -37,7 +37,7 @@ from benchmark.method import METHODS, Batch, Method, MethodConfig, Stage, Task
 from benchmark.running.environment import git_state
 from benchmark.running.execute import execute
 from benchmark.running.plan import Plan, plan
-from benchmark.store.runs import Claim
+from benchmark.store.claim import Claim
 from benchmark.training.loop import Trainer
 from benchmark.training.optim import EMA
 

@@ -26,13 +26,15 @@ import torch
 from kit.factories import make_record, write_store
 from kit.paths import ROOT
 
-import benchmark.store.runs
+import benchmark.store.claim
 from benchmark.base.atomic import write_atomically
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
+from benchmark.store.claim import Claim, claimed
+from benchmark.store.folder import RunFolder
 from benchmark.store.lease import Lease
 from benchmark.store.logits import load_logits, read_logits
 from benchmark.store.records import Record
-from benchmark.store.runs import Claim, RunFolder, Store, load_records, record_paths
+from benchmark.store.runs import Store, load_records, record_paths
 from benchmark.training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -152,20 +154,20 @@ def test_write_where_there_is_no_folder_names_the_file(tmp_path):
 
 def test_claimed_run_is_running_and_then_given_back(folder):
     assert folder.state() == "pending"
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         assert (folder.state(), claim.number) == ("running", 1)
-        with refused(str(folder.path), f"process {os.getpid()}", socket.gethostname()), folder.claim():
+        with refused(str(folder.path), f"process {os.getpid()}", socket.gethostname()), claimed(folder):
             raise AssertionError("claimed twice")
         assert folder.state() == "running"  # the refused claim took nothing away
     assert folder.state() == "preempted"
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         assert claim.number == 2
     assert not [name for name in names(folder.path) if "lease" in name]
 
 
 def test_runs_are_claimed_one_by_one(tmp_path):
     one, other = (Store(tmp_path).folder(make_record(seed=seed).spec) for seed in (0, 1))
-    with one.claim(), other.claim():
+    with claimed(one), claimed(other):
         assert one.state() == other.state() == "running"
 
 
@@ -173,23 +175,23 @@ def test_claim_where_the_results_folder_is_a_file(tmp_path):
     (tmp_path / "results").write_text("in the way")
     folder = Store(tmp_path / "results").folder(make_record().spec)
     assert folder.state() == "pending"
-    with refused(str(tmp_path / "results"), "cannot be written", "--results"), folder.claim():
+    with refused(str(tmp_path / "results"), "cannot be written", "--results"), claimed(folder):
         raise AssertionError("claimed")
 
 
 def test_claim_on_a_full_disk_leaves_no_lease(folder):
-    with full_disk(), refused("cannot be written"), folder.claim():
+    with full_disk(), refused("cannot be written"), claimed(folder):
         raise AssertionError("claimed")
     assert folder.state() == "pending"
     assert not [name for name in names(folder.path) if "lease" in name]
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         assert claim.number == 1
 
 
 def test_disk_that_fills_up_hides_no_error_and_leaves_the_run_to_go_on(folder):
     with contextlib.ExitStack() as stack:
         stack.enter_context(pytest.raises(RunFailed, match="nan"))
-        with folder.claim():
+        with claimed(folder):
             stack.enter_context(full_disk())
             raise RunFailed("the loss is nan", cause="nan")
     assert folder.state() == "preempted"
@@ -198,8 +200,9 @@ def test_disk_that_fills_up_hides_no_error_and_leaves_the_run_to_go_on(folder):
 HOLD = """
 import sys
 from pathlib import Path
-from benchmark.store.runs import RunFolder
-with RunFolder(Path(sys.argv[1])).claim():
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
+with claimed(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -222,7 +225,7 @@ def holder(folder):
 
 
 def test_run_of_another_process_is_taken_over_once_it_is_killed(folder, holder):
-    with refused(f"process {holder.pid} on {socket.gethostname()}"), folder.claim():
+    with refused(f"process {holder.pid} on {socket.gethostname()}"), claimed(folder):
         raise AssertionError("claimed twice")
     os.utime(folder.path / "lease.json", (0, 0))
     assert folder.state() == "running"  # on this host the process counts, not the heartbeat
@@ -231,7 +234,7 @@ def test_run_of_another_process_is_taken_over_once_it_is_killed(folder, holder):
     assert folder.state() == "preempted"  # also while nobody has asked how the process ended
     holder.wait()
     assert folder.state() == "preempted"
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         assert (folder.state(), claim.number) == ("running", 2)
 
 
@@ -239,7 +242,7 @@ def test_run_of_another_process_is_free_once_it_ends(folder, holder):
     holder.stdin.close()
     assert holder.wait() == 0
     assert folder.state() == "preempted"
-    with folder.claim():
+    with claimed(folder):
         pass
 
 
@@ -247,7 +250,8 @@ RACE = """
 import json, multiprocessing, os, sys, time
 from pathlib import Path
 from benchmark.errors import StoreError
-from benchmark.store.runs import RunFolder
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
 
 fork = multiprocessing.get_context("fork")
 path, lease = Path(sys.argv[1]), sys.argv[2]
@@ -257,7 +261,7 @@ PROCESSES = 8
 def once(path, start, end, wins):
     start.wait()
     try:
-        with RunFolder(path).claim():
+        with claimed(RunFolder(path)):
             wins.put(os.getpid())
             end.wait()
     except StoreError:
@@ -268,7 +272,7 @@ def again_and_again(path, until, start, numbers, overlaps):
     start.wait()
     while time.time() < until:
         try:
-            with RunFolder(path).claim() as claim:
+            with claimed(RunFolder(path)) as claim:
                 try:
                     os.close(os.open(path / "inside", os.O_CREAT | os.O_EXCL))
                 except FileExistsError:
@@ -354,7 +358,7 @@ def test_nobody_removes_the_lease_of_who_came_first(folder, monkeypatch):
         return read(path)
 
     def claim() -> None:
-        with contextlib.suppress(StoreError), folder.claim():
+        with contextlib.suppress(StoreError), claimed(folder):
             winners.append("one")
             ended.set()
             stop.wait(5)
@@ -365,7 +369,7 @@ def test_nobody_removes_the_lease_of_who_came_first(folder, monkeypatch):
     one = threading.Thread(target=claim)
     one.start()
     assert about_to_claim.wait(5)
-    with contextlib.suppress(StoreError), folder.claim():
+    with contextlib.suppress(StoreError), claimed(folder):
         winners.append("other")
     stop.set()
     one.join()
@@ -384,18 +388,18 @@ def put_lease(folder: RunFolder, age_s: float = 0.0, **changes: Any) -> Path:
 def test_lease_of_another_host_lives_by_its_heartbeat(folder):
     put_lease(folder, age_s=60, host="node7", pid=1)
     assert folder.state() == "running"
-    with refused("process 1 on node7"), folder.claim():
+    with refused("process 1 on node7"), claimed(folder):
         raise AssertionError("claimed twice")
     put_lease(folder, age_s=3600, host="node7", pid=1)
     assert folder.state() == "pending"
-    with folder.claim():
+    with claimed(folder):
         assert folder.state() == "running"
 
 
 def test_process_of_the_same_number_is_not_the_owner(folder):
     put_lease(folder, pid=os.getpid(), started="1")
     assert folder.state() == "pending"
-    with folder.claim():
+    with claimed(folder):
         pass
 
 
@@ -420,7 +424,7 @@ def test_garbage_in_place_of_a_lease_is_named_and_kept(folder, content):
     os.utime(path, (0, 0))
     with refused(str(path), "not a lease", "remove the file"):
         folder.state()
-    with refused(str(path), "not a lease"), folder.claim():
+    with refused(str(path), "not a lease"), claimed(folder):
         raise AssertionError("claimed")
     assert path.read_bytes() == content
 
@@ -433,18 +437,18 @@ def wait_for(condition, seconds: float = 5.0) -> bool:
 
 
 def test_heart_beats_while_the_run_is_held(folder, monkeypatch):
-    monkeypatch.setattr(benchmark.store.runs, "HEARTBEAT_S", 0.005)
+    monkeypatch.setattr(benchmark.store.claim, "HEARTBEAT_S", 0.005)
     path = folder.path / "lease.json"
     threads = threading.active_count()
-    with folder.claim():
+    with claimed(folder):
         os.utime(path, (0, 0))
         assert wait_for(lambda: path.stat().st_mtime > 0)
     assert threading.active_count() == threads
 
 
 def test_owner_that_lost_the_run_neither_beats_nor_finishes_nor_releases(folder, monkeypatch):
-    monkeypatch.setattr(benchmark.store.runs, "HEARTBEAT_S", 0.005)
-    with refused("another process took this run over"), folder.claim() as claim:
+    monkeypatch.setattr(benchmark.store.claim, "HEARTBEAT_S", 0.005)
+    with refused("another process took this run over"), claimed(folder) as claim:
         path = put_lease(folder, age_s=3600, host="node7")
         time.sleep(0.05)
         assert path.stat().st_mtime < time.time() - 3000
@@ -457,7 +461,7 @@ def test_owner_that_lost_the_run_neither_beats_nor_finishes_nor_releases(folder,
 
 
 def attempt(folder: RunFolder, error: BaseException | None = None) -> Claim:
-    with contextlib.suppress(BaseException), folder.claim() as claim:
+    with contextlib.suppress(BaseException), claimed(folder) as claim:
         if error is not None:
             raise error
     return claim
@@ -475,11 +479,11 @@ def attempt(folder: RunFolder, error: BaseException | None = None) -> Claim:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
 def test_error_is_written_down_and_goes_on(folder, error, cause):
-    with pytest.raises(type(error)) as raised, folder.claim():
+    with pytest.raises(type(error)) as raised, claimed(folder):
         raise error
     assert raised.value is error
     assert folder.state() == "failed"
-    last = folder.last_attempt()
+    last = folder.attempts.last()
     assert (last["outcome"], last["cause"], last["message"]) == ("failed", cause, str(error))
     if isinstance(error, LtbenchError):
         assert last["traceback"] == ""  # the message explains itself
@@ -491,32 +495,32 @@ def test_error_is_written_down_and_goes_on(folder, error, cause):
 
 def test_what_could_not_be_started_leaves_no_trace(tmp_path):
     folder = Store(tmp_path / "results").folder(make_record().spec)
-    with pytest.raises(InputError), folder.claim():
+    with pytest.raises(InputError), claimed(folder):
         raise InputError("2 images are missing")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RunInterrupted("stopped"), SystemExit(1)], ids=repr)
 def test_interrupted_run_is_preempted_not_failed(folder, error):
-    with pytest.raises(type(error)), folder.claim():
+    with pytest.raises(type(error)), claimed(folder):
         folder.checkpoint_path.write_bytes(b"where to go on")
         raise error
     assert folder.state() == "preempted"
-    last = folder.last_attempt()
+    last = folder.attempts.last()
     assert (last["outcome"], last["cause"], last["traceback"]) == ("preempted", "interrupted", "")
     assert folder.checkpoint_path.exists()
 
 
 def test_attempt_keeps_the_end_of_the_log(folder):
-    with contextlib.suppress(ValueError), folder.claim():
+    with contextlib.suppress(ValueError), claimed(folder):
         folder.log_path.write_bytes(b"".join(b"line %d \xff\n" % number for number in range(30)))
         raise ValueError
-    tail = folder.last_attempt()["log_tail"]
+    tail = folder.attempts.last()["log_tail"]
     assert len(tail) == 20 and tail[-1].startswith("line 29") and tail[0].startswith("line 10")
 
 
 def test_attempts_are_numbered_and_the_last_one_counts(folder):
-    assert folder.last_attempt() is None
+    assert folder.attempts.last() is None
     outcomes = [ValueError("1"), KeyboardInterrupt(), None, RunFailed("4", cause="oom")]
     states = []
     for number, error in enumerate(outcomes, start=1):
@@ -524,7 +528,7 @@ def test_attempts_are_numbered_and_the_last_one_counts(folder):
         states.append(folder.state())
     assert states == ["failed", "preempted", "preempted", "failed"]
     assert names(folder.path / "attempts") == ["001.json", "002.json", "003.json", "004.json"]
-    assert folder.last_attempt()["message"] == "4"
+    assert folder.attempts.last()["message"] == "4"
 
 
 def test_number_of_an_attempt_is_not_given_again(folder):
@@ -558,7 +562,7 @@ TARGETS = np.array([[1, 0, 0], [0, 1, 1]], np.uint8)
 
 
 def finish(folder: RunFolder, logits: dict[str, np.ndarray] = LOGITS, **changes: Any) -> Record:
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         reference = claim.store_logits(logits, TARGETS).model_dump()
         record = make_record(logits=reference, attempts=claim.number, **changes)
         claim.finish(record)
@@ -579,19 +583,19 @@ def test_finished_run_is_done_and_keeps_what_it_should(folder, tmp_path):
 
 
 def test_record_is_whole_or_not_there(folder):
-    with refused("record.json", "cannot be written"), folder.claim() as claim:
+    with refused("record.json", "cannot be written"), claimed(folder) as claim:
         folder.checkpoint_path.write_bytes(b"x")
         with full_disk():
             claim.finish(make_record())
     assert folder.record() is None
-    assert folder.state() == "preempted" and folder.last_attempt()["cause"] == "disk", "the run itself is sound"
+    assert folder.state() == "preempted" and folder.attempts.last()["cause"] == "disk", "the run itself is sound"
     assert folder.checkpoint_path.exists()
 
 
 def test_run_that_is_done_stays_done_until_another_record_replaces_it(folder, tmp_path):
     first = finish(folder)
     other = {"raw": LOGITS["raw"] + 1}
-    with pytest.raises(ValueError), folder.claim() as claim:
+    with pytest.raises(ValueError), claimed(folder) as claim:
         claim.store_logits(other, TARGETS)
         raise ValueError
     assert folder.state() == "done" and folder.record() == first
@@ -731,7 +735,7 @@ def test_logits_come_back_bit_for_bit(folder, tmp_path):
 
 def test_validation_logits_are_no_weight_set(folder, tmp_path):
     validation = LOGITS["raw"][:1], TARGETS[:1]
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         reference = claim.store_logits(LOGITS, TARGETS, validation)
         claim.finish(record := make_record(logits=reference.model_dump(), attempts=claim.number))
     assert set(load_logits(tmp_path, record)[0]) == {"raw", "ema"}
@@ -742,7 +746,7 @@ def test_validation_logits_are_no_weight_set(folder, tmp_path):
 
 
 def test_logits_are_named_by_their_content(folder):
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         first = claim.store_logits(LOGITS, TARGETS)
         assert claim.store_logits(LOGITS, TARGETS) == first
         assert claim.store_logits(LOGITS, 1 - TARGETS) != first

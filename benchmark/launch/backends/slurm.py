@@ -28,6 +28,7 @@ from benchmark.errors import InputError, RunInterrupted, StoreError
 from benchmark.launch.crew import Crew, Slot, done_since, ended_before, package_path
 from benchmark.launch.worker import Ending, Order
 from benchmark.registry import did_you_mean
+from benchmark.store.claim import cut_off, give_up
 from benchmark.ui.text import harmless
 
 SITE_FILE = Path("slurm.yaml")
@@ -105,20 +106,20 @@ class ClusterJob:
         if self._crew.slot.node:
             return ended_before(order) or self._crew.carry_out(order)
         if folder.holder() is None:
-            folder.settle("killed", "its job ended without a word")
+            folder.note_cause("killed", "its job ended without a word")
         comes_to_nothing = self._comes_to_nothing(order)
         if comes_to_nothing:
             return comes_to_nothing
-        attempt = folder.next_attempt()
+        attempt = folder.attempts.next_number()
         ending = self._crew.carry_out(order)
-        if ending.outcome == "interrupted" and folder.next_attempt() == attempt:
-            folder.cut_off("the job ended before the run began")
+        if ending.outcome == "interrupted" and folder.attempts.next_number() == attempt:
+            cut_off(folder, "the job ended before the run began")
         return ending
 
     def _comes_to_nothing(self, order: Order) -> Ending | None:
         """The ending of a run that has failed in an earlier start of this job, or that never gets on."""
         folder = order.run_folder
-        idle = folder.idle_attempts(since=order.decision["attempt"])
+        idle = folder.attempts.idle(since=order.decision["attempt"])
         if len(idle) < IDLE_ATTEMPTS or folder.holder() is not None or done_since(order):
             return ended_before(order)
         cause = idle[0].get("cause", "killed")
@@ -126,7 +127,7 @@ class ClusterJob:
             f"no progress in {len(idle)} attempts: each ended before anything was saved ({idle[0].get('message')}); "
             "give more time with --slurm time=, or fill the image cache first with ltbench data"
         )
-        folder.give_up(cause, message)
+        give_up(folder, cause, message)
         return Ending("failed", message, cause)
 
     def _slot(self) -> Slot:
@@ -168,7 +169,7 @@ class ClusterJob:
         for order, ending in zip(self.orders, self._endings, strict=False):
             if ending.outcome == "interrupted":
                 with contextlib.suppress(StoreError):  # the requeue is worth more than the note
-                    order.run_folder.settle("timeout", f"the walltime of {self.minutes} minutes ended")
+                    order.run_folder.note_cause("timeout", f"the walltime of {self.minutes} minutes ended")
 
 
 def _print(line: str) -> None:
