@@ -400,7 +400,7 @@ def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None
 def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     """The leaderboard of what is done, and what is not."""
     from benchmark.leaderboard.board import load_board
-    from benchmark.leaderboard.files import turn, write
+    from benchmark.leaderboard.files import sole_writer, write
     from benchmark.store.folder import RunFolder
     from benchmark.ui.progress import Reporter
 
@@ -409,7 +409,7 @@ def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     records = [RunFolder(results / "runs" / run).record() for run in done]
     if records:
         reporter = Reporter(console(stderr=True))
-        with turn(results, reporter):
+        with sole_writer(results, reporter):
             board = load_board(results, results, problems, reporter)
             write(board, results, reporter=reporter)
     if as_json:

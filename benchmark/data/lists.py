@@ -17,7 +17,7 @@ import numpy as np
 from benchmark.base.files import read_regular
 from benchmark.errors import InputError, shown
 
-# What a list may hold at most. Beyond it nothing else here would work: the decoded images are kept on one disk.
+# What a list may hold at most: the decoded images of more would fit on no one disk.
 MAX_LIST_BYTES = 256 * 2**20
 MAX_IMAGES = 1_000_000
 MAX_CLASSES = 100_000
@@ -116,7 +116,7 @@ def _fields(line: str, where: str) -> tuple[str, list[str]]:
     if not line:
         raise InputError(f"{where}: empty line; remove it")
     if line.startswith('"'):
-        # No path holds the character that stands for a doubled quote meanwhile.
+        # A null byte, which no path holds, replaces a doubled quote until the path's end is found.
         path, quote, rest = line[1:].replace("\0", "?").replace('""', "\0").partition('"')
         if not path or not quote or not rest[:1].isspace() and rest:
             raise InputError(

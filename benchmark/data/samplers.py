@@ -1,7 +1,7 @@
 """Samplers: which training images an epoch draws, in which order.
 
-A sampler is a pure function of (seed, epoch, number of draws): an interrupted run finds its place again from the
-step number alone. To add one, register a class here; protocols and methods name it.
+A sampler is a pure function of (seed, epoch, number of draws): an interrupted run goes on from the step
+number alone. To add one, register a class here; protocols and methods name it.
 """
 
 from __future__ import annotations

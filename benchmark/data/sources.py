@@ -120,8 +120,8 @@ class FileImages(ImageSource):
         except MemoryError:
             raise
         except Exception as error:  # a decoder may raise anything over a damaged file
-            told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            reason = next(iter(told.splitlines()), type(error).__name__)
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reason = next(iter(text.splitlines()), type(error).__name__)
             raise InputError(
                 f"{named(self.root / path)}: cannot be decoded as an image ({reason}); replace the file or take it "
                 "off the list"

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def turn(results: Path, reporter: Reporter | None = None) -> Iterator[None]:
+def sole_writer(results: Path, reporter: Reporter | None = None) -> Iterator[None]:
     """Wait until no other process makes a leaderboard of this results folder.
 
     Whoever loads and writes a board in here has the records of all that came before: an older board never replaces a

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
 import os
 import pickle
-import resource
 import shutil
 import signal
 import socket
@@ -23,11 +21,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kit.checks import refusing
+from kit.disks import full_disk
 from kit.factories import make_record, write_store
 from kit.paths import ROOT
 
 import benchmark.store.claim
-from benchmark.base.atomic import write_atomically
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
 from benchmark.store.claim import Claim, claimed
 from benchmark.store.folder import RunFolder
@@ -43,110 +42,8 @@ def folder(tmp_path) -> RunFolder:
     return Store(tmp_path).folder(make_record().spec)
 
 
-@contextlib.contextmanager
-def refused(*words: str):
-    """The block ends in a StoreError: one line that holds these words."""
-    with pytest.raises(StoreError) as error:
-        yield
-    message = str(error.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-@contextlib.contextmanager
-def full_disk():
-    """Every write to a file fails, as on a full disk; files can still be made."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def names(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir())
-
-
-# Writing
-
-
-def no_space(*args: Any, **kwargs: Any) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
-    path = tmp_path / "x.json"
-    for content in (b"old", b"", b"new" * 1000):
-        write_atomically(path, content)
-        assert path.read_bytes() == content
-        assert names(tmp_path) == ["x.json"]
-
-
-@pytest.mark.parametrize(
-    ("target", "name"), [(os, "fsync"), (Path, "open"), (Path, "rename")], ids=["fsync", "open", "rename"]
-)
-def test_full_disk_leaves_the_old_file_alone(tmp_path, monkeypatch, target, name):
-    path = tmp_path / "x.json"
-    path.write_bytes(b"old")
-    with monkeypatch.context() as patch, refused(str(path), "No space left on device", "what was there stays"):
-        patch.setattr(target, name, no_space)
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["x.json"]
-
-
-@pytest.mark.parametrize(
-    ("number", "remedy"),
-    [
-        (errno.ENOSPC, "free some space there and repeat the command"),
-        (errno.EDQUOT, "free some space there and repeat the command"),
-        (errno.EROFS, "make the folder {} writable, or choose another one"),
-        (errno.EIO, "choose another place"),
-    ],
-)
-def test_a_write_that_fails_says_what_to_do(tmp_path, monkeypatch, number, remedy):
-    def fail(*args: Any) -> None:
-        raise OSError(number, os.strerror(number))
-
-    with monkeypatch.context() as patch, refused(f"what was there stays; {remedy.format(tmp_path)}"):
-        patch.setattr(os, "fsync", fail)
-        write_atomically(tmp_path / "x.json", b"new")
-
-
-def test_a_write_into_no_folder_names_the_folder_to_make(tmp_path):
-    with refused("No such file or directory", f"make the folder {tmp_path / 'none'}, or choose another one"):
-        write_atomically(tmp_path / "none" / "x.zip", b"new")
-
-
-def test_write_that_stops_half_way_leaves_the_old_file_alone(tmp_path):
-    path = tmp_path / "x.json"
-    path.write_bytes(b"old")
-    with full_disk(), refused(str(path), "cannot be written"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["x.json"]
-
-
-def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    def interrupt(*args: Any) -> None:
-        raise KeyboardInterrupt
-
-    path = tmp_path / "x.json"
-    path.write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["x.json"]
-
-
-def test_write_where_there_is_no_folder_names_the_file(tmp_path):
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "file" / "x.json", tmp_path / "missing" / "x.json"):
-        with refused(str(path), "cannot be written"):
-            write_atomically(path, b"new")
 
 
 # Claims
@@ -156,7 +53,7 @@ def test_claimed_run_is_running_and_then_given_back(folder):
     assert folder.state() == "pending"
     with claimed(folder) as claim:
         assert (folder.state(), claim.number) == ("running", 1)
-        with refused(str(folder.path), f"process {os.getpid()}", socket.gethostname()), claimed(folder):
+        with refusing(str(folder.path), f"process {os.getpid()}", socket.gethostname()), claimed(folder):
             raise AssertionError("claimed twice")
         assert folder.state() == "running"  # the refused claim took nothing away
     assert folder.state() == "preempted"
@@ -175,12 +72,12 @@ def test_claim_where_the_results_folder_is_a_file(tmp_path):
     (tmp_path / "results").write_text("in the way")
     folder = Store(tmp_path / "results").folder(make_record().spec)
     assert folder.state() == "pending"
-    with refused(str(tmp_path / "results"), "cannot be written", "--results"), claimed(folder):
+    with refusing(str(tmp_path / "results"), "cannot be written", "--results"), claimed(folder):
         raise AssertionError("claimed")
 
 
 def test_claim_on_a_full_disk_leaves_no_lease(folder):
-    with full_disk(), refused("cannot be written"), claimed(folder):
+    with full_disk(), refusing("cannot be written"), claimed(folder):
         raise AssertionError("claimed")
     assert folder.state() == "pending"
     assert not [name for name in names(folder.path) if "lease" in name]
@@ -225,7 +122,7 @@ def holder(folder):
 
 
 def test_run_of_another_process_is_taken_over_once_it_is_killed(folder, holder):
-    with refused(f"process {holder.pid} on {socket.gethostname()}"), claimed(folder):
+    with refusing(f"process {holder.pid} on {socket.gethostname()}"), claimed(folder):
         raise AssertionError("claimed twice")
     os.utime(folder.path / "lease.json", (0, 0))
     assert folder.state() == "running"  # on this host the process counts, not the heartbeat
@@ -388,7 +285,7 @@ def put_lease(folder: RunFolder, age_s: float = 0.0, **changes: Any) -> Path:
 def test_lease_of_another_host_lives_by_its_heartbeat(folder):
     put_lease(folder, age_s=60, host="node7", pid=1)
     assert folder.state() == "running"
-    with refused("process 1 on node7"), claimed(folder):
+    with refusing("process 1 on node7"), claimed(folder):
         raise AssertionError("claimed twice")
     put_lease(folder, age_s=3600, host="node7", pid=1)
     assert folder.state() == "pending"
@@ -422,9 +319,9 @@ def test_garbage_in_place_of_a_lease_is_named_and_kept(folder, content):
     path = put_lease(folder, age_s=3600)
     path.write_bytes(content)
     os.utime(path, (0, 0))
-    with refused(str(path), "not a lease", "remove the file"):
+    with refusing(str(path), "not a lease", "remove the file"):
         folder.state()
-    with refused(str(path), "not a lease"), claimed(folder):
+    with refusing(str(path), "not a lease"), claimed(folder):
         raise AssertionError("claimed")
     assert path.read_bytes() == content
 
@@ -448,7 +345,7 @@ def test_heart_beats_while_the_run_is_held(folder, monkeypatch):
 
 def test_owner_that_lost_the_run_neither_beats_nor_finishes_nor_releases(folder, monkeypatch):
     monkeypatch.setattr(benchmark.store.claim, "HEARTBEAT_S", 0.005)
-    with refused("another process took this run over"), claimed(folder) as claim:
+    with refusing("another process took this run over"), claimed(folder) as claim:
         path = put_lease(folder, age_s=3600, host="node7")
         time.sleep(0.05)
         assert path.stat().st_mtime < time.time() - 3000
@@ -547,7 +444,7 @@ def test_attempt_that_is_not_whole_is_named(folder, content):
     attempt(folder, ValueError("x"))
     path = folder.path / "attempts" / "001.json"
     path.write_bytes(content)
-    with refused(str(path), "remove it"):
+    with refusing(str(path), "remove it"):
         folder.state()
 
 
@@ -583,7 +480,7 @@ def test_finished_run_is_done_and_keeps_what_it_should(folder, tmp_path):
 
 
 def test_record_is_whole_or_not_there(folder):
-    with refused("record.json", "cannot be written"), claimed(folder) as claim:
+    with refusing("record.json", "cannot be written"), claimed(folder) as claim:
         folder.checkpoint_path.write_bytes(b"x")
         with full_disk():
             claim.finish(make_record())
@@ -611,7 +508,7 @@ def test_record_that_is_not_whole_is_no_proof(folder):
     text = folder.record_path.read_text()
     for length in (0, 1, len(text) // 2, len(text) - 5):
         folder.record_path.write_text(text[:length])
-        with refused(str(folder.record_path)):
+        with refusing(str(folder.record_path)):
             folder.state()
 
 
@@ -620,7 +517,7 @@ def test_record_of_another_run_is_no_proof(folder, tmp_path):
     folder.path.mkdir(parents=True)
     folder.record_path.write_text(other.to_json())
     for look in (folder.state, folder.record, lambda: list(load_records(tmp_path))):
-        with refused(str(folder.record_path), other.spec.folder_name, "remove the copy"):
+        with refusing(str(folder.record_path), other.spec.folder_name, "remove the copy"):
             look()
 
 
@@ -645,12 +542,12 @@ def test_run_that_is_not_one_is_not_found(filled):
     store, records = filled
     first = [record.run_id[0] for record in records]
     ambiguous = max(set(first), key=first.count)  # 17 runs, 16 digits
-    with refused(f"{first.count(ambiguous)} runs match {ambiguous!r}", "asl-s"):
+    with refusing(f"{first.count(ambiguous)} runs match {ambiguous!r}", "asl-s"):
         store.find(ambiguous)
-    with refused("17 runs match 'asl'", "asl-s0"):
+    with refusing("17 runs match 'asl'", "asl-s0"):
         store.find("asl")
     for run in ("", "erm", "asl-s0-g", "g" * 12, "../runs", "*"):
-        with refused(f"no finished run matches {run!r}"):
+        with refusing(f"no finished run matches {run!r}"):
             store.find(run)
 
 
@@ -659,16 +556,16 @@ def test_every_digit_of_an_id_counts(filled):
     record = records[0]
     assert store.find(record.run_id[:20].upper()).record() == record
     for rest in ("zzz", "-", f"{int(not int(record.run_id[12], 16))}", record.run_id[12:] + "0"):
-        with refused("no finished run matches"):
+        with refusing("no finished run matches"):
             store.find(record.run_id[:12] + rest)
 
 
 def test_unfinished_run_is_not_found(tmp_path):
     folder = Store(tmp_path).folder(make_record().spec)
     attempt(folder, ValueError("x"))
-    with refused("no finished run matches"):
+    with refusing("no finished run matches"):
         Store(tmp_path).find(folder.path.name)
-    with refused("no finished run matches"):
+    with refusing("no finished run matches"):
         Store(tmp_path / "missing").find("a")
 
 
@@ -676,7 +573,7 @@ def test_records_come_sorted_by_folder(filled):
     store, _ = filled
     loaded = [record.spec.folder_name for record in load_records(store.root)]
     assert loaded == sorted(loaded) and len(loaded) == 17
-    with refused("missing", "no such results folder"):
+    with refusing("missing", "no such results folder"):
         list(load_records(store.root / "missing"))
 
 
@@ -686,7 +583,7 @@ def test_records_that_are_not_whole_are_raised_or_collected(filled):
     cut.write_text(cut.read_text()[:700])
     copy = store.root / "runs" / "copy-s0-0123456789ab"
     shutil.copytree(store.folder(records[4].spec).path, copy)
-    with refused(str(cut)):
+    with refusing(str(cut)):
         list(load_records(store.root))
     problems: list[StoreError] = []
     loaded = list(load_records(store.root, problems))
@@ -706,7 +603,7 @@ def test_a_record_that_is_a_link_without_content_is_a_problem_and_not_passed_ove
     assert [str(problem) for problem in problems] == [f"{path}: cannot be read: No such file or directory"]
     folder = store.find(path.parent.name)
     for look in (folder.record, folder.state):
-        with refused(str(path), "cannot be read"):
+        with refusing(str(path), "cannot be read"):
             look()
 
 
@@ -760,10 +657,10 @@ def test_logits_that_are_not_the_records_are_refused(folder, tmp_path):
     content = path.read_bytes()
     for wrong in (content[:-1], content + b"\0", content[:-1] + bytes([content[-1] ^ 1]), b""):
         path.write_bytes(wrong)
-        with refused(str(path), "and the record names"):
+        with refusing(str(path), "and the record names"):
             load_logits(tmp_path, record)
     path.unlink()
-    with refused(str(path), "cannot be read"):
+    with refusing(str(path), "cannot be read"):
         load_logits(tmp_path, record)
 
 
@@ -773,7 +670,7 @@ def test_logits_that_are_no_safetensors_are_refused(folder, tmp_path):
     record = make_record(logits={"file": f"logits-{digest[:16]}.safetensors", "sha256": digest})
     folder.path.mkdir(parents=True)
     (folder.path / record.logits.file).write_bytes(content)
-    with refused(record.logits.file, "not a safetensors file"):
+    with refusing(record.logits.file, "not a safetensors file"):
         load_logits(tmp_path, record)
 
 
@@ -803,7 +700,7 @@ def test_checkpoint_comes_back(checkpoint):
 def test_truncated_checkpoint_is_refused(checkpoint, share):
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: int(len(content) * share)])
-    with refused(str(checkpoint), "truncated or damaged"):
+    with refusing(str(checkpoint), "truncated or damaged"):
         load_checkpoint(checkpoint)
 
 
@@ -812,7 +709,7 @@ def test_checkpoint_with_a_flipped_byte_is_refused(checkpoint, place):
     content = bytearray(checkpoint.read_bytes())
     content[place] ^= 0x40
     checkpoint.write_bytes(content)
-    with refused(str(checkpoint), "truncated or damaged"):
+    with refusing(str(checkpoint), "truncated or damaged"):
         load_checkpoint(checkpoint)
 
 
@@ -835,7 +732,7 @@ def test_checkpoint_runs_no_code(checkpoint, saved):
     else:
         pickle.dump({"weights": Trap(sprung)}, buffer, protocol=2)
     checkpoint.write_bytes(signed(buffer.getvalue()))
-    with refused(str(checkpoint), "not a checkpoint"):
+    with refusing(str(checkpoint), "not a checkpoint"):
         load_checkpoint(checkpoint)
     assert not sprung.exists()
 
@@ -843,14 +740,14 @@ def test_checkpoint_runs_no_code(checkpoint, saved):
 @pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"\x80\x02.", pickle.dumps([1, 2], protocol=2)[:-1]])
 def test_other_content_is_no_checkpoint(checkpoint, content):
     checkpoint.write_bytes(signed(content))
-    with refused(str(checkpoint), "not a checkpoint"):
+    with refusing(str(checkpoint), "not a checkpoint"):
         load_checkpoint(checkpoint)
 
 
 def test_checkpoint_that_cannot_be_read_or_written_is_named(checkpoint):
     before = checkpoint.read_bytes()
-    with full_disk(), refused(str(checkpoint), "cannot be written"):
+    with full_disk(), refusing(str(checkpoint), "cannot be written"):
         save_checkpoint(checkpoint, {"step": 8})
     assert checkpoint.read_bytes() == before
-    with refused(str(checkpoint.parent), "cannot be read"):
+    with refusing(str(checkpoint.parent), "cannot be read"):
         load_checkpoint(checkpoint.parent)
