@@ -28,6 +28,7 @@ from benchmark.method import Batch, Method, MethodConfig, Stage
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
 from benchmark.spec import Recipe, parse
+from benchmark.store.claim import claimed
 from benchmark.store.logits import load_logits
 from benchmark.store.records import Record
 from benchmark.store.runs import Store
@@ -125,7 +126,7 @@ def crew(tmp_path_factory) -> Crew:
     inputs, coefficients = (torch.randn(6, 5, 4, 3, generator=generator(name)) for name in ("inputs", "coefficients"))
     torch.save((3 * inputs + 100, coefficients), folder / "inputs.pt")
     held = Store(jobs["held"].results).folder(plan(**jobs["held"].arguments).spec)
-    with held.claim() as claim:
+    with claimed(held) as claim:
         both = start(list(jobs.values()), folder)
         claim.withdraw()
     return Crew(folder, jobs, {name: [of_one[i] for of_one in both] for i, name in enumerate(jobs)})

@@ -34,15 +34,16 @@ from safetensors.torch import save as save_safetensors
 from benchmark.audit.bundles import export, import_bundle
 from benchmark.audit.verify import Files, check_record
 from benchmark.data.dataset import DatasetFolder
-from benchmark.data.images import FileImages
+from benchmark.data.sources import FileImages
 from benchmark.errors import InputError, StoreError
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.exports import FORMATS
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.models.backbones import BACKBONES
 from benchmark.models.weights import resolve_weights
+from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
-from benchmark.store.runs import RunFolder, Store
+from benchmark.store.runs import Store
 from benchmark.training.checkpoint import load_checkpoint
 
 ODD = [

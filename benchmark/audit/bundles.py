@@ -51,9 +51,11 @@ from benchmark.base.files import MOST_TEXT, file_digest, open_regular, read_regu
 from benchmark.data.registered import registered
 from benchmark.errors import InputError, StoreError
 from benchmark.spec import Sha256, Strict
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
 from benchmark.store.logits import VALIDATION_TARGETS
 from benchmark.store.records import Record, differing, whole
-from benchmark.store.runs import RunFolder, load_records
+from benchmark.store.runs import load_records
 
 Outcome = Literal["imported", "restored", "already there"]
 
@@ -422,7 +424,7 @@ def _place(bundle: _Bundle, record: Record, content: bytes, folder: RunFolder) -
     if folder.path.is_symlink():
         raise StoreError(f"{folder.path}: is a link, and an import writes to no other place; remove the link")
     try:
-        with folder.claim() as claim:
+        with claimed(folder) as claim:
             try:
                 outcome = _fill(bundle, record, content, folder)
             except BaseException as error:

@@ -16,15 +16,16 @@ from benchmark.audit.names import misnamed, untold_settings
 from benchmark.audit.undeclared import undeclared_change
 from benchmark.base.files import read_regular
 from benchmark.data.augment import training_cache_size
-from benchmark.data.registered import registered, registered_split, usual
+from benchmark.data.registered import majority, registered, registered_split
 from benchmark.errors import RunFailed, StoreError
 from benchmark.evaluation import numbers_again
 from benchmark.method import METHODS
 from benchmark.running.environment import code_digest
 from benchmark.spec import canonical_json
+from benchmark.store.folder import RunFolder
 from benchmark.store.logits import TARGETS, VALIDATION, VALIDATION_TARGETS, tensors_of
 from benchmark.store.records import Record, differing
-from benchmark.store.runs import RunFolder, record_paths
+from benchmark.store.runs import record_paths
 from benchmark.training.inference import scoring_cache_size
 from benchmark.ui.progress import Reporter, plural
 
@@ -408,7 +409,7 @@ class SharedFacts:
         """One for each run that differs from most of those that should be as it is; for all where there is no
         majority."""
         for (_, what), facts in self._facts.items():
-            told = usual(digest for _, digest in facts)
+            told = majority(digest for _, digest in facts)
             for run, digest in facts:
                 if digest != told:
                     other, others = next((other, theirs) for other, theirs in facts if theirs != digest)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from benchmark.audit.bundles import Imported
     from benchmark.leaderboard.stats.contrast import Contrast
     from benchmark.leaderboard.tables import Row, Table
+    from benchmark.store.folder import RunFolder
     from benchmark.store.records import Record
-    from benchmark.store.runs import RunFolder
     from benchmark.ui.progress import Reporter
 
 
@@ -130,7 +130,7 @@ def leaderboard(
     ] = False,
 ) -> None:
     from benchmark.leaderboard.board import load_board
-    from benchmark.leaderboard.files import FORMATS, turn, usual_formats, write
+    from benchmark.leaderboard.files import FORMATS, sole_writer, usual_formats, write
     from benchmark.leaderboard.files import check as differences_of
     from benchmark.ui.progress import Reporter, plural
 
@@ -144,7 +144,7 @@ def leaderboard(
         target = out or store
         chosen = given or usual_formats(target)
         problems: list[StoreError] = []
-        with turn(store, reporter):
+        with sole_writer(store, reporter):
             board = load_board(store, target, problems, reporter)
             show_problems(problems)
             if check:

@@ -256,7 +256,7 @@ def _check_batches(plans: list[Plan], processes: int) -> None:
 
 def _stand(plans: list[Plan], results: Path, rerun: Rerun) -> list[Job]:
     """Where each run stands; one that waits in SLURM's queue is not launched again."""
-    from benchmark.launch.backends.slurm import queue
+    from benchmark.base.scheduler import queue
     from benchmark.launch.product import stand
     from benchmark.launch.sweeps import Sweeps
 
@@ -295,7 +295,7 @@ def _run_locally(
     jobs: list[Job], results: Path, device: str, workers: int | None, gpus: int, retries: int, as_json: bool
 ) -> None:
     """Run what is to launch on this machine's devices, in processes of their own."""
-    from benchmark.data.images import cache_folder
+    from benchmark.base.cache import cache_folder
     from benchmark.launch.backends.local import Pool, local_slots
     from benchmark.launch.sweeps import Sweeps
     from benchmark.launch.worker import order
@@ -333,7 +333,7 @@ def _stood(job: Job, results: Path) -> Ending | None:
         case "running" | "queued":
             return Ending("held", "")
         case "failed":
-            message = (folder.last_attempt() or {}).get("message")
+            message = (folder.attempts.last() or {}).get("message")
             return Ending("failed", f"failed before: {message}; try again with --rerun failed")
     return None
 
@@ -400,8 +400,8 @@ def _print_summary(jobs: list[Job], results: Path, stderr: bool = False) -> None
 def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     """The leaderboard of what is done, and what is not."""
     from benchmark.leaderboard.board import load_board
-    from benchmark.leaderboard.files import turn, write
-    from benchmark.store.runs import RunFolder
+    from benchmark.leaderboard.files import sole_writer, write
+    from benchmark.store.folder import RunFolder
     from benchmark.ui.progress import Reporter
 
     problems: list[StoreError] = []
@@ -409,7 +409,7 @@ def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     records = [RunFolder(results / "runs" / run).record() for run in done]
     if records:
         reporter = Reporter(console(stderr=True))
-        with turn(results, reporter):
+        with sole_writer(results, reporter):
             board = load_board(results, results, problems, reporter)
             write(board, results, reporter=reporter)
     if as_json:

@@ -43,10 +43,10 @@ def decode(file: BinaryIO) -> Image.Image:
             f"not a whole file of {', '.join(_formats())}, or of a kind of these that is not read"
         ) from None
     with image:
-        upright = _to_rgb(image)
-        # Read last: of some formats it stands behind the pixels, and Pillow has turned a TIFF by then and says so.
-        turn = _UPRIGHT.get(_orientation(image))
-    return upright if turn is None else upright.transpose(turn)
+        pixels = _to_rgb(image)
+        # Read last: some formats have it behind the pixels, and Pillow rotates a TIFF itself and then says so.
+        transpose = _UPRIGHT.get(_orientation(image))
+    return pixels if transpose is None else pixels.transpose(transpose)
 
 
 @functools.cache

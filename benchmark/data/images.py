@@ -1,211 +1,35 @@
-"""From image files to uint8 arrays: decode and resize once, keep the pixels in a cache keyed by content."""
+"""From images to uint8 arrays: decode and resize once, keep the pixels in a cache keyed by content."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import time
-import uuid
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from benchmark.base.files import is_file, open_own, open_regular, read_regular
-from benchmark.data import shapes
-from benchmark.data.contents import file_digest, file_digests, named
-from benchmark.data.decoding import RULES, decode
+from benchmark.base.atomic import drafts, replacing
+from benchmark.base.cache import CACHE_VARIABLE, cache_folder
+from benchmark.base.files import open_own, read_regular
+from benchmark.base.lock import lock_open
+from benchmark.data.lists import Split
+from benchmark.data.sources import ImageSource
 from benchmark.errors import InputError, StoreError
 from benchmark.spec import canonical_json
 
-if TYPE_CHECKING:
-    from benchmark.data.dataset import Split
-
 # Raised whenever the same file becomes other pixels: no pixels of an earlier rule are served.
 CACHE_VERSION = 2
-CACHE_VARIABLE = "LTBENCH_CACHE"
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-class ImageSource(ABC):
-    """Where the images of a dataset come from."""
-
-    identity: str
-    rules: str  # how a file becomes pixels, for people
-
-    @abstractmethod
-    def check(self, splits: Iterable[Split]) -> None:
-        """Raise InputError, naming what is missing and where it was looked for."""
-
-    @abstractmethod
-    def digest(self, path: str) -> str:
-        """What decides the pixels of an image, as a hexadecimal digest. Raises InputError."""
-
-    def digests(self, paths: Sequence[str]) -> list[str]:
-        """Those of several images."""
-        return [self.digest(path) for path in paths]
-
-    @abstractmethod
-    def open(self, path: str) -> Image.Image:
-        """The decoded image, RGB. Raises InputError when it cannot be decoded."""
-
-
-class FileImages(ImageSource):
-    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root.
-
-    base: the part of the root that a person gave; all of it unless given.
-    An image may be a link out of the root: clusters keep images in one place and datasets as folders of links.
-    """
-
-    identity = "files"
-    rules = RULES
-
-    def __init__(self, root: Path | None, hint: str, base: Path | None = None):
-        self._root = root
-        self._hint = hint
-        self._base = base or root
-
-    @property
-    def root(self) -> Path:
-        """The folder of the images. Raises InputError when it was not named."""
-        if self._root is None:
-            raise InputError(self._hint)
-        return self._root
-
-    def is_absent(self, splits: Iterable[Split]) -> bool:
-        """Whether the images are not here, all of them."""
-        return self._root is None or not all(is_file(self._root / path) for split in splits for path in split.paths)
-
-    def check(self, splits: Iterable[Split]) -> None:
-        missing = [path for split in splits for path in split.paths if not self._exists(path)]
-        if missing:
-            self._check_base(missing[0])
-            first = ", ".join(map(named, missing[:3])) + (", ..." if len(missing) > 3 else "")
-            raise InputError(
-                f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {named(self.root)}: "
-                f"{first}; {self._hint}"
-            )
-
-    def _check_base(self, missing: str) -> None:
-        """Raise InputError when the base is no folder, or is one inside of the right one; missing: an image's path."""
-        base = self._base
-        try:
-            problem = None if base.is_dir() else "not a folder" if base.exists() else "no such folder"
-        except OSError as error:  # a name that is too long for any folder
-            problem = str(error.strerror)
-        if problem:
-            raise InputError(f"{named(base)}: {problem}; {self._hint}")
-        parts = (self.root / missing).relative_to(base).parts
-        for depth in range(1, len(parts)):
-            if is_file(base.joinpath(*parts[depth:])):
-                inside = "/".join(parts[:depth])
-                given = base.resolve()
-                right = given.parents[depth - 1]
-                remedy = f"give {right}" if given.parts[-depth:] == parts[:depth] else f"put it into a folder {inside}"
-                raise InputError(
-                    f"{base}: this is {inside} itself, and the images are looked up in {inside} below it; "
-                    f"{remedy}; {self._hint}"
-                )
-
-    def _exists(self, path: str) -> bool:
-        """Whether there is something of that name; what it is, reading it tells."""
-        try:
-            return (self.root / path).exists()
-        except OSError:  # a name that is too long for any file
-            return False
-
-    def digest(self, path: str) -> str:
-        return file_digest(self.root / path)
-
-    def digests(self, paths: Sequence[str]) -> list[str]:
-        return file_digests(self.root, paths, cache_folder() / "files")
-
-    def open(self, path: str) -> Image.Image:
-        try:
-            with open_regular(self.root / path) as file:
-                return decode(file)
-        except MemoryError:
-            raise
-        except Exception as error:  # a decoder may raise anything over a damaged file
-            told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            reason = next(iter(told.splitlines()), type(error).__name__)
-            raise InputError(
-                f"{named(self.root / path)}: cannot be decoded as an image ({reason}); replace the file or take it "
-                "off the list"
-            ) from None
-
-
-class OwnImages(FileImages):
-    """Image files of a dataset that is not registered: nobody else knows which images its lists mean, so their contents
-    are part of what the dataset is."""
-
-    def __init__(self, root: Path | None, hint: str, splits: Sequence[Split], base: Path | None = None):
-        super().__init__(root, hint, base)
-        self._splits = splits
-
-    @classmethod
-    def of(cls, files: FileImages, splits: Sequence[Split]) -> OwnImages:
-        """Those of such a dataset's lists."""
-        return cls(files._root, files._hint, splits, files._base)
-
-    @property
-    def identity(self) -> str:
-        """Of the contents of all images as they are now. Raises InputError where one is missing."""
-        self.check(self._splits)
-        contents = self.digests([path for split in self._splits for path in split.paths])
-        return f"files {hashlib.sha256(canonical_json(contents).encode()).hexdigest()}"
-
-
-class RenderedImages(ImageSource):
-    """The demo set: every pixel follows from the image's id and labels, so nothing is on disk."""
-
-    rules = "rendered, not read from files"
-
-    def __init__(self, splits: Iterable[Split]):
-        self.identity = f"rendered shapes, version {shapes.RENDERER_VERSION}"
-        self._render = shapes.render
-        self._labels = {
-            path: np.flatnonzero(row).tolist()
-            for split in splits
-            for path, row in zip(split.paths, split.targets, strict=True)
-        }
-
-    def check(self, splits: Iterable[Split]) -> None:
-        """Nothing can be missing."""
-
-    def digest(self, path: str) -> str:
-        return hashlib.sha256(canonical_json([self.identity, path, self._labels[path]]).encode()).hexdigest()
-
-    def open(self, path: str) -> Image.Image:
-        return Image.fromarray(self._render(path, self._labels[path]))
-
-
 # A file of the cache that nobody has written to for so long was left by a builder that was killed.
 LEFT_S = 3600.0
-
-
-def cache_folder() -> Path:
-    """LTBENCH_CACHE, or `ltbench` below the user's cache folder. Raises InputError where nothing says where that is."""
-    if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given)
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given) / "ltbench"
-    try:
-        return Path.home() / ".cache" / "ltbench"
-    except RuntimeError:  # HOME is not set, and the user has no entry among the system's: a container
-        raise InputError(
-            "no folder for the image cache: HOME is not set and the system knows no home of this user; set "
-            f"{CACHE_VARIABLE} to a folder"
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -305,13 +129,13 @@ def _one_at_a_time(pixels: Path) -> Iterator[None]:
     """Runs that begin together do not all decode the same images; what a killed one left half-written is removed."""
     try:
         pixels.parent.mkdir(parents=True, exist_ok=True)
-        lock = open_own(pixels.with_suffix(".lock"))
+        held = open_own(pixels.with_suffix(".lock"))
     except OSError as error:
         raise _unwritable(pixels.parent, error) from None
-    with lock:
+    with held:
         with contextlib.suppress(OSError):  # where files cannot be locked, each decodes for itself
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in pixels.parent.glob(f"{pixels.stem}.*.tmp"):
+            lock_open(held)
+            for left in drafts(pixels.parent, pixels.name):
                 # Some file systems lock for one machine alone: what still grows is another's.
                 if time.time() - left.stat().st_mtime > LEFT_S:
                     left.unlink(missing_ok=True)
@@ -365,32 +189,23 @@ def _state(pixels: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
-def _write_facts(facts: Path, digest: str, checked: list[int] | None) -> None:
-    draft = facts.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
-    draft.write_text(json.dumps({"digest": digest, "checked": checked}), encoding="utf-8")
-    draft.replace(facts)
+def _write_facts(facts: Path, digest: str, checked: list[int]) -> None:
+    with replacing(facts, durable=False) as file:  # facts that are not whole are none
+        file.write(json.dumps({"digest": digest, "checked": checked}).encode())
 
 
 def _write(pixels: Path, facts: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> str:
     # Plain sequential writes, not a memory map: a full disk is then an error here and not a killed process.
-    temporary = pixels.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
     digest = hashlib.sha256()
     try:
-        with temporary.open("wb") as file:
+        with replacing(pixels) as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             for image in images:
                 data = np.ascontiguousarray(image).tobytes()
                 digest.update(data)
                 file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _write_facts(facts, digest.hexdigest(), None)
-        temporary.rename(pixels)
         _write_facts(facts, digest.hexdigest(), _state(pixels))
     except OSError as error:
         raise _unwritable(pixels.parent, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return digest.hexdigest()

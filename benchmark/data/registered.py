@@ -33,7 +33,7 @@ def settings_name(ref: DatasetRef) -> str:
     return ref.name if dataset is not None and dataset.fingerprint == ref.fingerprint else ""
 
 
-def usual(facts: Iterable[Fact]) -> Fact | None:
-    """What most say; None where no fact is told more often than every other: nothing says which is right."""
+def majority(facts: Iterable[Fact]) -> Fact | None:
+    """The fact that is given most often; None where two are given equally often: nothing says which is right."""
     counts = Counter(facts).most_common(2)
     return counts[0][0] if len(counts) == 1 or counts[0][1] > counts[1][1] else None

@@ -1,7 +1,7 @@
 """Samplers: which training images an epoch draws, in which order.
 
-A sampler is a pure function of (seed, epoch, number of draws): an interrupted run finds its place again from the
-step number alone.
+A sampler is a pure function of (seed, epoch, number of draws): an interrupted run goes on from the step
+number alone. To add one, register a class here; protocols and methods name it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 import torch
 
-from benchmark.errors import InputError
-from benchmark.registry import did_you_mean
+from benchmark.registry import Registry
 
 RUN_LENGTH = 3  # consecutive images of a class in class-aware sampling
 
@@ -40,6 +39,10 @@ class Sampler(ABC):
         """Indices of `count` images for an epoch, int64 [count]."""
 
 
+SAMPLERS: Registry[type[Sampler]] = Registry("sampler", Sampler)
+
+
+@SAMPLERS.register("uniform")
 class UniformSampler(Sampler):
     """Every image once in shuffled order; reshuffled and continued when more are asked for."""
 
@@ -54,6 +57,7 @@ class UniformSampler(Sampler):
         return torch.cat(passes)[:count]
 
 
+@SAMPLERS.register("class-aware")
 class ClassAwareSampler(Sampler):
     """Every class with equal probability (Shen et al., ECCV 2016; DB-loss repository).
 
@@ -100,11 +104,6 @@ class _Cycle:
         return int(self._order[self._at - 1])
 
 
-SAMPLERS: dict[str, type[Sampler]] = {"uniform": UniformSampler, "class-aware": ClassAwareSampler}
-
-
 def make_sampler(name: str, targets: np.ndarray, seed: int) -> Sampler:
-    """A sampler by name. Raises InputError for an unknown one."""
-    if name not in SAMPLERS:
-        raise InputError(f"unknown sampler {name!r}{did_you_mean(name, SAMPLERS)}")
-    return SAMPLERS[name](targets, seed)
+    """A sampler by name. Raises InputError, with the near names, for an unknown one."""
+    return SAMPLERS.get(name)(targets, seed)

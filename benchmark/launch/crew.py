@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmark.errors import StoreError
 from benchmark.launch.worker import Ending, Order
+from benchmark.store.claim import give_up
 from benchmark.ui.text import harmless
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -148,13 +149,13 @@ class Crew:
         word = f": {self._last_words[-1]}" if self._last_words else ""
         ending = Ending("failed", f"its process ended {how}{word}", "killed")
         with contextlib.suppress(StoreError):
-            order.run_folder.settle("killed", ending.message)
+            order.run_folder.note_cause("killed", ending.message)
         return ending
 
     def _give_up(self, order: Order, ending: Ending) -> None:
         """Write down what the process that kept the books could not."""
         try:
-            order.run_folder.give_up(ending.cause, ending.message)
+            give_up(order.run_folder, ending.cause, ending.message)
         except StoreError as error:
             self._say(str(error))
 
@@ -238,7 +239,7 @@ def done_since(order: Order) -> bool:
 
 
 def _attempts(order: Order) -> list[dict[str, Any]]:
-    return order.run_folder.attempts(since=order.decision["attempt"])
+    return order.run_folder.attempts.since(order.decision["attempt"])
 
 
 def package_path() -> dict[str, str]:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.base.files import open_regular
+from benchmark.base.scheduler import queue
 from benchmark.errors import InputError, StoreError
-from benchmark.launch.backends.slurm import queue
 from benchmark.launch.sweeps import Sweeps
-from benchmark.store.runs import RunFolder, listed, matching, run_names
+from benchmark.store.folder import RunFolder
+from benchmark.store.listing import listed
+from benchmark.store.runs import matching, run_names
 
 POLL_S = 1.0
 

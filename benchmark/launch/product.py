@@ -20,8 +20,8 @@ from benchmark.running.images import cached_sizes, known_pixels
 from benchmark.running.plan import Plan, plan_seeds
 from benchmark.running.rerun import Decision, Rerun, decide, lacks_oracle
 from benchmark.spec import RunSpec, Strict, canonical_json, parse
+from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
-from benchmark.store.runs import RunFolder
 
 MOST_SEEDS = 1000
 

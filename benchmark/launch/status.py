@@ -12,10 +12,11 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from benchmark.base.files import open_regular
+from benchmark.base.scheduler import Queued, queue
 from benchmark.errors import InputError, StoreError
-from benchmark.launch.backends.slurm import Queued, queue
 from benchmark.launch.sweeps import Sweeps
-from benchmark.store.runs import RunFolder, run_names
+from benchmark.store.folder import RunFolder
+from benchmark.store.runs import run_names
 from benchmark.ui.progress import plural
 from benchmark.ui.tables import table
 from benchmark.ui.text import plain
@@ -69,7 +70,7 @@ def _note(folder: RunFolder, state: str) -> str:
     if state == "running":
         return _last_line(folder.log_path)
     if state in ("failed", "preempted"):
-        last = folder.last_attempt() or {}
+        last = folder.attempts.last() or {}
         facts = [last.get("cause", "killed"), *str(last.get("message", "")).splitlines()[:1]]
         return ": ".join(fact for fact in facts if fact)
     return ""

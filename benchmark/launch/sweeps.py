@@ -6,7 +6,6 @@ What stands there says only where to look: a run's own folder is the truth.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import uuid
@@ -18,12 +17,13 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from benchmark.base.atomic import write_atomically
-from benchmark.base.files import MOST_TEXT, open_own, read_regular
+from benchmark.base.files import MOST_TEXT, read_regular
+from benchmark.base.lock import lock
+from benchmark.base.scheduler import cancel, queue
 from benchmark.errors import InputError, StoreError
-from benchmark.launch.backends.slurm import cancel, queue
 from benchmark.spec import Strict
 from benchmark.store.lease import Lease
-from benchmark.store.runs import listed
+from benchmark.store.listing import listed
 
 
 class Sweep(Strict):
@@ -63,10 +63,8 @@ class Sweeps:
         """While one process plans and submits, another one waits: it then sees what is queued. Raises StoreError."""
         with self._written():
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = open_own(self.root / "lock")
-        with lock:
-            with self._written():
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            held = lock(self.root / "lock")
+        with held:
             yield
 
     @contextlib.contextmanager

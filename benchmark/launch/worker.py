@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.errors import Cause, InputError, LtbenchError, RunFailed, RunHeld, RunInterrupted, StoreError
-from benchmark.store.runs import RunFolder
+from benchmark.store.claim import claimed, give_up
+from benchmark.store.folder import RunFolder
 
 if TYPE_CHECKING:
     from benchmark.distributed import Peers
@@ -127,7 +128,7 @@ def fulfil(order: Order, team: Team) -> Ending:
     from benchmark.ui.progress import Reporter
 
     folder = order.run_folder
-    first = folder.next_attempt()
+    first = folder.attempts.next_number()
     try:
         peers = team.peers(order.device)
     except InputError as error:
@@ -151,14 +152,14 @@ def fulfil(order: Order, team: Team) -> Ending:
         return Ending("failed", str(error), error.cause)
     except InputError as error:
         with contextlib.suppress(StoreError):
-            folder.give_up("data", str(error))
+            give_up(folder, "data", str(error))
         return Ending("failed", str(error), "data")
     except LtbenchError as error:
         return Ending("failed", str(error), "disk")
     except Exception as error:
         traceback.print_exc()
-        if folder.next_attempt() == first:  # before there was a claim that could keep it
-            with contextlib.suppress(type(error), StoreError), folder.claim():
+        if folder.attempts.next_number() == first:  # before there was a claim that could keep it
+            with contextlib.suppress(type(error), StoreError), claimed(folder):
                 raise
         return Ending.of_crash(error)
 

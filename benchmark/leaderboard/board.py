@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.audit.undeclared import undeclared_recipe_change
-from benchmark.data.registered import registered, usual
+from benchmark.data.registered import majority, registered
 from benchmark.errors import StoreError
 from benchmark.leaderboard.published import PublishedTable, published
 from benchmark.leaderboard.samples import Sample, samples
@@ -153,7 +153,7 @@ def _agreeing(
     for record in records:
         if record.run_id in facts:
             by_group[groups[record.run_id]].append(facts[record.run_id])
-    told = {name: usual(found) for name, found in by_group.items()}
+    told = {name: majority(found) for name, found in by_group.items()}
     kept = []
     for record in records:
         fingerprint = _fingerprint(record)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmark.base.atomic import replacing
+from benchmark.base.cache import cache_folder
 from benchmark.base.files import read_regular
 from benchmark.errors import InputError
 from benchmark.spec import canonical_json
@@ -26,9 +27,6 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 def kept_in(name: str) -> Path:
     """The folder of that name in the cache; where nothing says where the cache is, one in which nothing can be."""
-    # Not at the top: images are not needed to read a number that was kept.
-    from benchmark.data.images import cache_folder
-
     try:
         return cache_folder() / name
     except InputError:
@@ -57,10 +55,9 @@ def write_cached(path: Path, *arrays: np.ndarray) -> None:
     """Keep arrays. A cache that cannot be written costs time, not numbers."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         content = b"".join(array.tobytes() for array in arrays)
-        draft.write_bytes(_digest(path, content) + content)
-        draft.rename(path)
+        with replacing(path, durable=False) as file:
+            file.write(_digest(path, content) + content)
 
 
 def _digest(path: Path, content: bytes) -> bytes:

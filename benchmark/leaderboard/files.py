@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 from benchmark.base.atomic import write_atomically
 from benchmark.base.files import read_regular
+from benchmark.base.lock import folder_lock
 from benchmark.errors import StoreError
 from benchmark.leaderboard.board import Board, paused_collections
 from benchmark.leaderboard.exports import FORMATS as EXPORTS
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def turn(results: Path, reporter: Reporter | None = None) -> Iterator[None]:
+def sole_writer(results: Path, reporter: Reporter | None = None) -> Iterator[None]:
     """Wait until no other process makes a leaderboard of this results folder.
 
     Whoever loads and writes a board in here has the records of all that came before: an older board never replaces a
@@ -40,13 +40,8 @@ def turn(results: Path, reporter: Reporter | None = None) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a folder that is not there is for its reader to tell
-            folder = os.open(results, os.O_RDONLY | os.O_DIRECTORY)
-            stack.callback(os.close, folder)
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                (reporter or Reporter()).line(f"another process makes the leaderboard of {results}: waiting for it")
-                fcntl.flock(folder, fcntl.LOCK_EX)
+            message = f"another process makes the leaderboard of {results}: waiting for it"
+            stack.enter_context(folder_lock(results, lambda: (reporter or Reporter()).line(message)))
         yield
 
 

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import importlib.metadata
 import inspect
-import os
 import platform
 import resource
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from benchmark.base import scheduler
 from benchmark.base.method_files import source_file
 from benchmark.errors import InputError
 from benchmark.method import Method
@@ -33,7 +33,6 @@ _NUMERIC = (
     "evaluation.py",
 )
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "safetensors")
-_SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME")
 
 
 @functools.cache
@@ -99,7 +98,7 @@ def describe(method: type[Method], device: torch.device, amp: bool, processes: i
         precision="bfloat16 autocast" if amp else "float32",
         host=socket.gethostname(),
         cpu_threads=torch.get_num_threads(),
-        scheduler={name: os.environ[name] for name in _SCHEDULER_VARIABLES if name in os.environ},
+        scheduler=scheduler.job_facts(),
         # A record of one process reads as those before there could be several.
         **({"processes": processes} if processes > 1 else {}),
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmark.data.images import CachedImages, cache_folder
+from benchmark.base.cache import cache_folder
+from benchmark.data.images import CachedImages
 from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.errors import InputError, RunFailed, RunHeld, RunInterrupted
 from benchmark.method import Method
@@ -21,8 +22,10 @@ from benchmark.running.rerun import Decision, Rerun, decide, lacks_oracle
 from benchmark.running.score import Scorer, evaluate, make_normalizer
 from benchmark.running.stop import stop_on_signal
 from benchmark.running.task import make_task
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
 from benchmark.store.records import EpochLogits, Metrics, Record
-from benchmark.store.runs import RunFolder, Store
+from benchmark.store.runs import Store
 from benchmark.training.loop import ImageSet, Trainer, seed_everything
 from benchmark.ui.progress import Reporter
 
@@ -101,7 +104,7 @@ def _carry_out(
     cache_folder()  # where nobody says where it is, nothing is started
     work.dataset.source.check(work.dataset.splits.values())
     folder.check_writable()
-    with stop_on_signal() as stop, folder.claim() as claim, reporter.logging_to(folder.log_path), _memory_errors():
+    with stop_on_signal() as stop, claimed(folder) as claim, reporter.logging_to(folder.log_path), _memory_errors():
         if folder.record_digest() != decision.replaces and (record := folder.record()) is not None:
             claim.withdraw()
             reporter.line(f"done meanwhile by another process: {folder.path}")
@@ -230,7 +233,7 @@ def _not_launched(work: Plan, folder: RunFolder, state: str, rerun: Rerun, repor
         reporter.line(f"done before{note}: {folder.path}")
         return record
     if state == "failed":
-        last = folder.last_attempt() or {}
+        last = folder.attempts.last() or {}
         message = f"{folder.path}: the run failed before: {last.get('message')}; try again with --rerun failed"
         raise RunFailed(message, cause=last.get("cause", "code"))
     if state == "running":

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 
 from benchmark.data.augment import training_cache_size
 from benchmark.data.dataset import Dataset
-from benchmark.data.images import CachedImages, FileImages, cache_split, known_digest
+from benchmark.data.images import CachedImages, cache_split, known_digest
+from benchmark.data.sources import FileImages
 from benchmark.running.plan import Plan
 from benchmark.store.records import Record
 from benchmark.training.inference import scoring_cache_size

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from benchmark.data.dataset import DATA_ROOT_VARIABLE, Dataset, DatasetCard, DatasetFolder, find_dataset, list_bytes
-from benchmark.data.images import OwnImages
+from benchmark.data.dataset import DATA_ROOT_VARIABLE, Dataset, DatasetCard, DatasetFolder, find_dataset
+from benchmark.data.lists import list_bytes
 from benchmark.data.registered import settings_name
+from benchmark.data.sources import OwnImages
 from benchmark.errors import InputError, Unfit
 from benchmark.method import METHODS, Method, MethodConfig, Task
 from benchmark.models.backbones import BACKBONES

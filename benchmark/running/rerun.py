@@ -9,8 +9,8 @@ from typing import Literal
 from benchmark.running.environment import code_digest
 from benchmark.running.images import known_pixels, other_images
 from benchmark.running.plan import Plan
+from benchmark.store.folder import RunFolder, State
 from benchmark.store.records import Record
-from benchmark.store.runs import RunFolder, State
 
 Rerun = Literal["never", "missing", "failed", "stale", "always"]
 
@@ -60,7 +60,7 @@ def decide(
     }[rerun]
     if state not in launch:
         return Decision(state, launch=False, took_s=took_s)
-    return Decision(state, True, replaces, folder.next_attempt(), rerun == "always", took_s)
+    return Decision(state, True, replaces, folder.attempts.next_number(), rerun == "always", took_s)
 
 
 def lacks_oracle(work: Plan, record: Record) -> bool:

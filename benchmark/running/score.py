@@ -17,8 +17,8 @@ from benchmark.method import Method
 from benchmark.running.environment import describe, peak_memory_mb
 from benchmark.running.own_network import watching
 from benchmark.running.plan import Plan
+from benchmark.store.claim import Claim
 from benchmark.store.records import SCHEMA_VERSION, EpochLogits, Parameters, Record, Selection, Timings
-from benchmark.store.runs import Claim
 from benchmark.training.inference import Normalizer, predict
 from benchmark.training.loop import Outcome, Trainer
 from benchmark.ui.progress import Reporter

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import os
-import shutil
 import socket
-import subprocess
-import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.base import scheduler
 from benchmark.base.files import MOST_TEXT, read_regular
 from benchmark.errors import StoreError
 
@@ -47,8 +44,8 @@ class Lease:
             host=socket.gethostname(),
             pid=os.getpid(),
             started=process_start(os.getpid()),
-            job=os.environ.get("SLURM_JOB_ID", ""),
-            restarts=os.environ.get("SLURM_RESTART_COUNT", "0"),
+            job=scheduler.job_id(),
+            restarts=scheduler.job_restarts(),
             machine=machine(),
         )
 
@@ -83,10 +80,10 @@ class Lease:
             return now != self.started
         if locked:
             return False
-        if self.job and self.job == os.environ.get("SLURM_JOB_ID"):
+        if self.job and self.job == scheduler.job_id():
             # The job's earlier start has ended; of the present one other nodes may be at work.
-            return self.restarts != os.environ.get("SLURM_RESTART_COUNT", "0")
-        return heartbeat_age_s > LEASE_LIFETIME_S and not (self.job and _job_is_known(self.job))
+            return self.restarts != scheduler.job_restarts()
+        return heartbeat_age_s > LEASE_LIFETIME_S and not (self.job and scheduler.may_go_on(self.job))
 
     @property
     def is_here(self) -> bool:
@@ -119,42 +116,6 @@ def process_start(pid: int) -> str:
     fields = stat.rpartition(")")[2].split()
     # A zombie has ended: only its parent has not asked how yet.
     return "" if fields[0] in "ZX" else fields[19]
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file. Raises FileNotFoundError."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        raise
-    except OSError:  # where files cannot be locked or this one not read, the heartbeat decides
-        return False
-    return False
-
-
-def _job_is_known(job: str) -> bool:
-    """Whether SLURM says that a job has not ended. Without an answer it may still be there."""
-    if shutil.which("squeue") is None:
-        return False
-    # Asked once for all leases that are looked at together.
-    known = _jobs_in_queue(round(time.monotonic() / 10))
-    return known is None or job in known
-
-
-@functools.lru_cache(maxsize=1)
-def _jobs_in_queue(now: int) -> set[str] | None:
-    """Ids of all jobs that have not ended; None when SLURM does not answer."""
-    try:
-        done = subprocess.run(
-            ["squeue", "--noheader", "--all", "--array", "--format=%A"],
-            capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=30,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return set(done.stdout.split()) if done.returncode == 0 else None
 
 
 def _process_exists(pid: int) -> bool:

@@ -82,8 +82,8 @@ def _check_named(changes: str, named: Mapping[str, Any], settings: str, made_wit
         # Changes name a local file by its name, settings by its content.
         is_file = isinstance(found, str) and found.startswith("sha256:")
         if found != value and not is_file:
-            told = "no such setting" if found is _ABSENT else repr(found)
-            raise ValueError(f"{changes} has {key}={value!r}, and {settings} has {told}")
+            has = "no such setting" if found is _ABSENT else repr(found)
+            raise ValueError(f"{changes} has {key}={value!r}, and {settings} has {has}")
 
 
 def _setting(settings: Any, key: str) -> Any:
@@ -262,11 +262,11 @@ class Record(Strict):
                 raise ValueError(f"class_counts has {count} for {name!r}, of {self.num_train_images} training images")
 
     def _check_epochs(self) -> None:
-        """Raise ValueError unless history, selection and oracle tell of the recipe's epochs, or all of none."""
+        """Raise ValueError unless history, selection and oracle name the recipe's epochs, or all of none."""
         last, selected = self.spec.recipe.epochs if self.history else 0, self.selection.epoch
         # Their number first: a record may claim any, and a list of them would take all memory.
-        told = [epoch.epoch for epoch in self.history]
-        if len(told) != last or told != list(range(1, last + 1)):
+        epochs = [epoch.epoch for epoch in self.history]
+        if len(epochs) != last or epochs != list(range(1, last + 1)):
             raise ValueError(f"history does not tell of the {last} epochs of the recipe, one after the other")
         if selected > last or (selected == 0) != (last == 0):
             raise ValueError(f"the selected epoch is {selected}, and {last} were trained")
@@ -301,7 +301,7 @@ class Record(Strict):
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str) -> Record:
-        """Validate the content of a record's file; `where` it stands is for the message. Raises StoreError."""
+        """Validate the content of a record's file. where: its path, for the message. Raises StoreError."""
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:

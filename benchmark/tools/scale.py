@@ -34,6 +34,7 @@ from benchmark.launch.product import Sweep, expand
 from benchmark.running.environment import CHECKOUT, describe
 from benchmark.running.plan import Plan
 from benchmark.spec import parse
+from benchmark.store.claim import claimed
 from benchmark.store.records import (
     SCHEMA_VERSION,
     Environment,
@@ -176,7 +177,7 @@ def build(folder: Path, size: Size, reporter: Reporter) -> Scale:
                 run.record_path.write_text(record.to_json(), encoding="utf-8")
             else:
                 state = ("failed", "preempted", "pending")[number % 3]
-                with contextlib.suppress(RunFailed, RunInterrupted), run.claim() as claim:
+                with contextlib.suppress(RunFailed, RunInterrupted), claimed(run) as claim:
                     if state == "failed":
                         raise RunFailed("out of memory (synthetic)", cause="oom")
                     if state == "preempted":

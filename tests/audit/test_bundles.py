@@ -32,7 +32,8 @@ from benchmark.errors import StoreError
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
 from benchmark.spec import RunSpec
-from benchmark.store.runs import RunFolder
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
 from benchmark.ui.progress import Reporter
 
 
@@ -515,7 +516,7 @@ def test_what_a_run_has_lost_is_restored(bundle, store, lose):
 def test_a_run_that_is_being_worked_on_is_not_restored(bundle, store):
     folder = run_of(store)
     (folder.path / folder.record().logits.file).unlink()
-    with folder.claim():
+    with claimed(folder):
         nothing_arrives(bundle, store, str(folder.path), "is being worked on")
 
 
@@ -535,7 +536,7 @@ def test_restoring_that_fails_leaves_what_was_there(bundle, store, monkeypatch):
 
 def test_a_run_that_is_being_worked_on_is_refused(bundle, target, made):
     folder = RunFolder(target / "runs" / run_of(made).path.name)
-    with folder.claim():
+    with claimed(folder):
         nothing_arrives(bundle, target, str(folder.path), "is being worked on")
         assert folder.holder() is not None
     assert ltbench("import", bundle, "--results", target).returncode == 0
@@ -543,7 +544,7 @@ def test_a_run_that_is_being_worked_on_is_refused(bundle, target, made):
 
 def test_an_interrupted_run_is_done_by_an_import(bundle, target, made):
     folder = RunFolder(target / "runs" / run_of(made).path.name)
-    with contextlib.suppress(StoreError), folder.claim():
+    with contextlib.suppress(StoreError), claimed(folder):
         raise StoreError("the disk is full")
     folder.checkpoint_path.write_bytes(b"x")
     before = snapshot(folder.path)
@@ -553,7 +554,7 @@ def test_an_interrupted_run_is_done_by_an_import(bundle, target, made):
     assert snapshot(folder.path) == before
     assert ltbench("import", bundle, "--results", target).returncode == 0
     assert folder.state() == "done" and not folder.checkpoint_path.exists()
-    assert folder.last_attempt()["message"] == "the disk is full"
+    assert folder.attempts.last()["message"] == "the disk is full"
 
 
 def test_several_bundles_each_on_its_own(store, target, tmp_path):

@@ -18,8 +18,8 @@ from benchmark.audit.names import misnamed
 from benchmark.errors import StoreError
 from benchmark.method import METHODS
 from benchmark.spec import RunSpec, deep_merge
+from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
-from benchmark.store.runs import RunFolder
 
 
 @pytest.fixture(scope="module")

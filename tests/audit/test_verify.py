@@ -15,6 +15,7 @@ from kit.verification import faults, others
 import benchmark.audit.verify
 from benchmark.audit.verify import verify
 from benchmark.errors import StoreError
+from benchmark.store.claim import claimed
 from benchmark.ui.progress import Reporter
 
 
@@ -384,7 +385,7 @@ def test_files_that_nothing_names_are_notes_unless_the_run_is_being_made(store):
         str(folder.path / "logits-0123456789abcdef.safetensors"), str(folder.path / "thoughts.txt")
     ]  # fmt: skip
     assert ltbench("verify", "--results", store).returncode == 0
-    with folder.claim():
+    with claimed(folder):
         assert others(store, "note") == []
 
 

@@ -25,8 +25,10 @@ from benchmark.launch.sweeps import Sweeps
 from benchmark.leaderboard.plots import description_of
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
 from benchmark.store.lease import Lease
-from benchmark.store.runs import RunFolder, Store
+from benchmark.store.runs import Store
 from benchmark.training.checkpoint import load_checkpoint
 from benchmark.ui.progress import Reporter
 
@@ -129,7 +131,7 @@ def test_in_place_of_a_lease_an_attempt_or_a_checkpoint(store, put):
     lease = put(folder.path / "lease.json")
     [row] = [row for row in rows(store)[0] if row.run == folder.path.name]
     assert row.state == "damaged" and str(lease) in row.note
-    with pytest.raises(StoreError, match="not a lease"), folder.claim():
+    with pytest.raises(StoreError, match="not a lease"), claimed(folder):
         pytest.fail("a run without a lease of its own")
     lease.rmdir() if lease.is_dir() else lease.unlink()
     attempt = put(folder.path / "attempts" / "001.json")
@@ -144,7 +146,7 @@ def test_in_place_of_a_lease_an_attempt_or_a_checkpoint(store, put):
 def test_in_place_of_a_log_a_sweep_or_a_picture(store, put, tmp_path):
     folder = run_of(store)
     log = put(folder.log_path)
-    with folder.claim():
+    with claimed(folder):
         assert [row.note for row in rows(store)[0] if row.run == folder.path.name] == [""]
     with pytest.raises(StoreError, match=r"run\.log: cannot be read"):
         list(follow_log(log, folder, store, False))
@@ -215,7 +217,7 @@ def test_attempts_and_sweeps_through_a_link(tmp_path, precious):
     folder = RunFolder(tmp_path / "results" / "runs" / "erm-s0-000000000000")
     folder.path.mkdir(parents=True)
     (folder.path / "attempts").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match="attempts: is a link; remove it"), folder.claim():
+    with pytest.raises(StoreError, match="attempts: is a link; remove it"), claimed(folder):
         pytest.fail("claimed")
     assert snapshot(tmp_path / "elsewhere") == {".draft.tmp": b"a draft"}
     (tmp_path / "results" / "sweeps").mkdir()

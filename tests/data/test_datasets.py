@@ -16,16 +16,8 @@ from hypothesis import strategies as st
 from kit.checks import refused
 from kit.paths import ROOT, TESTS
 
-from benchmark.data.dataset import (
-    DATASETS,
-    MAX_CLASSES,
-    MAX_IMAGES,
-    MAX_LIST_BYTES,
-    SPLITS_FOLDER,
-    find_dataset,
-    read_classes,
-    read_list,
-)
+from benchmark.data.dataset import DATASETS, SPLITS_FOLDER, find_dataset
+from benchmark.data.lists import MAX_CLASSES, MAX_IMAGES, MAX_LIST_BYTES, read_classes, read_list
 from benchmark.errors import InputError
 from benchmark.running.plan import plan
 
@@ -375,7 +367,7 @@ def test_images_with_blanks_in_their_names_are_found(tmp_path):
 )
 def test_a_list_beyond_every_use_is_refused_before_it_is_read(limit, value, said, tmp_path, monkeypatch):
     own_folder(tmp_path)
-    monkeypatch.setattr(f"benchmark.data.dataset.{limit}", value)
+    monkeypatch.setattr(f"benchmark.data.lists.{limit}", value)
     message = refused(read_list, tmp_path / "train.txt", "train", 2)
     assert str(tmp_path / "train.txt") in message and said in message
 

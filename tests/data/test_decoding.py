@@ -14,7 +14,7 @@ from kit.checks import refused
 from kit.paths import TESTS
 from PIL import Image, ImageOps
 
-from benchmark.data.images import FileImages
+from benchmark.data.sources import FileImages
 from benchmark.errors import InputError
 
 CASES = TESTS / "cases" / "images"

@@ -29,7 +29,7 @@ def targets_of(dataset):
     return find_dataset(dataset).open(Path("somewhere")).splits["train"].targets
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", list(SAMPLERS))
 @pytest.mark.parametrize("count", [1, 26, 100])
 def test_draws_as_many_indices_as_asked_for(name, count, exclusive):
     drawn = make_sampler(name, exclusive, 0).draw(0, count)
@@ -37,7 +37,7 @@ def test_draws_as_many_indices_as_asked_for(name, count, exclusive):
     assert drawn.min() >= 0 and drawn.max() < len(exclusive)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", list(SAMPLERS))
 def test_seed_and_epoch_decide_the_draws(name, exclusive):
     def draw(seed, epoch):
         return make_sampler(name, exclusive, seed).draw(epoch, 60).tolist()
@@ -47,20 +47,20 @@ def test_seed_and_epoch_decide_the_draws(name, exclusive):
     assert all(a != b for i, a in enumerate(draws) for b in draws[:i])
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", list(SAMPLERS))
 def test_an_epoch_does_not_depend_on_the_epochs_before(name, exclusive):
     sampler = make_sampler(name, exclusive, 5)
     in_order = [sampler.draw(epoch, 40).tolist() for epoch in range(3)]
     assert make_sampler(name, exclusive, 5).draw(2, 40).tolist() == in_order[2]
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", list(SAMPLERS))
 def test_fewer_draws_are_the_first_ones(name, exclusive):
     sampler = make_sampler(name, exclusive, 5)
     assert sampler.draw(1, 17).tolist() == sampler.draw(1, 90)[:17].tolist()
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", list(SAMPLERS))
 def test_global_random_state_is_neither_used_nor_changed(name, exclusive):
     draws = []
     for seed in (1, 2):
@@ -145,3 +145,15 @@ def test_generators_of_other_parts_are_other_streams():
     draws = [tuple(torch.rand(4, generator=generator(*p)).tolist()) for p in parts]
     assert len(set(draws)) == len(parts)
     assert draws[0] == tuple(torch.rand(4, generator=generator("a", 0)).tolist())
+
+
+def test_a_sampler_is_added_by_its_registration_alone(exclusive, monkeypatch):
+    monkeypatch.setattr(SAMPLERS, "_entries", SAMPLERS._entries | {})
+
+    @SAMPLERS.register("backwards")
+    class Backwards(type(make_sampler("uniform", exclusive, 0))):
+        def draw(self, epoch, count):
+            return super().draw(epoch, count).flip(0)
+
+    drawn = make_sampler("backwards", exclusive, 0).draw(0, 9)
+    assert drawn.tolist() == make_sampler("uniform", exclusive, 0).draw(0, 9).tolist()[::-1]

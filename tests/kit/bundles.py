@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmark.audit import bundles
-from benchmark.store.runs import RunFolder
+from benchmark.store.folder import RunFolder
 from kit.command import ltbench, refused
 from kit.stores import snapshot
 

@@ -37,7 +37,7 @@ from benchmark.method import METHODS, Batch, Method, MethodConfig, Stage, Task
 from benchmark.running.environment import git_state
 from benchmark.running.execute import execute
 from benchmark.running.plan import Plan, plan
-from benchmark.store.runs import Claim
+from benchmark.store.claim import Claim
 from benchmark.training.loop import Trainer
 from benchmark.training.optim import EMA
 
@@ -84,7 +84,7 @@ class Restless(Method):
 
 # What the names of these files have, also while they are temporary.
 FILES = {
-    "cache": r"^[0-9a-f]{64}\.([0-9a-f]*\.tmp|npy)$",
+    "cache": r"^\.?[0-9a-f]{64}\.npy",
     "attempt": r"^\.?\d{3}\.json",
     "checkpoint": r"^\.?checkpoint\.pt",
     "logits": r"^\.?logits-",

@@ -17,8 +17,8 @@ from benchmark.evaluation import f1_scores
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
 from benchmark.spec import deep_merge
+from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
-from benchmark.store.runs import RunFolder
 from kit.factories import _means
 from kit.tiny import TINY, write_tiny_dataset
 

@@ -12,10 +12,14 @@ import pytest
 from kit.paths import TESTS
 from kit.tiny import TINY, write_tiny_dataset
 
+import benchmark.running.execute
 from benchmark.errors import InputError
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
-from benchmark.store.runs import Claim, RunFolder, Store, load_records
+from benchmark.store.attempts import Attempts
+from benchmark.store.claim import Claim, claimed
+from benchmark.store.folder import RunFolder
+from benchmark.store.runs import Store, load_records
 from benchmark.training.loop import Trainer
 
 PROCESSES, RUNS = 8, 1000
@@ -42,7 +46,7 @@ def test_of_many_launchers_exactly_one_does_each_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("rerun", "when"),
-    [("missing", "record"), ("missing", "state"), ("missing", "claim"), ("stale", "record"), ("stale", "claim")],
+    [("missing", "record"), ("missing", "state"), ("missing", "claimed"), ("stale", "record"), ("stale", "claimed")],
 )
 def test_what_another_launcher_does_meanwhile_is_not_done_again(tiny, tmp_path, monkeypatch, rerun, when):
     """Another launcher does the whole run just when this one has looked where it stands, or is about to claim it."""
@@ -54,32 +58,33 @@ def test_what_another_launcher_does_meanwhile_is_not_done_again(tiny, tmp_path, 
         record["environment"]["code_digest"] = "0" * 64
         path.write_text(json.dumps(record))
     trained, others = [], []
-    train, original = Trainer.run, getattr(RunFolder, when)
+    owner = benchmark.running.execute if when == "claimed" else RunFolder
+    train, original = Trainer.run, getattr(owner, when)
 
     def counted(self):
         trained.append(self)
         return train(self)
 
-    def interrupted(self):
-        found = original(self)  # a claim begins only when it is entered
+    def interrupted(folder):
+        found = original(folder)  # a claim begins only when it is entered
         if not others:
             with monkeypatch.context() as patch:
-                patch.setattr(RunFolder, when, original)
+                patch.setattr(owner, when, original)
                 others.append(execute(work, tmp_path, rerun=rerun))
         return found
 
     monkeypatch.setattr(Trainer, "run", counted)
-    monkeypatch.setattr(RunFolder, when, interrupted)
+    monkeypatch.setattr(owner, when, interrupted)
     assert execute(work, tmp_path, rerun=rerun) == others[0]
     assert len(trained) == 1
 
 
 def test_an_attempt_that_is_withdrawn_while_it_is_looked_for_is_none(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
-    with folder.claim() as claim:
-        files = folder._attempt_files()
+    with claimed(folder) as claim:
+        files = folder.attempts._files()
         claim.withdraw()
-    monkeypatch.setattr(RunFolder, "_attempt_files", lambda self: files)
+    monkeypatch.setattr(Attempts, "_files", lambda self: files)
     assert folder.state() == "pending"
 
 
@@ -91,9 +96,9 @@ def test_who_could_not_begin_takes_nothing_from_who_comes_next(tmp_path, monkeyp
         def releasing(self):
             release(self)
             monkeypatch.setattr(Claim, "release", release)
-            next_process.enter_context(folder.claim())
+            next_process.enter_context(claimed(folder))
 
         monkeypatch.setattr(Claim, "release", releasing)
-        with pytest.raises(InputError), folder.claim():
+        with pytest.raises(InputError), claimed(folder):
             raise InputError("an image is missing")
         assert folder.state() == "running"

@@ -24,7 +24,8 @@ from benchmark.launch.product import stand
 from benchmark.launch.worker import order
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
-from benchmark.store.runs import RunFolder, Store, load_records
+from benchmark.store.folder import RunFolder
+from benchmark.store.runs import Store, load_records
 
 # Long enough to be stopped on the way.
 EPOCHS = 600
@@ -158,7 +159,7 @@ def test_a_killed_process_is_tried_again_and_then_given_up(undisturbed, tmp_path
         os.kill(folder.holder().pid, signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == 2 and folder.state() == "failed"
-    assert folder.last_attempt()["cause"] == "killed" and "SIGKILL" in folder.last_attempt()["message"]
+    assert folder.attempts.last()["cause"] == "killed" and "SIGKILL" in folder.attempts.last()["message"]
 
 
 def test_without_its_launcher_a_run_saves_itself(undisturbed, tmp_path):
@@ -168,8 +169,8 @@ def test_without_its_launcher_a_run_saves_itself(undisturbed, tmp_path):
         [folder] = working(tmp_path)
         process.kill()
     wait_for(lambda: folder.holder() is None, 60, "the worker to end")
-    assert folder.state() == "preempted" and folder.last_attempt()["cause"] == "interrupted"
-    assert folder.last_attempt()["saved"]
+    assert folder.state() == "preempted" and folder.attempts.last()["cause"] == "interrupted"
+    assert folder.attempts.last()["saved"]
 
 
 def test_cancel_and_logs_of_a_local_sweep(undisturbed, tmp_path):

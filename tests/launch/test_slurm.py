@@ -15,8 +15,9 @@ from kit.paths import ROOT
 from kit.runs import outcome, wait_for
 from kit.tiny import TINY_ARGS, write_tiny_dataset
 
+from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
-from benchmark.store.runs import RunFolder, load_records
+from benchmark.store.runs import load_records
 
 # Long enough to be interrupted on the way.
 LONG = [*TINY_ARGS, "--epochs", "500", "--device", "cpu"]

@@ -21,7 +21,8 @@ from benchmark.launch.backends.slurm import _LINES, _MORE, _OURS, ClusterJob, Si
 from benchmark.launch.crew import Slot
 from benchmark.launch.sweeps import Sweeps
 from benchmark.launch.worker import Order
-from benchmark.store.runs import RunFolder
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
 
 
 @pytest.mark.parametrize(
@@ -87,11 +88,11 @@ def job(folder: RunFolder, attempt: int = 1) -> ClusterJob:
 
 
 def cut_off(folder: RunFolder, saved: bool) -> None:
-    with pytest.raises(RunInterrupted), folder.claim():
+    with pytest.raises(RunInterrupted), claimed(folder):
         if saved:
             folder.checkpoint_path.write_bytes(b"x")
         raise RunInterrupted("stopped")
-    folder.settle("timeout", "the walltime of 60 minutes ended")
+    folder.note_cause("timeout", "the walltime of 60 minutes ended")
 
 
 def test_two_attempts_without_progress_are_enough(folder):
@@ -100,9 +101,9 @@ def test_two_attempts_without_progress_are_enough(folder):
     cut_off(folder, saved=False)
     ending = job(folder)._comes_to_nothing(job(folder).orders[0])
     assert (ending.outcome, ending.cause) == ("failed", "timeout")
-    assert folder.state() == "failed" and folder.last_attempt()["cause"] == "timeout"
+    assert folder.state() == "failed" and folder.attempts.last()["cause"] == "timeout"
     for word in ("no progress in 2 attempts", "the walltime of 60 minutes ended", "--slurm time=", "ltbench data"):
-        assert word in folder.last_attempt()["message"]
+        assert word in folder.attempts.last()["message"]
 
 
 def test_attempts_that_saved_something_may_be_as_many_as_it_takes(folder):
@@ -119,7 +120,7 @@ def test_attempts_before_the_sweep_do_not_count(folder):
 
 
 def test_a_requeued_job_leaves_out_what_failed_in_it(folder):
-    with pytest.raises(RunFailed), folder.claim():
+    with pytest.raises(RunFailed), claimed(folder):
         raise RunFailed("the loss became nan", cause="nan")
     ending = job(folder)._comes_to_nothing(job(folder).orders[0])
     assert (ending.outcome, ending.message, ending.cause) == ("failed", "the loss became nan", "nan")
@@ -129,7 +130,7 @@ def test_a_requeued_job_leaves_out_what_failed_in_it(folder):
 
 
 def test_what_somebody_has_done_meanwhile_has_not_failed(folder):
-    with pytest.raises(RunFailed), folder.claim():
+    with pytest.raises(RunFailed), claimed(folder):
         raise RunFailed("the loss became nan", cause="nan")
     cut_off(folder, saved=False)
     cut_off(folder, saved=False)

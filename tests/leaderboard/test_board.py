@@ -28,8 +28,9 @@ from benchmark.leaderboard.stats import thresholds as thresholds_module
 from benchmark.leaderboard.stats.resampling import REPLICATES, image_weights, replicate_weights, run_scores
 from benchmark.leaderboard.stats.secondary import at_threshold, best_threshold, secondary
 from benchmark.running.plan import plan
+from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
-from benchmark.store.runs import RunFolder, load_records
+from benchmark.store.runs import load_records
 
 HISTORY = [{"epoch": epoch, "loss": 0.1, "lr": 0.01} for epoch in (1, 2, 3)]
 RUNS = [

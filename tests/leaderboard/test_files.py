@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmark.errors import StoreError
 from benchmark.leaderboard.board import load_board
-from benchmark.leaderboard.files import FORMATS, PAGES, check, turn, write
+from benchmark.leaderboard.files import FORMATS, PAGES, check, sole_writer, write
 from benchmark.leaderboard.plots import description_of
 from benchmark.leaderboard.plots.seal import pixels_digest
 from benchmark.ui.progress import Reporter
@@ -54,17 +54,17 @@ def test_of_two_that_make_it_at_once_the_second_sees_the_records_of_the_first(st
     said = io.StringIO()
 
     def second() -> int:
-        with turn(store, Reporter(Console(file=said))):
+        with sole_writer(store, Reporter(Console(file=said))):
             return load_board(store, store).num_records
 
     with ThreadPoolExecutor() as pool:
-        with turn(store):
+        with sole_writer(store):
             waiting = pool.submit(second)
             wait_for(said.getvalue, 10, "the second to say that it waits")
             write_scored(store, [make_scored("rw", 0)])
         assert waiting.result(timeout=60) == len(RUNS) + 1
     assert "another process makes the leaderboard" in said.getvalue()
-    with turn(store / "nowhere"):
+    with sole_writer(store / "nowhere"):
         pass  # there is nothing to wait for
 
 

@@ -17,9 +17,9 @@ from kit.paths import TESTS
 from kit.runs import outcome
 from kit.tiny import write_tiny_dataset
 
+from benchmark.store.folder import RunFolder
 from benchmark.store.logits import load_logits
 from benchmark.store.records import Record
-from benchmark.store.runs import RunFolder
 from benchmark.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc, to tell what is written")

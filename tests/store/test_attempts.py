@@ -10,11 +10,13 @@ import time
 import pytest
 from kit.paths import ROOT
 
+import benchmark.store.claim
 import benchmark.store.lease
-import benchmark.store.runs
+from benchmark.base import scheduler
 from benchmark.errors import RunHeld, RunInterrupted
+from benchmark.store.claim import claimed, give_up
+from benchmark.store.folder import RunFolder
 from benchmark.store.lease import LEASE_LIFETIME_S, Lease
-from benchmark.store.runs import RunFolder
 
 
 @pytest.fixture
@@ -26,14 +28,15 @@ def killed_attempt(folder: RunFolder, saved: bool) -> None:
     """An attempt in a process of its own that ends as by kill -9."""
     save = "claim.folder.checkpoint_path.write_bytes(b'x')" if saved else "pass"
     code = (
-        "import os, sys; from pathlib import Path; from benchmark.store.runs import RunFolder\n"
-        f"with RunFolder(Path({str(folder.path)!r})).claim() as claim:\n    {save}\n    os._exit(9)"
+        "import os, sys; from pathlib import Path\n"
+        "from benchmark.store.claim import claimed; from benchmark.store.folder import RunFolder\n"
+        f"with claimed(RunFolder(Path({str(folder.path)!r}))) as claim:\n    {save}\n    os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
 
 
 def interrupted_attempt(folder: RunFolder, saved: bool) -> None:
-    with pytest.raises(RunInterrupted), folder.claim() as claim:
+    with pytest.raises(RunInterrupted), claimed(folder) as claim:
         if saved:
             claim.folder.checkpoint_path.write_bytes(str(time.monotonic_ns()).encode())
         raise RunInterrupted("stopped")
@@ -41,8 +44,8 @@ def interrupted_attempt(folder: RunFolder, saved: bool) -> None:
 
 def test_who_claims_next_notes_that_an_attempt_was_killed(folder):
     killed_attempt(folder, saved=True)
-    assert folder.state() == "preempted" and folder.last_attempt()["outcome"] == "running"
-    with folder.claim() as claim:
+    assert folder.state() == "preempted" and folder.attempts.last()["outcome"] == "running"
+    with claimed(folder) as claim:
         first = json.loads((folder.path / "attempts" / "001.json").read_text())
         assert (first["outcome"], first["cause"], first["saved"]) == ("preempted", "killed", True)
         assert socket.gethostname() in first["message"] and claim.number == 2
@@ -50,45 +53,45 @@ def test_who_claims_next_notes_that_an_attempt_was_killed(folder):
 
 def test_the_launcher_says_why_an_attempt_was_cut_off(folder):
     killed_attempt(folder, saved=False)
-    folder.settle("killed", "its process ended by SIGKILL")
-    last = folder.last_attempt()
+    folder.note_cause("killed", "its process ended by SIGKILL")
+    last = folder.attempts.last()
     assert (last["cause"], last["message"], last["saved"]) == ("killed", "its process ended by SIGKILL", False)
     interrupted_attempt(folder, saved=True)
-    folder.settle("killed", "no: it was asked to stop")
-    assert folder.last_attempt()["cause"] == "interrupted"
-    folder.settle("timeout", "the walltime ended")
-    assert (folder.last_attempt()["cause"], folder.last_attempt()["saved"]) == ("timeout", True)
-    folder.settle("killed", "not again")
-    assert folder.last_attempt()["cause"] == "timeout", "what is known stays"
+    folder.note_cause("killed", "no: it was asked to stop")
+    assert folder.attempts.last()["cause"] == "interrupted"
+    folder.note_cause("timeout", "the walltime ended")
+    assert (folder.attempts.last()["cause"], folder.attempts.last()["saved"]) == ("timeout", True)
+    folder.note_cause("killed", "not again")
+    assert folder.attempts.last()["cause"] == "timeout", "what is known stays"
 
 
 def test_nothing_is_settled_while_a_process_is_at_work(folder):
-    with folder.claim():
-        folder.settle("killed", "no")
-        assert folder.last_attempt()["outcome"] == "running"
+    with claimed(folder):
+        folder.note_cause("killed", "no")
+        assert folder.attempts.last()["outcome"] == "running"
 
 
 def test_idle_attempts_are_those_in_a_row_that_saved_nothing(folder):
-    assert folder.idle_attempts(since=1) == []
+    assert folder.attempts.idle(since=1) == []
     interrupted_attempt(folder, saved=False)
     interrupted_attempt(folder, saved=True)
-    assert folder.idle_attempts(since=1) == []
+    assert folder.attempts.idle(since=1) == []
     interrupted_attempt(folder, saved=False)
     killed_attempt(folder, saved=False)
-    folder.settle("killed", "by SIGKILL")
-    assert [attempt["attempt"] for attempt in folder.idle_attempts(since=1)] == [4, 3]
-    assert [attempt["attempt"] for attempt in folder.idle_attempts(since=4)] == [4]
+    folder.note_cause("killed", "by SIGKILL")
+    assert [attempt["attempt"] for attempt in folder.attempts.idle(since=1)] == [4, 3]
+    assert [attempt["attempt"] for attempt in folder.attempts.idle(since=4)] == [4]
 
 
 def test_giving_up_is_a_failed_attempt_with_its_cause(folder):
-    folder.give_up("timeout", "no progress in 2 attempts")
+    give_up(folder, "timeout", "no progress in 2 attempts")
     assert folder.state() == "failed"
-    assert (folder.last_attempt()["cause"], folder.last_attempt()["message"]) == (
+    assert (folder.attempts.last()["cause"], folder.attempts.last()["message"]) == (
         "timeout",
         "no progress in 2 attempts",
     )
-    with folder.claim(), pytest.raises(RunHeld):
-        folder.give_up("timeout", "no")
+    with claimed(folder), pytest.raises(RunHeld):
+        give_up(folder, "timeout", "no")
 
 
 def elsewhere(folder: RunFolder, job: str, age_s: float) -> None:
@@ -115,7 +118,7 @@ def test_a_job_that_starts_anew_on_another_node_knows_that_its_first_start_has_e
     assert folder.state() == "running", "another node of the same start"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert folder.state() == "pending"
-    with folder.claim():
+    with claimed(folder):
         assert Lease.read(folder.path / "lease.json").host == socket.gethostname()
 
 
@@ -134,14 +137,14 @@ def test_a_silent_owner_is_dead_only_when_its_job_is_gone(folder, monkeypatch, t
     squeue.write_text(f"#!/bin/sh\n{answer}\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
-    benchmark.store.lease._jobs_in_queue.cache_clear()
+    scheduler._jobs_in_queue.cache_clear()
     elsewhere(folder, "77", LEASE_LIFETIME_S + 60)
     assert folder.state() == state
 
 
 def test_a_process_learns_at_a_heartbeat_that_its_run_is_not_its_own_any_more(folder, monkeypatch):
-    monkeypatch.setattr(benchmark.store.runs, "HEARTBEAT_S", 0.01)
-    with folder.claim() as claim:
+    monkeypatch.setattr(benchmark.store.claim, "HEARTBEAT_S", 0.01)
+    with claimed(folder) as claim:
         claim.check()
         elsewhere(folder, "", 0)
         with pytest.raises(Exception, match="another process took this run over"):
@@ -156,7 +159,7 @@ def test_a_living_owner_on_this_machine_keeps_its_run_whatever_any_clock_says(fo
     """Its process cannot be looked at, and its heartbeat seems to be an hour old, by either clock."""
     if not (machine := benchmark.store.lease.machine()):
         pytest.skip("this system does not tell its start")
-    with folder.claim() as claim, monkeypatch.context() as patch:
+    with claimed(folder) as claim, monkeypatch.context() as patch:
         os.utime(folder.path / "lease.json", (time.time() - 3600,) * 2)
         if hidden == "by another user":
             patch.setattr(benchmark.store.lease, "process_start", lambda pid: "unknown")
@@ -164,10 +167,10 @@ def test_a_living_owner_on_this_machine_keeps_its_run_whatever_any_clock_says(fo
             patch.setattr(benchmark.store.lease, "machine", lambda: f"{machine.partition(' ')[0]} pid:[1]")
             patch.setattr(socket, "gethostname", lambda: "container")
         assert folder.state() == "running"
-        with pytest.raises(RunHeld), folder.claim():
+        with pytest.raises(RunHeld), claimed(folder):
             pass
         claim._lock.close()  # as its death does
-        assert folder.last_attempt()["outcome"] == "running" and folder.state() == "preempted"
+        assert folder.attempts.last()["outcome"] == "running" and folder.state() == "preempted"
 
 
 @pytest.mark.parametrize("ahead_s", [3600, -3600])

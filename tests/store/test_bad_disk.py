@@ -19,8 +19,9 @@ from kit.tiny import TINY, TINY_ARGS
 import benchmark.leaderboard.files
 from benchmark.running.execute import execute
 from benchmark.running.plan import Plan, plan
+from benchmark.store.claim import Claim
 from benchmark.store.records import Record
-from benchmark.store.runs import Claim, Store
+from benchmark.store.runs import Store
 from benchmark.training.checkpoint import load_checkpoint
 from benchmark.training.loop import Trainer
 

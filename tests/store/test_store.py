@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
 import os
 import pickle
-import resource
 import shutil
 import signal
 import socket
@@ -23,16 +21,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kit.checks import refusing
+from kit.disks import full_disk
 from kit.factories import make_record, write_store
 from kit.paths import ROOT
 
-from benchmark.base.atomic import write_atomically
+import benchmark.store.claim
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
-from benchmark.store import runs
+from benchmark.store.claim import Claim, claimed
+from benchmark.store.folder import RunFolder
 from benchmark.store.lease import Lease
 from benchmark.store.logits import load_logits, read_logits
 from benchmark.store.records import Record
-from benchmark.store.runs import Claim, RunFolder, Store, load_records, record_paths
+from benchmark.store.runs import Store, load_records, record_paths
 from benchmark.training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -41,110 +42,8 @@ def folder(tmp_path) -> RunFolder:
     return Store(tmp_path).folder(make_record().spec)
 
 
-@contextlib.contextmanager
-def refused(*words: str):
-    """The block ends in a StoreError: one line that holds these words."""
-    with pytest.raises(StoreError) as error:
-        yield
-    message = str(error.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-@contextlib.contextmanager
-def full_disk():
-    """Every write to a file fails, as on a full disk; files can still be made."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def names(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir())
-
-
-# Writing
-
-
-def no_space(*args: Any, **kwargs: Any) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
-    path = tmp_path / "x.json"
-    for content in (b"old", b"", b"new" * 1000):
-        write_atomically(path, content)
-        assert path.read_bytes() == content
-        assert names(tmp_path) == ["x.json"]
-
-
-@pytest.mark.parametrize(
-    ("target", "name"), [(os, "fsync"), (Path, "open"), (Path, "rename")], ids=["fsync", "open", "rename"]
-)
-def test_full_disk_leaves_the_old_file_alone(tmp_path, monkeypatch, target, name):
-    path = tmp_path / "x.json"
-    path.write_bytes(b"old")
-    with monkeypatch.context() as patch, refused(str(path), "No space left on device", "what was there stays"):
-        patch.setattr(target, name, no_space)
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["x.json"]
-
-
-@pytest.mark.parametrize(
-    ("number", "remedy"),
-    [
-        (errno.ENOSPC, "free some space there and repeat the command"),
-        (errno.EDQUOT, "free some space there and repeat the command"),
-        (errno.EROFS, "make the folder {} writable, or choose another one"),
-        (errno.EIO, "choose another place"),
-    ],
-)
-def test_a_write_that_fails_says_what_to_do(tmp_path, monkeypatch, number, remedy):
-    def fail(*args: Any) -> None:
-        raise OSError(number, os.strerror(number))
-
-    with monkeypatch.context() as patch, refused(f"what was there stays; {remedy.format(tmp_path)}"):
-        patch.setattr(os, "fsync", fail)
-        write_atomically(tmp_path / "x.json", b"new")
-
-
-def test_a_write_into_no_folder_names_the_folder_to_make(tmp_path):
-    with refused("No such file or directory", f"make the folder {tmp_path / 'none'}, or choose another one"):
-        write_atomically(tmp_path / "none" / "x.zip", b"new")
-
-
-def test_write_that_stops_half_way_leaves_the_old_file_alone(tmp_path):
-    path = tmp_path / "x.json"
-    path.write_bytes(b"old")
-    with full_disk(), refused(str(path), "cannot be written"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["x.json"]
-
-
-def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    def interrupt(*args: Any) -> None:
-        raise KeyboardInterrupt
-
-    path = tmp_path / "x.json"
-    path.write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["x.json"]
-
-
-def test_write_where_there_is_no_folder_names_the_file(tmp_path):
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "file" / "x.json", tmp_path / "missing" / "x.json"):
-        with refused(str(path), "cannot be written"):
-            write_atomically(path, b"new")
 
 
 # Claims
@@ -152,20 +51,20 @@ def test_write_where_there_is_no_folder_names_the_file(tmp_path):
 
 def test_claimed_run_is_running_and_then_given_back(folder):
     assert folder.state() == "pending"
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         assert (folder.state(), claim.number) == ("running", 1)
-        with refused(str(folder.path), f"process {os.getpid()}", socket.gethostname()), folder.claim():
+        with refusing(str(folder.path), f"process {os.getpid()}", socket.gethostname()), claimed(folder):
             raise AssertionError("claimed twice")
         assert folder.state() == "running"  # the refused claim took nothing away
     assert folder.state() == "preempted"
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         assert claim.number == 2
     assert not [name for name in names(folder.path) if "lease" in name]
 
 
 def test_runs_are_claimed_one_by_one(tmp_path):
     one, other = (Store(tmp_path).folder(make_record(seed=seed).spec) for seed in (0, 1))
-    with one.claim(), other.claim():
+    with claimed(one), claimed(other):
         assert one.state() == other.state() == "running"
 
 
@@ -173,23 +72,23 @@ def test_claim_where_the_results_folder_is_a_file(tmp_path):
     (tmp_path / "results").write_text("in the way")
     folder = Store(tmp_path / "results").folder(make_record().spec)
     assert folder.state() == "pending"
-    with refused(str(tmp_path / "results"), "cannot be written", "--results"), folder.claim():
+    with refusing(str(tmp_path / "results"), "cannot be written", "--results"), claimed(folder):
         raise AssertionError("claimed")
 
 
 def test_claim_on_a_full_disk_leaves_no_lease(folder):
-    with full_disk(), refused("cannot be written"), folder.claim():
+    with full_disk(), refusing("cannot be written"), claimed(folder):
         raise AssertionError("claimed")
     assert folder.state() == "pending"
     assert not [name for name in names(folder.path) if "lease" in name]
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         assert claim.number == 1
 
 
 def test_disk_that_fills_up_hides_no_error_and_leaves_the_run_to_go_on(folder):
     with contextlib.ExitStack() as stack:
         stack.enter_context(pytest.raises(RunFailed, match="nan"))
-        with folder.claim():
+        with claimed(folder):
             stack.enter_context(full_disk())
             raise RunFailed("the loss is nan", cause="nan")
     assert folder.state() == "preempted"
@@ -198,8 +97,9 @@ def test_disk_that_fills_up_hides_no_error_and_leaves_the_run_to_go_on(folder):
 HOLD = """
 import sys
 from pathlib import Path
-from benchmark.store.runs import RunFolder
-with RunFolder(Path(sys.argv[1])).claim():
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
+with claimed(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -222,7 +122,7 @@ def holder(folder):
 
 
 def test_run_of_another_process_is_taken_over_once_it_is_killed(folder, holder):
-    with refused(f"process {holder.pid} on {socket.gethostname()}"), folder.claim():
+    with refusing(f"process {holder.pid} on {socket.gethostname()}"), claimed(folder):
         raise AssertionError("claimed twice")
     os.utime(folder.path / "lease.json", (0, 0))
     assert folder.state() == "running"  # on this host the process counts, not the heartbeat
@@ -231,7 +131,7 @@ def test_run_of_another_process_is_taken_over_once_it_is_killed(folder, holder):
     assert folder.state() == "preempted"  # also while nobody has asked how the process ended
     holder.wait()
     assert folder.state() == "preempted"
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         assert (folder.state(), claim.number) == ("running", 2)
 
 
@@ -239,7 +139,7 @@ def test_run_of_another_process_is_free_once_it_ends(folder, holder):
     holder.stdin.close()
     assert holder.wait() == 0
     assert folder.state() == "preempted"
-    with folder.claim():
+    with claimed(folder):
         pass
 
 
@@ -247,7 +147,8 @@ RACE = """
 import json, multiprocessing, os, sys, time
 from pathlib import Path
 from benchmark.errors import StoreError
-from benchmark.store.runs import RunFolder
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
 
 fork = multiprocessing.get_context("fork")
 path, lease = Path(sys.argv[1]), sys.argv[2]
@@ -257,7 +158,7 @@ PROCESSES = 8
 def once(path, start, end, wins):
     start.wait()
     try:
-        with RunFolder(path).claim():
+        with claimed(RunFolder(path)):
             wins.put(os.getpid())
             end.wait()
     except StoreError:
@@ -268,7 +169,7 @@ def again_and_again(path, until, start, numbers, overlaps):
     start.wait()
     while time.time() < until:
         try:
-            with RunFolder(path).claim() as claim:
+            with claimed(RunFolder(path)) as claim:
                 try:
                     os.close(os.open(path / "inside", os.O_CREAT | os.O_EXCL))
                 except FileExistsError:
@@ -354,7 +255,7 @@ def test_nobody_removes_the_lease_of_who_came_first(folder, monkeypatch):
         return read(path)
 
     def claim() -> None:
-        with contextlib.suppress(StoreError), folder.claim():
+        with contextlib.suppress(StoreError), claimed(folder):
             winners.append("one")
             ended.set()
             stop.wait(5)
@@ -365,7 +266,7 @@ def test_nobody_removes_the_lease_of_who_came_first(folder, monkeypatch):
     one = threading.Thread(target=claim)
     one.start()
     assert about_to_claim.wait(5)
-    with contextlib.suppress(StoreError), folder.claim():
+    with contextlib.suppress(StoreError), claimed(folder):
         winners.append("other")
     stop.set()
     one.join()
@@ -384,18 +285,18 @@ def put_lease(folder: RunFolder, age_s: float = 0.0, **changes: Any) -> Path:
 def test_lease_of_another_host_lives_by_its_heartbeat(folder):
     put_lease(folder, age_s=60, host="node7", pid=1)
     assert folder.state() == "running"
-    with refused("process 1 on node7"), folder.claim():
+    with refusing("process 1 on node7"), claimed(folder):
         raise AssertionError("claimed twice")
     put_lease(folder, age_s=3600, host="node7", pid=1)
     assert folder.state() == "pending"
-    with folder.claim():
+    with claimed(folder):
         assert folder.state() == "running"
 
 
 def test_process_of_the_same_number_is_not_the_owner(folder):
     put_lease(folder, pid=os.getpid(), started="1")
     assert folder.state() == "pending"
-    with folder.claim():
+    with claimed(folder):
         pass
 
 
@@ -418,9 +319,9 @@ def test_garbage_in_place_of_a_lease_is_named_and_kept(folder, content):
     path = put_lease(folder, age_s=3600)
     path.write_bytes(content)
     os.utime(path, (0, 0))
-    with refused(str(path), "not a lease", "remove the file"):
+    with refusing(str(path), "not a lease", "remove the file"):
         folder.state()
-    with refused(str(path), "not a lease"), folder.claim():
+    with refusing(str(path), "not a lease"), claimed(folder):
         raise AssertionError("claimed")
     assert path.read_bytes() == content
 
@@ -433,18 +334,18 @@ def wait_for(condition, seconds: float = 5.0) -> bool:
 
 
 def test_heart_beats_while_the_run_is_held(folder, monkeypatch):
-    monkeypatch.setattr(runs, "HEARTBEAT_S", 0.005)
+    monkeypatch.setattr(benchmark.store.claim, "HEARTBEAT_S", 0.005)
     path = folder.path / "lease.json"
     threads = threading.active_count()
-    with folder.claim():
+    with claimed(folder):
         os.utime(path, (0, 0))
         assert wait_for(lambda: path.stat().st_mtime > 0)
     assert threading.active_count() == threads
 
 
 def test_owner_that_lost_the_run_neither_beats_nor_finishes_nor_releases(folder, monkeypatch):
-    monkeypatch.setattr(runs, "HEARTBEAT_S", 0.005)
-    with refused("another process took this run over"), folder.claim() as claim:
+    monkeypatch.setattr(benchmark.store.claim, "HEARTBEAT_S", 0.005)
+    with refusing("another process took this run over"), claimed(folder) as claim:
         path = put_lease(folder, age_s=3600, host="node7")
         time.sleep(0.05)
         assert path.stat().st_mtime < time.time() - 3000
@@ -457,7 +358,7 @@ def test_owner_that_lost_the_run_neither_beats_nor_finishes_nor_releases(folder,
 
 
 def attempt(folder: RunFolder, error: BaseException | None = None) -> Claim:
-    with contextlib.suppress(BaseException), folder.claim() as claim:
+    with contextlib.suppress(BaseException), claimed(folder) as claim:
         if error is not None:
             raise error
     return claim
@@ -475,11 +376,11 @@ def attempt(folder: RunFolder, error: BaseException | None = None) -> Claim:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
 def test_error_is_written_down_and_goes_on(folder, error, cause):
-    with pytest.raises(type(error)) as raised, folder.claim():
+    with pytest.raises(type(error)) as raised, claimed(folder):
         raise error
     assert raised.value is error
     assert folder.state() == "failed"
-    last = folder.last_attempt()
+    last = folder.attempts.last()
     assert (last["outcome"], last["cause"], last["message"]) == ("failed", cause, str(error))
     if isinstance(error, LtbenchError):
         assert last["traceback"] == ""  # the message explains itself
@@ -491,32 +392,32 @@ def test_error_is_written_down_and_goes_on(folder, error, cause):
 
 def test_what_could_not_be_started_leaves_no_trace(tmp_path):
     folder = Store(tmp_path / "results").folder(make_record().spec)
-    with pytest.raises(InputError), folder.claim():
+    with pytest.raises(InputError), claimed(folder):
         raise InputError("2 images are missing")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RunInterrupted("stopped"), SystemExit(1)], ids=repr)
 def test_interrupted_run_is_preempted_not_failed(folder, error):
-    with pytest.raises(type(error)), folder.claim():
+    with pytest.raises(type(error)), claimed(folder):
         folder.checkpoint_path.write_bytes(b"where to go on")
         raise error
     assert folder.state() == "preempted"
-    last = folder.last_attempt()
+    last = folder.attempts.last()
     assert (last["outcome"], last["cause"], last["traceback"]) == ("preempted", "interrupted", "")
     assert folder.checkpoint_path.exists()
 
 
 def test_attempt_keeps_the_end_of_the_log(folder):
-    with contextlib.suppress(ValueError), folder.claim():
+    with contextlib.suppress(ValueError), claimed(folder):
         folder.log_path.write_bytes(b"".join(b"line %d \xff\n" % number for number in range(30)))
         raise ValueError
-    tail = folder.last_attempt()["log_tail"]
+    tail = folder.attempts.last()["log_tail"]
     assert len(tail) == 20 and tail[-1].startswith("line 29") and tail[0].startswith("line 10")
 
 
 def test_attempts_are_numbered_and_the_last_one_counts(folder):
-    assert folder.last_attempt() is None
+    assert folder.attempts.last() is None
     outcomes = [ValueError("1"), KeyboardInterrupt(), None, RunFailed("4", cause="oom")]
     states = []
     for number, error in enumerate(outcomes, start=1):
@@ -524,7 +425,7 @@ def test_attempts_are_numbered_and_the_last_one_counts(folder):
         states.append(folder.state())
     assert states == ["failed", "preempted", "preempted", "failed"]
     assert names(folder.path / "attempts") == ["001.json", "002.json", "003.json", "004.json"]
-    assert folder.last_attempt()["message"] == "4"
+    assert folder.attempts.last()["message"] == "4"
 
 
 def test_number_of_an_attempt_is_not_given_again(folder):
@@ -543,7 +444,7 @@ def test_attempt_that_is_not_whole_is_named(folder, content):
     attempt(folder, ValueError("x"))
     path = folder.path / "attempts" / "001.json"
     path.write_bytes(content)
-    with refused(str(path), "remove it"):
+    with refusing(str(path), "remove it"):
         folder.state()
 
 
@@ -558,7 +459,7 @@ TARGETS = np.array([[1, 0, 0], [0, 1, 1]], np.uint8)
 
 
 def finish(folder: RunFolder, logits: dict[str, np.ndarray] = LOGITS, **changes: Any) -> Record:
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         reference = claim.store_logits(logits, TARGETS).model_dump()
         record = make_record(logits=reference, attempts=claim.number, **changes)
         claim.finish(record)
@@ -579,19 +480,19 @@ def test_finished_run_is_done_and_keeps_what_it_should(folder, tmp_path):
 
 
 def test_record_is_whole_or_not_there(folder):
-    with refused("record.json", "cannot be written"), folder.claim() as claim:
+    with refusing("record.json", "cannot be written"), claimed(folder) as claim:
         folder.checkpoint_path.write_bytes(b"x")
         with full_disk():
             claim.finish(make_record())
     assert folder.record() is None
-    assert folder.state() == "preempted" and folder.last_attempt()["cause"] == "disk", "the run itself is sound"
+    assert folder.state() == "preempted" and folder.attempts.last()["cause"] == "disk", "the run itself is sound"
     assert folder.checkpoint_path.exists()
 
 
 def test_run_that_is_done_stays_done_until_another_record_replaces_it(folder, tmp_path):
     first = finish(folder)
     other = {"raw": LOGITS["raw"] + 1}
-    with pytest.raises(ValueError), folder.claim() as claim:
+    with pytest.raises(ValueError), claimed(folder) as claim:
         claim.store_logits(other, TARGETS)
         raise ValueError
     assert folder.state() == "done" and folder.record() == first
@@ -607,7 +508,7 @@ def test_record_that_is_not_whole_is_no_proof(folder):
     text = folder.record_path.read_text()
     for length in (0, 1, len(text) // 2, len(text) - 5):
         folder.record_path.write_text(text[:length])
-        with refused(str(folder.record_path)):
+        with refusing(str(folder.record_path)):
             folder.state()
 
 
@@ -616,7 +517,7 @@ def test_record_of_another_run_is_no_proof(folder, tmp_path):
     folder.path.mkdir(parents=True)
     folder.record_path.write_text(other.to_json())
     for look in (folder.state, folder.record, lambda: list(load_records(tmp_path))):
-        with refused(str(folder.record_path), other.spec.folder_name, "remove the copy"):
+        with refusing(str(folder.record_path), other.spec.folder_name, "remove the copy"):
             look()
 
 
@@ -641,12 +542,12 @@ def test_run_that_is_not_one_is_not_found(filled):
     store, records = filled
     first = [record.run_id[0] for record in records]
     ambiguous = max(set(first), key=first.count)  # 17 runs, 16 digits
-    with refused(f"{first.count(ambiguous)} runs match {ambiguous!r}", "asl-s"):
+    with refusing(f"{first.count(ambiguous)} runs match {ambiguous!r}", "asl-s"):
         store.find(ambiguous)
-    with refused("17 runs match 'asl'", "asl-s0"):
+    with refusing("17 runs match 'asl'", "asl-s0"):
         store.find("asl")
     for run in ("", "erm", "asl-s0-g", "g" * 12, "../runs", "*"):
-        with refused(f"no finished run matches {run!r}"):
+        with refusing(f"no finished run matches {run!r}"):
             store.find(run)
 
 
@@ -655,16 +556,16 @@ def test_every_digit_of_an_id_counts(filled):
     record = records[0]
     assert store.find(record.run_id[:20].upper()).record() == record
     for rest in ("zzz", "-", f"{int(not int(record.run_id[12], 16))}", record.run_id[12:] + "0"):
-        with refused("no finished run matches"):
+        with refusing("no finished run matches"):
             store.find(record.run_id[:12] + rest)
 
 
 def test_unfinished_run_is_not_found(tmp_path):
     folder = Store(tmp_path).folder(make_record().spec)
     attempt(folder, ValueError("x"))
-    with refused("no finished run matches"):
+    with refusing("no finished run matches"):
         Store(tmp_path).find(folder.path.name)
-    with refused("no finished run matches"):
+    with refusing("no finished run matches"):
         Store(tmp_path / "missing").find("a")
 
 
@@ -672,7 +573,7 @@ def test_records_come_sorted_by_folder(filled):
     store, _ = filled
     loaded = [record.spec.folder_name for record in load_records(store.root)]
     assert loaded == sorted(loaded) and len(loaded) == 17
-    with refused("missing", "no such results folder"):
+    with refusing("missing", "no such results folder"):
         list(load_records(store.root / "missing"))
 
 
@@ -682,7 +583,7 @@ def test_records_that_are_not_whole_are_raised_or_collected(filled):
     cut.write_text(cut.read_text()[:700])
     copy = store.root / "runs" / "copy-s0-0123456789ab"
     shutil.copytree(store.folder(records[4].spec).path, copy)
-    with refused(str(cut)):
+    with refusing(str(cut)):
         list(load_records(store.root))
     problems: list[StoreError] = []
     loaded = list(load_records(store.root, problems))
@@ -702,7 +603,7 @@ def test_a_record_that_is_a_link_without_content_is_a_problem_and_not_passed_ove
     assert [str(problem) for problem in problems] == [f"{path}: cannot be read: No such file or directory"]
     folder = store.find(path.parent.name)
     for look in (folder.record, folder.state):
-        with refused(str(path), "cannot be read"):
+        with refusing(str(path), "cannot be read"):
             look()
 
 
@@ -731,7 +632,7 @@ def test_logits_come_back_bit_for_bit(folder, tmp_path):
 
 def test_validation_logits_are_no_weight_set(folder, tmp_path):
     validation = LOGITS["raw"][:1], TARGETS[:1]
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         reference = claim.store_logits(LOGITS, TARGETS, validation)
         claim.finish(record := make_record(logits=reference.model_dump(), attempts=claim.number))
     assert set(load_logits(tmp_path, record)[0]) == {"raw", "ema"}
@@ -742,7 +643,7 @@ def test_validation_logits_are_no_weight_set(folder, tmp_path):
 
 
 def test_logits_are_named_by_their_content(folder):
-    with folder.claim() as claim:
+    with claimed(folder) as claim:
         first = claim.store_logits(LOGITS, TARGETS)
         assert claim.store_logits(LOGITS, TARGETS) == first
         assert claim.store_logits(LOGITS, 1 - TARGETS) != first
@@ -756,10 +657,10 @@ def test_logits_that_are_not_the_records_are_refused(folder, tmp_path):
     content = path.read_bytes()
     for wrong in (content[:-1], content + b"\0", content[:-1] + bytes([content[-1] ^ 1]), b""):
         path.write_bytes(wrong)
-        with refused(str(path), "and the record names"):
+        with refusing(str(path), "and the record names"):
             load_logits(tmp_path, record)
     path.unlink()
-    with refused(str(path), "cannot be read"):
+    with refusing(str(path), "cannot be read"):
         load_logits(tmp_path, record)
 
 
@@ -769,7 +670,7 @@ def test_logits_that_are_no_safetensors_are_refused(folder, tmp_path):
     record = make_record(logits={"file": f"logits-{digest[:16]}.safetensors", "sha256": digest})
     folder.path.mkdir(parents=True)
     (folder.path / record.logits.file).write_bytes(content)
-    with refused(record.logits.file, "not a safetensors file"):
+    with refusing(record.logits.file, "not a safetensors file"):
         load_logits(tmp_path, record)
 
 
@@ -799,7 +700,7 @@ def test_checkpoint_comes_back(checkpoint):
 def test_truncated_checkpoint_is_refused(checkpoint, share):
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: int(len(content) * share)])
-    with refused(str(checkpoint), "truncated or damaged"):
+    with refusing(str(checkpoint), "truncated or damaged"):
         load_checkpoint(checkpoint)
 
 
@@ -808,7 +709,7 @@ def test_checkpoint_with_a_flipped_byte_is_refused(checkpoint, place):
     content = bytearray(checkpoint.read_bytes())
     content[place] ^= 0x40
     checkpoint.write_bytes(content)
-    with refused(str(checkpoint), "truncated or damaged"):
+    with refusing(str(checkpoint), "truncated or damaged"):
         load_checkpoint(checkpoint)
 
 
@@ -831,7 +732,7 @@ def test_checkpoint_runs_no_code(checkpoint, saved):
     else:
         pickle.dump({"weights": Trap(sprung)}, buffer, protocol=2)
     checkpoint.write_bytes(signed(buffer.getvalue()))
-    with refused(str(checkpoint), "not a checkpoint"):
+    with refusing(str(checkpoint), "not a checkpoint"):
         load_checkpoint(checkpoint)
     assert not sprung.exists()
 
@@ -839,14 +740,14 @@ def test_checkpoint_runs_no_code(checkpoint, saved):
 @pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"\x80\x02.", pickle.dumps([1, 2], protocol=2)[:-1]])
 def test_other_content_is_no_checkpoint(checkpoint, content):
     checkpoint.write_bytes(signed(content))
-    with refused(str(checkpoint), "not a checkpoint"):
+    with refusing(str(checkpoint), "not a checkpoint"):
         load_checkpoint(checkpoint)
 
 
 def test_checkpoint_that_cannot_be_read_or_written_is_named(checkpoint):
     before = checkpoint.read_bytes()
-    with full_disk(), refused(str(checkpoint), "cannot be written"):
+    with full_disk(), refusing(str(checkpoint), "cannot be written"):
         save_checkpoint(checkpoint, {"step": 8})
     assert checkpoint.read_bytes() == before
-    with refused(str(checkpoint.parent), "cannot be read"):
+    with refusing(str(checkpoint.parent), "cannot be read"):
         load_checkpoint(checkpoint.parent)

@@ -9,7 +9,8 @@ from kit.paths import ROOT
 
 from benchmark.audit.verify import verify
 from benchmark.errors import InputError
-from benchmark.store.runs import RunFolder, load_records
+from benchmark.store.folder import RunFolder
+from benchmark.store.runs import load_records
 from benchmark.tools import scale
 from benchmark.ui.progress import Reporter
 

@@ -31,8 +31,9 @@ from benchmark.method import METHODS, LossMethod, ParameterGroup
 from benchmark.running.execute import DEFAULT_RESULTS, execute
 from benchmark.running.plan import plan
 from benchmark.spec import Optimizer, Schedule
+from benchmark.store.folder import RunFolder
 from benchmark.store.logits import load_logits, logits_path, read_logits
-from benchmark.store.runs import RunFolder, Store
+from benchmark.store.runs import Store
 from benchmark.training.loop import Trainer
 from benchmark.training.optim import EMA, lr_factor, make_optimizer
 from benchmark.ui.progress import Reporter

@@ -20,7 +20,8 @@ from benchmark.launch.backends.local import Pool, _Board
 from benchmark.launch.backends.slurm import _print
 from benchmark.launch.crew import Crew, Slot
 from benchmark.launch.worker import Order
-from benchmark.store.runs import RunFolder
+from benchmark.store.claim import claimed
+from benchmark.store.folder import RunFolder
 from benchmark.ui.progress import Reporter
 from benchmark.ui.text import harmless
 
@@ -189,7 +190,7 @@ def test_ctrl_c_ends_a_command_at_once_and_says_so(tmp_path):
     [path] = (store / "runs").iterdir()
     (path / "run.log").write_text("epoch 1\n")
     with (
-        RunFolder(path).claim(),
+        claimed(RunFolder(path)),
         started(
             [sys.executable, "-m", "benchmark.cli", "logs", "-f", path.name, "--results", store], cwd=ROOT, text=True
         ) as process,

@@ -7,14 +7,13 @@ import copy
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,13 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _get_default_parameters
 
+from benchmark.base import scheduler
 from benchmark.base.yamlio import load_yaml
 from benchmark.errors import InputError, RunInterrupted, StoreError
 from benchmark.launch.crew import Crew, Slot, done_since, ended_before, package_path
 from benchmark.launch.worker import Ending, Order
 from benchmark.registry import did_you_mean
+from benchmark.store.claim import cut_off, give_up
 from benchmark.ui.text import harmless
 
 SITE_FILE = Path("slurm.yaml")
@@ -105,20 +106,20 @@ class ClusterJob:
         if self._crew.slot.node:
             return ended_before(order) or self._crew.carry_out(order)
         if folder.holder() is None:
-            folder.settle("killed", "its job ended without a word")
+            folder.note_cause("killed", "its job ended without a word")
         comes_to_nothing = self._comes_to_nothing(order)
         if comes_to_nothing:
             return comes_to_nothing
-        attempt = folder.next_attempt()
+        attempt = folder.attempts.next_number()
         ending = self._crew.carry_out(order)
-        if ending.outcome == "interrupted" and folder.next_attempt() == attempt:
-            folder.cut_off("the job ended before the run began")
+        if ending.outcome == "interrupted" and folder.attempts.next_number() == attempt:
+            cut_off(folder, "the job ended before the run began")
         return ending
 
     def _comes_to_nothing(self, order: Order) -> Ending | None:
         """The ending of a run that has failed in an earlier start of this job, or that never gets on."""
         folder = order.run_folder
-        idle = folder.idle_attempts(since=order.decision["attempt"])
+        idle = folder.attempts.idle(since=order.decision["attempt"])
         if len(idle) < IDLE_ATTEMPTS or folder.holder() is not None or done_since(order):
             return ended_before(order)
         cause = idle[0].get("cause", "killed")
@@ -126,13 +127,13 @@ class ClusterJob:
             f"no progress in {len(idle)} attempts: each ended before anything was saved ({idle[0].get('message')}); "
             "give more time with --slurm time=, or fill the image cache first with ltbench data"
         )
-        folder.give_up(cause, message)
+        give_up(folder, cause, message)
         return Ending("failed", message, cause)
 
     def _slot(self) -> Slot:
-        cpus = os.environ.get("SLURM_CPUS_PER_TASK")
-        threads = max(1, int(cpus) // self.gpus) if cpus else None
-        nodes = int(os.environ.get("SLURM_NNODES", 1))
+        cpus = scheduler.job_cpus()
+        threads = max(1, cpus // self.gpus) if cpus is not None else None
+        node, nodes = scheduler.job_nodes()
         if nodes * self.gpus == 1:
             return Slot("job", threads=threads)
         names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -142,11 +143,11 @@ class ClusterJob:
             gpus,
             self.gpus,
             threads,
-            node=int(os.environ.get("SLURM_NODEID", 0)),
+            node=node,
             nodes=nodes,
             address=submitit.JobEnvironment().hostnames[0] if nodes > 1 else "",
             # The same on every node, another for every job of a node.
-            port=10_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000 if nodes > 1 else 0,
+            port=10_000 + int(scheduler.job_id()) % 20_000 if nodes > 1 else 0,
         )
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -168,7 +169,7 @@ class ClusterJob:
         for order, ending in zip(self.orders, self._endings, strict=False):
             if ending.outcome == "interrupted":
                 with contextlib.suppress(StoreError):  # the requeue is worth more than the note
-                    order.run_folder.settle("timeout", f"the walltime of {self.minutes} minutes ended")
+                    order.run_folder.note_cause("timeout", f"the walltime of {self.minutes} minutes ended")
 
 
 def _print(line: str) -> None:
@@ -296,9 +297,7 @@ class _Executor(submitit.SlurmExecutor):
         """Raises FailedSubmissionError when sbatch refuses, _Unclear when it leaves open whether it does."""
         script = self.folder / f".submission_file_{uuid.uuid4().hex}.sh"
         script.write_text(self._make_submission_file_text(command, ""), encoding="utf-8")
-        done = subprocess.run(
-            ["sbatch", str(script)], capture_output=True, encoding="utf-8", errors="replace", check=False
-        )
+        done = scheduler.sbatch(script)
         # SLURM may have taken a job whose sender it did not reach in time.
         if done.returncode and not re.search("timed out", done.stderr, re.I):
             raise FailedSubmissionError(done.stderr.strip() or f"exit code {done.returncode}")
@@ -331,9 +330,7 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
     The caller may exit at once. Raises InputError when there is no SLURM or when it refuses, with its message; or when
     it leaves open whether it does, with how to find what may be in the queue.
     """
-    for tool in ("sbatch", "srun", "scontrol"):
-        if shutil.which(tool) is None:
-            raise InputError(f"no SLURM found: {tool} is not on the PATH; use --cluster local or inline")
+    scheduler.check_tools()
     check_folder(folder)
     known = set(_get_default_parameters())
     named = {key: value for key, value in site.options.items() if key in known}
@@ -349,7 +346,7 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
     ]
     ids: dict[str, str] = {}
     name = f"ltbench-{folder.name}"
-    most = _largest_array()
+    most = scheduler.largest_array()
     with _outside_of_a_job():
         try:
             executor.update_parameters(
@@ -389,14 +386,14 @@ def withdraw(ids: dict[str, str]) -> None:
     """Take back what was submitted and will not be known of, as well as it goes."""
     if ids:
         with contextlib.suppress(InputError):
-            cancel(ids.values())
+            scheduler.cancel(ids.values())
 
 
 @contextlib.contextmanager
 def _outside_of_a_job() -> Iterator[None]:
     """The environment without the variables of a job that this process may be in; with where SLURM's configuration is,
     and the user's own defaults for sbatch."""
-    kept = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or key.startswith("SBATCH_")}
+    kept = scheduler.site_variables()
     with submitit.helpers.clean_env():
         before = os.environ.get("PYTHONPATH")
         os.environ.update(kept | package_path())
@@ -408,70 +405,7 @@ def _outside_of_a_job() -> Iterator[None]:
                 os.environ["PYTHONPATH"] = before
 
 
-def _largest_array() -> int:
-    """Elements that one array may have here; SLURM's own default when it does not say."""
-    try:
-        said = _ask(["scontrol", "show", "config"]).stdout
-    except InputError:
-        said = ""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.M)
-    return max(1, int(found[1]) - 1) if found else 1000
-
-
-def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Raises InputError when there is no answer."""
-    try:
-        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=60)
-    except subprocess.TimeoutExpired:
-        raise InputError(f"{command[0]}: no answer in 60 s; try again later") from None
-    except OSError as error:
-        raise InputError(f"{command[0]}: {error.strerror or error}") from None
-
-
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     refused = [line for line in lines if "error:" in line and "Batch job submission" not in line]
     return (refused or lines or [type(error).__name__])[-1].removeprefix("sbatch: error: ")
-
-
-@dataclass(frozen=True)
-class Queued:
-    """A job as the queue knows it: SLURM's state, the reason why it waits, how long it has run."""
-
-    state: str
-    reason: str
-    elapsed: str
-
-    @property
-    def text(self) -> str:
-        """For people."""
-        return f"{self.state} ({self.reason})" if self.state == "PENDING" else f"{self.state} {self.elapsed}"
-
-
-def queue(job_ids: Iterable[str]) -> dict[str, Queued]:
-    """What squeue says of jobs that have not ended; nothing where there is no SLURM. Raises InputError when SLURM does
-    not answer."""
-    wanted = set(job_ids)
-    if not wanted or shutil.which("squeue") is None:
-        return {}
-    # All of the user's: a list of jobs is refused when SLURM has forgotten one of them.
-    done = _ask(["squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r|%M"])
-    if done.returncode != 0:
-        raise InputError(f"squeue: {' '.join(done.stderr.split()) or 'no answer'}; try again later")
-    found = {}
-    for line in done.stdout.splitlines():
-        facts = line.strip().split("|")
-        if len(facts) >= 4 and facts[0] in wanted:
-            found[facts[0]] = Queued(facts[1], "|".join(facts[2:-1]), facts[-1])
-    return found
-
-
-def cancel(job_ids: Iterable[str]) -> None:
-    """Cancel jobs. Raises InputError with scancel's message."""
-    if shutil.which("scancel") is None:
-        raise InputError("no SLURM found: scancel is not on the PATH")
-    ids = sorted(job_ids)
-    for i in range(0, len(ids), 500):  # a command line is not endless
-        done = _ask(["scancel", *ids[i : i + 500]])
-        if done.returncode != 0:
-            raise InputError(f"scancel: {done.stderr.strip()}")

@@ -1,0 +1,173 @@
+"""Where the images of a dataset come from: files below a folder, or the renderer of the demo set."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark.base.cache import cache_folder
+from benchmark.base.files import is_file, open_regular
+from benchmark.data import shapes
+from benchmark.data.contents import file_digest, file_digests, named
+from benchmark.data.decoding import RULES, decode
+from benchmark.data.lists import Split
+from benchmark.errors import InputError
+from benchmark.spec import canonical_json
+
+
+class ImageSource(ABC):
+    """Where the images of a dataset come from."""
+
+    identity: str
+    rules: str  # how a file becomes pixels, for people
+
+    @abstractmethod
+    def check(self, splits: Iterable[Split]) -> None:
+        """Raise InputError, naming what is missing and where it was looked for."""
+
+    @abstractmethod
+    def digest(self, path: str) -> str:
+        """What decides the pixels of an image, as a hexadecimal digest. Raises InputError."""
+
+    def digests(self, paths: Sequence[str]) -> list[str]:
+        """Those of several images."""
+        return [self.digest(path) for path in paths]
+
+    @abstractmethod
+    def open(self, path: str) -> Image.Image:
+        """The decoded image, RGB. Raises InputError when it cannot be decoded."""
+
+
+class FileImages(ImageSource):
+    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root.
+
+    base: the part of the root that a person gave; all of it unless given.
+    An image may be a link out of the root: clusters keep images in one place and datasets as folders of links.
+    """
+
+    identity = "files"
+    rules = RULES
+
+    def __init__(self, root: Path | None, hint: str, base: Path | None = None):
+        self._root = root
+        self._hint = hint
+        self._base = base or root
+
+    @property
+    def root(self) -> Path:
+        """The folder of the images. Raises InputError when it was not named."""
+        if self._root is None:
+            raise InputError(self._hint)
+        return self._root
+
+    def is_absent(self, splits: Iterable[Split]) -> bool:
+        """Whether the images are not here, all of them."""
+        return self._root is None or not all(is_file(self._root / path) for split in splits for path in split.paths)
+
+    def check(self, splits: Iterable[Split]) -> None:
+        missing = [path for split in splits for path in split.paths if not self._exists(path)]
+        if missing:
+            self._check_base(missing[0])
+            first = ", ".join(map(named, missing[:3])) + (", ..." if len(missing) > 3 else "")
+            raise InputError(
+                f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {named(self.root)}: "
+                f"{first}; {self._hint}"
+            )
+
+    def _check_base(self, missing: str) -> None:
+        """Raise InputError when the base is no folder, or is one inside of the right one; missing: an image's path."""
+        base = self._base
+        try:
+            problem = None if base.is_dir() else "not a folder" if base.exists() else "no such folder"
+        except OSError as error:  # a name that is too long for any folder
+            problem = str(error.strerror)
+        if problem:
+            raise InputError(f"{named(base)}: {problem}; {self._hint}")
+        parts = (self.root / missing).relative_to(base).parts
+        for depth in range(1, len(parts)):
+            if is_file(base.joinpath(*parts[depth:])):
+                inside = "/".join(parts[:depth])
+                given = base.resolve()
+                right = given.parents[depth - 1]
+                remedy = f"give {right}" if given.parts[-depth:] == parts[:depth] else f"put it into a folder {inside}"
+                raise InputError(
+                    f"{base}: this is {inside} itself, and the images are looked up in {inside} below it; "
+                    f"{remedy}; {self._hint}"
+                )
+
+    def _exists(self, path: str) -> bool:
+        """Whether there is something of that name; what it is, reading it tells."""
+        try:
+            return (self.root / path).exists()
+        except OSError:  # a name that is too long for any file
+            return False
+
+    def digest(self, path: str) -> str:
+        return file_digest(self.root / path)
+
+    def digests(self, paths: Sequence[str]) -> list[str]:
+        return file_digests(self.root, paths, cache_folder() / "files")
+
+    def open(self, path: str) -> Image.Image:
+        try:
+            with open_regular(self.root / path) as file:
+                return decode(file)
+        except MemoryError:
+            raise
+        except Exception as error:  # a decoder may raise anything over a damaged file
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reason = next(iter(text.splitlines()), type(error).__name__)
+            raise InputError(
+                f"{named(self.root / path)}: cannot be decoded as an image ({reason}); replace the file or take it "
+                "off the list"
+            ) from None
+
+
+class OwnImages(FileImages):
+    """Image files of a dataset that is not registered: nobody else knows which images its lists mean, so their contents
+    are part of what the dataset is."""
+
+    def __init__(self, root: Path | None, hint: str, splits: Sequence[Split], base: Path | None = None):
+        super().__init__(root, hint, base)
+        self._splits = splits
+
+    @classmethod
+    def of(cls, files: FileImages, splits: Sequence[Split]) -> OwnImages:
+        """Those of such a dataset's lists."""
+        return cls(files._root, files._hint, splits, files._base)
+
+    @property
+    def identity(self) -> str:
+        """Of the contents of all images as they are now. Raises InputError where one is missing."""
+        self.check(self._splits)
+        contents = self.digests([path for split in self._splits for path in split.paths])
+        return f"files {hashlib.sha256(canonical_json(contents).encode()).hexdigest()}"
+
+
+class RenderedImages(ImageSource):
+    """The demo set: every pixel follows from the image's id and labels, so nothing is on disk."""
+
+    rules = "rendered, not read from files"
+
+    def __init__(self, splits: Iterable[Split]):
+        self.identity = f"rendered shapes, version {shapes.RENDERER_VERSION}"
+        self._render = shapes.render
+        self._labels = {
+            path: np.flatnonzero(row).tolist()
+            for split in splits
+            for path, row in zip(split.paths, split.targets, strict=True)
+        }
+
+    def check(self, splits: Iterable[Split]) -> None:
+        """Nothing can be missing."""
+
+    def digest(self, path: str) -> str:
+        return hashlib.sha256(canonical_json([self.identity, path, self._labels[path]]).encode()).hexdigest()
+
+    def open(self, path: str) -> Image.Image:
+        return Image.fromarray(self._render(path, self._labels[path]))
