@@ -13,13 +13,13 @@ from torch import nn
 
 from benchmark.errors import InputError
 from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Task
-from benchmark.models.adapters import ScaleShift, adapter_width, add_adapters
-from benchmark.models.label_graph import GraphKind, ResidualGCN, label_graph
 from benchmark.models.losses import Reduction
 from benchmark.models.prior_offset import PriorOffset
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
 
+from .capnet_adapters import ScaleShift, adapter_width, add_adapters
+from .capnet_graph import GraphKind, ResidualGCN, label_graph
 from .db_focal import ALPHA, DBMethod, DistributionBalancedLoss
 
 START_SCALE = 10.0  # 1 / tau at the start
