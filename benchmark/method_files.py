@@ -25,7 +25,8 @@ _PACKAGE = "ltbench_methods"
 def load_files() -> None:
     """Import every file of the project's folder and of those that LTBENCH_METHODS names.
 
-    Raises InputError, naming the folder or file, for a folder that is not there or a file that cannot be imported.
+    Raises InputError, naming the folder or file, for a folder that is not there or has no Python file, and for a file
+    that cannot be imported.
     """
     _load_own()
     folders = user_folders()
@@ -39,7 +40,8 @@ def load_files() -> None:
         os.environ[VARIABLE] = os.pathsep.join(map(str, folders))
     for folder in folders:
         digest = hashlib.sha256(str(folder).encode()).hexdigest()
-        import_folder(folder, f"{_PACKAGE}_{digest[:8]}")
+        if not import_folder(folder, f"{_PACKAGE}_{digest[:8]}"):
+            raise InputError(f"{folder}: there is no Python file in it; name a folder of method files, or none")
 
 
 def user_folders() -> list[Path]:

@@ -27,7 +27,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class ClassAwareDBLoss(DistributionBalancedLoss):
-    """DB-Focal with a weight of the class, r_c = alpha + sigma(tau N / n_c), in place of the instance's: alpha 0.1,
+    """DB-Focal with a weight of the class, r_c = alpha + sigma(tau N / n_c), instead of the instance's: alpha 0.1,
     tau 0.01 (the precursor's, see `CAPNET`)."""
 
     TEMPERATURE = 0.01

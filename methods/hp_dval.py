@@ -29,7 +29,7 @@ STUDENT_BACKBONE = "clip_vit_b_16"  # whose size the ImageNet student has
 
 
 class HPDVALConfig(MethodConfig):
-    """Configuration of `hp-dval`; see the method for what the choices stand for."""
+    """Configuration of `hp-dval`; see the method for what the choices mean."""
 
     variant: Literal["paper", "released-code"] = Field("paper", description="the paper, or what its code does")
     student_init: Literal["clip", "imagenet"] = Field("clip", description="what the image tower starts from")
@@ -70,7 +70,7 @@ class HPDVAL(Method):
 
     Scores come from P_H until the prompt stage begins, from the learned prompts after; the state dict says which.
     lambda and mu of the DB loss are its paper's on VOC-LT and COCO-LT, elsewhere COCO-LT's. On the demo k is 10 of
-    64 patches, the paper's fraction. The recipe's `neck` and `dropout` have no place here.
+    64 patches, the paper's fraction. The recipe's `neck` and `dropout` are ignored.
 
     Other than in the paper, and as in the released code, the student starts from CLIP: the row's title says so.
     `student_init=imagenet` is the paper's ImageNet-1K ViT-B/16, with a new projection to CLIP's space and ImageNet's

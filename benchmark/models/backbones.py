@@ -135,7 +135,10 @@ class Architecture(ABC):
     @classmethod
     @abstractmethod
     def wrap(cls, network: nn.Module) -> Backbone:
-        """A network that `build` made, as a backbone."""
+        """A network that `build` made, as a backbone.
+
+        Its stages are what a recipe can freeze; a network that is frozen in another way overrides `Backbone.freeze`.
+        """
 
     @classmethod
     def weight_names(cls) -> list[str]:

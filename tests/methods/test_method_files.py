@@ -150,6 +150,8 @@ def test_a_folder_is_named_by_an_option_or_by_the_variable(mine, tmp_path, call)
 def test_what_is_wrong_with_a_folder_is_one_line(mine, tmp_path, call):
     none = tmp_path / "none"
     refused(call("methods", variable=str(none)), f"{none}: no such folder", "--methods-dir", VARIABLE)
+    none.mkdir()
+    refused(call("methods", variable=str(none)), f"{none}: there is no Python file in it")
     broken = mine / "broken.py"
     broken.write_text("import no_such_module\n")
     refused(call("methods", variable=str(mine)), f"{broken}: cannot be imported: ModuleNotFoundError", "correct")
