@@ -10,20 +10,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from types import ModuleType
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
-from benchmark.base import method_files
+from benchmark.base.modules import file_of, import_entry_points
 from benchmark.errors import InputError
+from benchmark.method_files import FOLDER, load_files
 from benchmark.models.backbones import Backbone
 from benchmark.models.classifier import LinearClassifier
+from benchmark.models.clip import Clip, TextTower
 from benchmark.registry import Registry
 from benchmark.spec import Recipe, Strict, deep_merge, parse
 
-if TYPE_CHECKING:
-    from benchmark.models.clip import Clip, TextTower
+# The group in which installed packages offer methods: `[project.entry-points."ltbench.methods"]`.
+ENTRY_POINTS = "ltbench.methods"
 
 
 @dataclass(frozen=True)
@@ -203,10 +206,27 @@ class LossMethod(Method):
 
 
 def _load_methods() -> None:
-    method_files.load_all()
+    load_files()
+    for point, offered in import_entry_points(ENTRY_POINTS):
+        if isinstance(offered, type) and issubclass(offered, Method):
+            if all(method is not offered for _, method in METHODS.items()):
+                METHODS.register(point.name)(offered)
+        elif not isinstance(offered, ModuleType):
+            raise InputError(
+                f"entry point {point.name!r} ({point.value}) of group {ENTRY_POINTS} is neither a module nor a class "
+                "of methods; correct its package, or uninstall it"
+            )
     for name, method in METHODS.items():
         if not hasattr(method, "title"):
-            raise InputError(f"method {name!r}: {method.__module__}.{method.__qualname__} has no title; give it one")
+            raise InputError(f"{source_of(method)}: method {name!r}, {method.__qualname__}, has no title; give it one")
 
 
 METHODS: Registry[type[Method]] = Registry("method", Method, _load_methods)
+
+
+def source_of(method: type[Method]) -> str:
+    """Where a method comes from: `methods/erm.py` for one of the project's, another file's path, or a module's name."""
+    file = file_of(method.__module__)
+    if file is None:
+        return method.__module__
+    return str(file.relative_to(FOLDER.parent)) if file.is_relative_to(FOLDER) else str(file)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
+from benchmark.base.modules import file_of
 from benchmark.errors import InputError
 
 T = TypeVar("T")
@@ -20,6 +21,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return f"{hint} (known: {', '.join(known) if known else 'none'})"
+
+
+class NameTaken(InputError, ValueError):
+    """Two objects are registered under one name; the message names both, with their files."""
 
 
 class Registry(Generic[T]):
@@ -40,10 +45,9 @@ class Registry(Generic[T]):
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that registers an object under `name`.
 
-        Raises ValueError for a name that is taken or no name and TypeError for an object of another kind: both are
-        mistakes of a programmer, not of a user.
+        Raises NameTaken for a name that is taken, ValueError for one that is no name and TypeError for an object of
+        another kind: all are mistakes of who wrote the file that registers it.
         """
-
         if not re.fullmatch(NAME_PATTERN, name):
             raise ValueError(f"{self.kind} {name!r}: a name is letters, digits, dots, dashes and underscores")
 
@@ -52,7 +56,10 @@ class Registry(Generic[T]):
             if not right:
                 raise TypeError(f"{self.kind} {name!r}: {entry!r} is not a {self._base.__name__}")
             if name in self._entries:
-                raise ValueError(f"{self.kind} {name!r} is registered twice: {self._entries[name]!r}, {entry!r}")
+                raise NameTaken(
+                    f"{self.kind} {name!r} is registered twice, by {_described(self._entries[name])} and by "
+                    f"{_described(entry)}; rename one of them"
+                )
             self._entries[name] = entry
             return entry
 
@@ -86,3 +93,9 @@ class Registry(Generic[T]):
     def items(self) -> list[tuple[str, T]]:
         """(name, object) pairs, sorted by name."""
         return sorted(self._fill().items())
+
+
+def _described(entry: object) -> str:
+    """`ERM of /path/methods/erm.py`, for a class or an object of one."""
+    owner = entry if hasattr(entry, "__qualname__") else type(entry)
+    return f"{owner.__qualname__} of {file_of(owner.__module__) or owner.__module__}"

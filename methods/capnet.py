@@ -13,13 +13,13 @@ from torch import nn
 
 from benchmark.errors import InputError
 from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Task
-from benchmark.models.adapters import ScaleShift, adapter_width, add_adapters
-from benchmark.models.label_graph import GraphKind, ResidualGCN, label_graph
 from benchmark.models.losses import Reduction
 from benchmark.models.prior_offset import PriorOffset
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
 
+from .capnet_adapters import ScaleShift, adapter_width, add_adapters
+from .capnet_graph import GraphKind, ResidualGCN, label_graph
 from .db_focal import ALPHA, DBMethod, DistributionBalancedLoss
 
 START_SCALE = 10.0  # 1 / tau at the start
@@ -27,7 +27,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class ClassAwareDBLoss(DistributionBalancedLoss):
-    """DB-Focal with a weight of the class, r_c = alpha + sigma(tau N / n_c), in place of the instance's: alpha 0.1,
+    """DB-Focal with a weight of the class, r_c = alpha + sigma(tau N / n_c), instead of the instance's: alpha 0.1,
     tau 0.01 (the precursor's, see `CAPNET`)."""
 
     TEMPERATURE = 0.01

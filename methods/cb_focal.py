@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from benchmark.method import METHODS, LossMethod, MethodConfig, Task
-from benchmark.models.losses import NegativeTolerantLoss, Reduction, counts_tensor, focal, settled
+from benchmark.models.losses import NegativeTolerantLoss, Reduction, counts_tensor, focal, to_float32
 from benchmark.spec import Positive
 
 
@@ -30,7 +30,7 @@ class ClassBalancedFocalLoss(NegativeTolerantLoss):
         super().__init__(class_counts, num_images, neg_scale, loss_weight, reduction)
         counts = counts_tensor(class_counts, num_images)
         exact = (1 - beta) / -torch.expm1(math.log(beta) * counts)
-        weight = settled(exact, (1 - beta) / (1 - beta ** counts.float()))
+        weight = to_float32(exact, (1 - beta) / (1 - beta ** counts.float()))
         self.register_buffer("class_weight", weight, persistent=False)
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:

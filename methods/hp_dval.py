@@ -4,64 +4,36 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from benchmark.distributed import batch_mean
 from benchmark.errors import InputError
 from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Stage, Task
 from benchmark.models.clip import ImageTower
-from benchmark.models.imagenet_tower import ImageNetTower
-from benchmark.models.local_global import class_normalised_scores, cosine_scores, top_mean
-from benchmark.models.losses import focal
+from benchmark.models.local_global import top_mean
 from benchmark.models.prior_offset import PriorOffset
 from benchmark.models.prompts import SoftPrompts, prompts_for
 from benchmark.spec import Fraction, Positive
 
 from .db_focal import DBMethod, DistributionBalancedLoss
+from .hp_dval_readings import READINGS, ClassWeightedDBLoss, LossName
+from .hp_dval_student import ImageNetTower
 
 ALIGNMENT, PROMPTS = "alignment", "prompts"
-CONTEXT_LENGTH, CONTEXT_STD, CONTEXT_WORDS = 4, 0.02, "a photo of a"
-TOP_K = {"paper": 32, "released-code": 16}
-LOSS = {"paper": "db-class-weight", "released-code": "db-focal"}
+CONTEXT_LENGTH, CONTEXT_STD = 4, 0.02
 STUDENT_BACKBONE = "clip_vit_b_16"  # whose size the ImageNet student has
 
 
-class ClassWeightedDBLoss(DistributionBalancedLoss):
-    """DB loss whose biased logits u are w_c u where y = 1, w_c = n_c / max_j n_j (paper, eq. 14-15); no focal
-    factor."""
-
-    def __init__(self, class_counts: Sequence[int], num_images: int, **options: Any):
-        super().__init__(class_counts, num_images, focal=False, **options)
-        self.register_buffer("class_weight", self.counts / self.counts.max(), persistent=False)
-
-    def tolerant(self, logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-        biased = logits + self.bias
-        return biased * torch.where(positive, self.class_weight, self.neg_scale)
-
-
-class BatchFocalDBLoss(DistributionBalancedLoss):
-    """DB-Focal as the released code computes it: one focal factor a batch, from the mean BCE.
-
-    Its BCE ignores `reduction="none"`, so that p_t is exp(-mean BCE).
-    """
-
-    def elementwise(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        weighted, bce = self.weighted_bce(logits, targets)
-        return focal(batch_mean(bce.mean()), gamma=2.0, balance=2.0) * weighted
-
-
 class HPDVALConfig(MethodConfig):
-    """Configuration of `hp-dval`; see the method for what the choices stand for."""
+    """Configuration of `hp-dval`; see the method for what the choices mean."""
 
     variant: Literal["paper", "released-code"] = Field("paper", description="the paper, or what its code does")
     student_init: Literal["clip", "imagenet"] = Field("clip", description="what the image tower starts from")
-    loss: Literal["db-class-weight", "db", "db-focal"] | None = Field(
+    loss: LossName | None = Field(
         None, description="classification loss; by default db-class-weight, and db-focal for released-code"
     )
     neg_scale: Positive = Field(2.0, description="lambda of the DB loss")
@@ -98,7 +70,7 @@ class HPDVAL(Method):
 
     Scores come from P_H until the prompt stage begins, from the learned prompts after; the state dict says which.
     lambda and mu of the DB loss are its paper's on VOC-LT and COCO-LT, elsewhere COCO-LT's. On the demo k is 10 of
-    64 patches, the paper's fraction. The recipe's `neck` and `dropout` have no place here.
+    64 patches, the paper's fraction. The recipe's `neck` and `dropout` are ignored.
 
     Other than in the paper, and as in the released code, the student starts from CLIP: the row's title says so.
     `student_init=imagenet` is the paper's ImageNet-1K ViT-B/16, with a new projection to CLIP's space and ImageNet's
@@ -130,7 +102,7 @@ class HPDVAL(Method):
     def __init__(self, task: Task, config: HPDVALConfig):
         super().__init__(task, config)
         self.config = config
-        self.released = config.variant == "released-code"
+        self.reading = READINGS[config.variant]
         clip = task.make_clip()
         self.top_k = self._checked_top_k(task, clip.image)
         if config.student_init == "clip":
@@ -143,7 +115,7 @@ class HPDVAL(Method):
             self.image = self._imagenet_student(task, clip.image.feature_dim)
         self.text = clip.text
         self.register_buffer("fixed_prompts", self.text.encode(prompts_for(task.class_names)))
-        words = CONTEXT_WORDS if self.released else None
+        words = self.reading.context_words
         self.global_prompts, self.local_prompts = (
             SoftPrompts(self.text, task.class_names, CONTEXT_LENGTH, words, shared=True, noise_std=CONTEXT_STD)
             for _ in range(2)
@@ -152,7 +124,9 @@ class HPDVAL(Method):
         self.log_scale = nn.Parameter(torch.tensor(self.initial_log_scale)) if config.logit_scale else None
         self.register_buffer("tuned", torch.tensor(False))
         self.register_load_state_dict_post_hook(HPDVAL._read_tuned)
-        shifted = config.logit_scale and not self.released if config.prior_offset is None else config.prior_offset
+        shifted = config.prior_offset
+        if shifted is None:
+            shifted = config.logit_scale and self.reading.prior_offset
         self.offset = PriorOffset(task.class_counts, task.num_images) if shifted else nn.Identity()
         self.loss = self._make_loss(task)
         self.recipe = task.recipe
@@ -194,16 +168,12 @@ class HPDVAL(Method):
         return self.loss(self._logits(g, local, global_text, local_text), batch.targets) + extra
 
     def distillation(self, images: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-        """|g - g_teacher| of the student's global features [B, D]; 0 for the released code."""
-        if self.released:
-            return g.new_zeros(())
-        with torch.no_grad():
-            target = self._original[0](images)
-        return F.l1_loss(g.float(), target.float())
+        """What the alignment stage adds to the loss of images [B, 3, S, S], whose global features are g [B, D]."""
+        return self.reading.distillation(self._original[0], images, g)
 
     def consistency(self, global_text: torch.Tensor, local_text: torch.Tensor) -> torch.Tensor:
-        """|P_H - P_G| of text features [C, D]; |P_H - P_L| for the released code."""
-        return F.l1_loss(local_text if self.released else global_text, self.fixed_prompts)
+        """What the prompt stage adds to the loss, from text features [C, D] of the global and of the local view."""
+        return self.reading.consistency(self.fixed_prompts, global_text, local_text)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         rate = "head" if self.stage == PROMPTS else "backbone"
@@ -232,7 +202,7 @@ class HPDVAL(Method):
     @torch.no_grad()
     def _begin_prompts(self) -> None:
         self.stage = PROMPTS
-        if self.released:
+        if self.reading.restarts:
             self.image.load_state_dict(self._original[0].state_dict())
             if self.log_scale is not None:
                 self.log_scale.fill_(self.initial_log_scale)
@@ -268,19 +238,18 @@ class HPDVAL(Method):
         self, g: torch.Tensor, local: torch.Tensor, global_text: torch.Tensor, local_text: torch.Tensor
     ) -> torch.Tensor:
         """Global features [B, D], local ones [B, P, D] and text features [C, D] for each -> logits [B, C]."""
-        alpha = self.config.alpha
-        score, weight = (class_normalised_scores, 1 - alpha) if self.released else (cosine_scores, alpha)
+        weight = self.reading.global_weight(self.config.alpha)
         with torch.autocast(g.device.type, enabled=False):
-            seen = score(global_text, g.float())
-            found = top_mean(score(local_text, local.float()), self.top_k)
-            scores = weight * seen + (1 - weight) * found
+            global_scores = self.reading.scores(global_text, g.float())
+            local_scores = top_mean(self.reading.scores(local_text, local.float()), self.top_k)
+            scores = weight * global_scores + (1 - weight) * local_scores
             return self.offset(scores if self.log_scale is None else self.log_scale.exp() * scores)
 
     def _checked_top_k(self, task: Task, tower: ImageTower) -> int:
         recipe = task.recipe
         if tower.num_patches is None:
             raise InputError(f"hp-dval needs patch tokens; {recipe.backbone} has none: use {STUDENT_BACKBONE}")
-        k = self.config.top_k or TOP_K[self.config.variant]
+        k = self.config.top_k or self.reading.top_k
         if k > tower.num_patches:
             raise InputError(
                 f"hp-dval: top_k is {k}, but {recipe.backbone} has {tower.num_patches} patches of an image of "
@@ -289,8 +258,8 @@ class HPDVAL(Method):
         return k
 
     def _imagenet_student(self, task: Task, feature_dim: int) -> ImageNetTower:
-        if self.released:
-            raise InputError("hp-dval: variant released-code starts from CLIP; use student_init=clip with it")
+        if "imagenet" not in self.reading.students:
+            raise InputError(f"hp-dval: variant {self.config.variant} starts from CLIP; use student_init=clip with it")
         if task.recipe.backbone != STUDENT_BACKBONE:
             raise InputError(
                 f"hp-dval: student_init=imagenet is for backbone {STUDENT_BACKBONE}, not {task.recipe.backbone}; "
@@ -299,10 +268,11 @@ class HPDVAL(Method):
         return ImageNetTower(task.make_other_backbone("vit_b_16", "IMAGENET1K_V1"), feature_dim)
 
     def _make_loss(self, task: Task) -> DistributionBalancedLoss:
-        name = self.config.loss or LOSS[self.config.variant]
+        name = self.config.loss or self.reading.loss
+        counts = task.class_counts, task.num_images
         options = {"neg_scale": self.config.neg_scale, "map_gamma": self.config.map_gamma}
         if name == "db-class-weight":
-            return ClassWeightedDBLoss(task.class_counts, task.num_images, **options)
-        if name == "db-focal" and self.released:
-            return BatchFocalDBLoss(task.class_counts, task.num_images, **options)
-        return DistributionBalancedLoss(task.class_counts, task.num_images, focal=name == "db-focal", **options)
+            return ClassWeightedDBLoss(*counts, **options)
+        if name == "db-focal":
+            return self.reading.focal_loss(*counts, focal=True, **options)
+        return DistributionBalancedLoss(*counts, focal=False, **options)

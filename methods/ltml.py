@@ -82,7 +82,7 @@ class LTML(Method):
     - The batches pass the network one after the other, so batch norm normalises each by its own statistics and the
       running statistics are of both. Without the consistency loss no branch sees the other's batch.
     - One compensation for both branches, without weight decay.
-    - With SGD the compensation learns at the head's rate, with Adam and AdamW at a hundredth of it. It is told the
+    - With SGD the compensation learns at the head's rate, with Adam and AdamW at a hundredth of it. It sees the
       label, so m+ rising and m- falling lower the loss whatever the image shows. With SGD its gradients, a class's
       share of a mean over C, keep it slow; Adam's steps do not depend on a gradient's size, and at the head's rate
       the network learns nothing.

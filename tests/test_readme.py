@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from kit.paths import ROOT
 
 from benchmark.launch.backends.slurm import site_options
 from benchmark.launch.product import load_sweep
+from benchmark.method import ENTRY_POINTS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+METHODS = (ROOT / "methods" / "README.md").read_text(encoding="utf-8")
 LEADERBOARD = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
 
 
@@ -126,6 +129,19 @@ def test_the_methods_example_is_found_and_trains(clone):
     done = make(clone, "bench", "METHOD=brier", "ARGS=--epochs 1")
     assert done.returncode == 0, done.stderr
     assert "brier" in done.stdout
+
+
+def test_the_methods_example_works_in_a_folder_elsewhere(clone, tmp_path):
+    """The commands of methods/README.md with a folder's name."""
+    [code] = [block for block in blocks("python") if "METHODS.register" in block]
+    (tmp_path / "brier.py").write_text(code)
+    train, show = [c.replace("path/to/folder", str(tmp_path)) for c in commands(METHODS) if "path/to/folder" in c]
+    done = call(clone, shlex.split(train))
+    assert done.returncode == 0 and "brier" in done.stdout, done.stderr
+    done = call(clone, ["sh", "-c", show])
+    assert done.returncode == 0 and f"Brier, version 1, {tmp_path / 'brier.py'}" in done.stdout, done.stderr
+    [entry] = blocks("toml", METHODS)
+    assert list(tomllib.loads(entry)["project"]["entry-points"]) == [ENTRY_POINTS]
 
 
 def test_a_method_and_a_protocol_of_ones_own_break_no_test(clone):

@@ -41,8 +41,9 @@ def test_registered_objects_are_found_by_name(animals):
 
 def test_a_name_is_given_once(animals):
     first = animals.register("dog")(Dog())
-    with pytest.raises(ValueError, match="animal 'dog' is registered twice"):
+    with pytest.raises(ValueError, match="animal 'dog' is registered twice") as error:
         animals.register("dog")(Dog())
+    assert str(error.value).count(f"Dog of {__file__}") == 2 and str(error.value).endswith("; rename one of them")
     assert animals.get("dog") is first
 
 

@@ -15,8 +15,7 @@ from benchmark.data.dataset import DATASETS, DatasetFolder
 from benchmark.errors import InputError
 from benchmark.method import METHODS
 from benchmark.models.backbones import BACKBONES
-from benchmark.models.clip import SHIPPED
-from benchmark.models.weights import NONE, resolve_weights
+from benchmark.models.weights import NONE, resolve_weights, shipped_weights
 from benchmark.spec import RunSpec
 from benchmark.store.records import Record
 
@@ -69,8 +68,9 @@ def _of_weights(spec: RunSpec) -> str | None:
         return f"spec.weights.name is {name!r}, and spec.weights.digest {digest!r}"
     if digest is None:
         return None
-    own = next((tag for tag, path in SHIPPED.items() if digest == file_digest(path)), None)
-    if own is not None and name not in (own, SHIPPED[own].stem):
+    shipped = shipped_weights()
+    own = next((tag for tag, path in shipped.items() if digest == file_digest(path)), None)
+    if own is not None and name not in (own, shipped[own].stem):
         return f"spec.weights.name is {name!r}, and these are the weights {own!r}"
     if spec.recipe.backbone not in BACKBONES:
         return None

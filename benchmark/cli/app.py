@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -16,6 +19,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+@app.callback()
+def common(
+    methods_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", envvar="LTBENCH_METHODS", help="A folder of method files; may be given repeatedly."
+        ),
+    ] = None,
+) -> None:
+    # By the variable, so that the processes that this one starts find the same methods.
+    if methods_dir:
+        os.environ["LTBENCH_METHODS"] = os.pathsep.join(str(folder.absolute()) for folder in methods_dir)
 
 
 def show_examples() -> None:

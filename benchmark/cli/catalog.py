@@ -34,13 +34,14 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Show this method's documentation and settings.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    from benchmark.method import METHODS
+    from benchmark.method import METHODS, source_of
 
     chosen = METHODS.items() if name is None else [(name, METHODS.get(name))]
     facts = {
         key: {
             "title": method.title,
             "version": method.version,
+            "source": source_of(method),
             "about": inspect.cleandoc(method.__doc__ or ""),
             "settings": {
                 field: {"default": info.default, "about": info.description or "", "values": _values(info.annotation)}
@@ -52,10 +53,14 @@ def methods(
     if as_json:
         print(json.dumps(facts, indent=1))
     elif name is None:
-        print_lines((key, f"{fact['title']}: {_first_sentence(fact['about'])}") for key, fact in facts.items())
+        print_lines(
+            (key, f"{fact['title']}: {_first_sentence(fact['about'])} [{fact['source']}]")
+            for key, fact in facts.items()
+        )
     else:
         rows: list[tuple[str, str]] = []
-        print(f"{facts[name]['title']}, version {facts[name]['version']}\n\n{facts[name]['about']}\n")
+        fact = facts[name]
+        print(f"{fact['title']}, version {fact['version']}, {fact['source']}\n\n{fact['about']}\n")
         for field, about in facts[name]["settings"].items():
             values = " | ".join(map(str, about["values"]))
             rows.append((f"{field}={about['default']}", about["about"] + (f" [{values}]" if values else "")))

@@ -1,24 +1,32 @@
-"""Backbones: torchvision's networks and a small CNN, as a sequence of named stages without the class head."""
+"""The contract between a backbone's network and the harness.
+
+An `Architecture` knows all about one network: how it is built and divided into stages, which image sizes it takes, what
+its published weights are called, how state dicts are fitted to it. The modules of `benchmark.models.networks` hold them
+and are found there: a new network is one file.
+"""
 
 from __future__ import annotations
 
 import copy
-import importlib
 import math
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import torch
-import torchvision
 from torch import nn
 
+from benchmark.base.modules import import_package
 from benchmark.errors import InputError
 from benchmark.registry import Registry
+from benchmark.spec import WeightsRef
 
 
 class Backbone(nn.Module):
-    """A feature extractor.
+    """A feature extractor: a sequence of named stages without the class head.
 
     stages: named, in order; the first is the stem. Their output is a feature map [B, M, h, w], or tokens
         [B, 1 + h * w, M] with the class token first.
@@ -85,37 +93,104 @@ class Backbone(nn.Module):
         return self
 
 
-@dataclass(frozen=True)
-class BackboneEntry:
-    """How to build a backbone.
+def _always() -> bool:
+    return True
 
-    build: (image size, QuickGELU) -> the whole network, randomly initialised, with the key names that weight files
-        use. Only CLIP's networks come with either activation.
-    wrap: the network -> the backbone.
-    head: prefixes of the class head's keys, which weight files may carry and the backbone has not.
-    torchvision_name: under which torchvision lists its pretrained weights, None when there are none.
-    clip_name: open_clip's name of the architecture whose image tower this is, None for other networks.
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where weights come from.
+
+    ref: what a run's specification holds of them. fetch: gives the local file, and fetches it where it must; None for
+    random initialisation. is_here: whether the file need not be fetched.
     """
 
-    build: Callable[[int, bool], nn.Module]
-    wrap: Callable[[nn.Module], Backbone]
-    head: tuple[str, ...] = ()
-    torchvision_name: str | None = None
-    clip_name: str | None = None
+    ref: WeightsRef
+    fetch: Callable[[], Path] | None = None
+    is_here: Callable[[], bool] = _always
 
 
-def _load_clip() -> None:
-    importlib.import_module("benchmark.models.clip")
+class Architecture(ABC):
+    """All that the harness knows of one network; a class of its own for each, registered by name, never instantiated.
+
+    head: prefixes of the class head's keys, which weight files may hold and the backbone does not.
+    size_step: the side of an image in pixels is a multiple of it.
+    has_quick_gelu: whether the network can have QuickGELU, the activation of OpenAI's CLIP.
+    shipped: weights that this package brings, name -> file with a card.
+    """
+
+    head: ClassVar[tuple[str, ...]] = ()
+    size_step: ClassVar[int] = 1
+    has_quick_gelu: ClassVar[bool] = False
+    shipped: ClassVar[Mapping[str, Path]] = {}
+
+    @classmethod
+    @abstractmethod
+    def build(cls, image_size: int, quick_gelu: bool) -> nn.Module:
+        """The whole network, randomly initialised, with the key names that weight files use.
+
+        image_size: a multiple of `size_step`. quick_gelu: only where `has_quick_gelu`.
+        """
+
+    @classmethod
+    @abstractmethod
+    def wrap(cls, network: nn.Module) -> Backbone:
+        """A network that `build` made, as a backbone.
+
+        Its stages are what a recipe can freeze; a network that is frozen in another way overrides `Backbone.freeze`.
+        """
+
+    @classmethod
+    def weight_names(cls) -> list[str]:
+        """Names of the published weights, for messages."""
+        return []
+
+    @classmethod
+    def published(cls, backbone: str, weights: str) -> WeightsSource | None:
+        """The weights that are published under a name, None where there are none; nothing is fetched yet.
+
+        backbone: the name of this architecture, for messages. Raises InputError where it has more to say than that the
+        name is unknown.
+        """
+        return None
+
+    @classmethod
+    def fit(
+        cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], image_size: int
+    ) -> dict[str, torch.Tensor]:
+        """A state dict as `build`'s network takes it: position embeddings interpolated to the image size, say.
+
+        expected: the network's own state dict, on the meta device. What fits in no way is left as it is: the caller
+        refuses it.
+        """
+        return state
 
 
-BACKBONES: Registry[BackboneEntry] = Registry("backbone", BackboneEntry, _load_clip)
+BACKBONES: Registry[type[Architecture]] = Registry(
+    "backbone", Architecture, lambda: import_package("benchmark.models.networks")
+)
+
+
+def build_network(name: str, image_size: int, quick_gelu: bool = False) -> nn.Module:
+    """The whole network of a backbone, randomly initialised.
+
+    Raises InputError for an unknown name or an image size that the network does not take.
+    """
+    architecture = BACKBONES.get(name)
+    if image_size % architecture.size_step:
+        step = architecture.size_step
+        raise InputError(f"{name} needs an image size that is a multiple of {step}; {image_size} is not")
+    return architecture.build(image_size, quick_gelu)
 
 
 def make_network(
     name: str, image_size: int, state: dict[str, torch.Tensor] | None, quick_gelu: bool = False
 ) -> nn.Module:
-    """The whole network of a backbone; `state` as `benchmark.models.weights.PretrainedWeights.load` gives it."""
-    network = BACKBONES.get(name).build(image_size, quick_gelu)
+    """The whole network of a backbone; `state` as `benchmark.models.weights.PretrainedWeights.load` gives it.
+
+    Raises InputError: see `build_network`.
+    """
+    network = build_network(name, image_size, quick_gelu)
     if state is not None:
         network.load_state_dict(state, strict=False)
     return network
@@ -126,114 +201,3 @@ def make_backbone(
 ) -> Backbone:
     """A backbone by name; see `make_network`."""
     return BACKBONES.get(name).wrap(make_network(name, image_size, state, quick_gelu))
-
-
-def _resnet_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
-    stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
-    layers = {f"layer{i}": getattr(network, f"layer{i}") for i in range(1, 5)}
-    return OrderedDict(stem=stem, **layers)
-
-
-def _mobilenet_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
-    # One stage a resolution: 1/2, 1/4, 1/8, 1/16 and 1/32 of the image.
-    borders = [0, 2, 4, 7, 14, 19]
-    names = ["stem", "stage1", "stage2", "stage3", "stage4"]
-    return OrderedDict(
-        (name, network.features[a:b]) for name, a, b in zip(names, borders[:-1], borders[1:], strict=True)
-    )
-
-
-class PatchEmbedding(nn.Module):
-    """A vision transformer's stem: images [B, 3, H, W] -> tokens [B, 1 + h * w, M], class token first.
-
-    project: convolution whose stride is its kernel. class_token: M numbers. position: [..., 1 + h * w, M], added.
-    last: what the tokens pass then, dropout or norm.
-    """
-
-    def __init__(self, project: nn.Conv2d, class_token: nn.Parameter, position: nn.Parameter, last: nn.Module):
-        super().__init__()
-        self.project = project
-        self.class_token = class_token
-        self.position = position
-        self.last = last
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        patches = self.project(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
-        return self.last(tokens + self.position)
-
-
-def _vit_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
-    encoder = network.encoder
-    blocks = list(encoder.layers)
-    stem = PatchEmbedding(network.conv_proj, network.class_token, encoder.pos_embedding, encoder.dropout)
-    stages: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
-    stages.update((f"block{i}", block) for i, block in enumerate(blocks, 1))
-    stages[f"block{len(blocks)}"] = nn.Sequential(blocks[-1], encoder.ln)
-    return stages
-
-
-def _small_cnn(image_size: int) -> nn.Module:
-    """Seven 3x3 convolutions for the demo's 64-pixel images: 16 to 128 channels, a map of 1/16 of the side.
-
-    Pooling takes the maximum: the objects are small and an average would lose them.
-    """
-
-    def block(inputs: int, outputs: int) -> list[nn.Module]:
-        conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-
-    def stage(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(*block(inputs, outputs), *block(outputs, outputs), nn.MaxPool2d(2))
-
-    return nn.Sequential(
-        OrderedDict(
-            stem=nn.Sequential(*block(3, 16), nn.MaxPool2d(2)),
-            stage1=stage(16, 32),
-            stage2=stage(32, 64),
-            stage3=stage(64, 128),
-        )
-    )
-
-
-def _vit(image_size: int) -> nn.Module:
-    if image_size % 16:
-        raise InputError(f"vit_b_16 needs an image size that is a multiple of 16; {image_size} is not")
-    return torchvision.models.vit_b_16(image_size=image_size)
-
-
-for _name, _dim, _factory in [
-    ("resnet18", 512, torchvision.models.resnet18),
-    ("resnet50", 2048, torchvision.models.resnet50),
-    ("resnet101", 2048, torchvision.models.resnet101),
-]:
-    BACKBONES.register(_name)(
-        BackboneEntry(
-            build=lambda size, quick_gelu, factory=_factory: factory(),
-            wrap=lambda network, dim=_dim: Backbone(_resnet_stages(network), dim),
-            head=("fc.",),
-            torchvision_name=_name,
-        )
-    )
-BACKBONES.register("mobilenet_v2")(
-    BackboneEntry(
-        build=lambda size, quick_gelu: torchvision.models.mobilenet_v2(),
-        wrap=lambda network: Backbone(_mobilenet_stages(network), 1280),
-        head=("classifier.",),
-        torchvision_name="mobilenet_v2",
-    )
-)
-BACKBONES.register("vit_b_16")(
-    BackboneEntry(
-        build=lambda size, quick_gelu: _vit(size),
-        wrap=lambda network: Backbone(_vit_stages(network), 768),
-        head=("heads.",),
-        torchvision_name="vit_b_16",
-    )
-)
-BACKBONES.register("small_cnn")(
-    BackboneEntry(
-        build=lambda size, quick_gelu: _small_cnn(size),
-        wrap=lambda network: Backbone(OrderedDict(network.named_children()), 128),
-    )
-)

@@ -1,34 +1,25 @@
-"""CLIP through open_clip: the image tower as a backbone, the text tower, published weights.
+"""CLIP's towers as methods see them, and how they are made.
 
 Everything is built in float32, whatever the file holds; autocast is the training loop's. `make_clip` and
-`make_text_tower` freeze what they give. open_clip itself is imported when a CLIP is first built: that takes seconds.
+`make_text_tower` freeze what they give.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
-import json
-import logging
 import math
-from collections import OrderedDict
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from benchmark.base.files import split_file
 from benchmark.errors import InputError
-from benchmark.models.backbones import BACKBONES, Backbone, BackboneEntry, PatchEmbedding, make_network
-from benchmark.models.weights import clip_backbone_of, resolve_weights
+from benchmark.models.backbones import BACKBONES, Architecture, Backbone, make_network
+from benchmark.models.weights import read_card, resolve_weights
 from benchmark.registry import did_you_mean
-
-# The small CLIP of the demo set: benchmark/tools/demo_clip.py makes it. Another training is another tag.
-DEMO = "demo"
-_DEMO_FOLDER = Path(__file__).parent / "demo_clip"
-SHIPPED = {f"{DEMO}:shapes": _DEMO_FOLDER / "weights.safetensors"}
 
 
 class ImageTower(Backbone):
@@ -43,38 +34,6 @@ class ImageTower(Backbone):
     def project(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Output of `stages` [B, 1 + h * w, M] -> class token [B, D] and patch tokens [B, h * w, D], projected."""
         raise NotImplementedError
-
-
-class _TransformerTower(ImageTower):
-    def __init__(self, visual: nn.Module):
-        blocks = list(visual.transformer.resblocks)
-        stem = PatchEmbedding(visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre)
-        stages: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
-        stages.update((f"block{i}", block) for i, block in enumerate(blocks, 1))
-        super().__init__(stages, map_dim=visual.conv1.out_channels, feature_dim=visual.proj.shape[1])
-        self.norm = visual.ln_post
-        self.projection = visual.proj
-        self.num_patches = visual.grid_size[0] * visual.grid_size[1]
-
-    def pool(self, features: torch.Tensor) -> torch.Tensor:
-        return self.norm(features[:, 0]) @ self.projection
-
-    def project(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        projected = self.norm(features) @ self.projection
-        return projected[:, 0], projected[:, 1:]
-
-
-class _ResNetTower(ImageTower):
-    def __init__(self, visual: nn.Module):
-        names = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool")
-        stem = nn.Sequential(*(getattr(visual, name) for name in names))
-        layers = {f"layer{i}": getattr(visual, f"layer{i}") for i in range(1, 5)}
-        attention = visual.attnpool
-        super().__init__(OrderedDict(stem=stem, **layers), attention.c_proj.in_features, attention.c_proj.out_features)
-        self.attention = attention
-
-    def pool(self, features: torch.Tensor) -> torch.Tensor:
-        return self.attention(features)
 
 
 class TextTower(nn.Module):
@@ -149,16 +108,68 @@ class Clip(nn.Module):
         self.logit_scale = 1.0 if log_scale.is_meta else math.exp(log_scale.item())
 
 
+class ClipArchitecture(Architecture):
+    """A CLIP: a backbone, its image tower, that comes with a text tower.
+
+    `build` gives a network that holds both, and the logarithm of the published factor on cosines as `logit_scale`.
+    published_name: what the names of its published weights begin with: ViT-B-16 in `ViT-B-16:openai`.
+    pretrained_size: of the images that published weights were trained on, in pixels.
+    """
+
+    published_name: ClassVar[str]
+    pretrained_size: ClassVar[int]
+
+    @classmethod
+    @abstractmethod
+    def wrap(cls, network: nn.Module) -> ImageTower:
+        """The image tower of a network that `build` made."""
+
+    @classmethod
+    @abstractmethod
+    def text_tower(cls, network: nn.Module) -> TextTower:
+        """The text tower of a network that `build` made."""
+
+
+def clip_architectures() -> dict[str, type[ClipArchitecture]]:
+    """Name of the backbone -> architecture, of every CLIP."""
+    return {name: found for name, found in BACKBONES.items() if issubclass(found, ClipArchitecture)}
+
+
+def clip_backbones() -> list[str]:
+    """Names of the backbones that are CLIP image towers."""
+    return list(clip_architectures())
+
+
+def clip_backbone_of(weights: str) -> str:
+    """The CLIP backbone whose weights these are: `architecture:tag`, or a file with a card. Raises InputError."""
+    known = clip_architectures()
+    if split_file(weights):
+        path = Path(weights)
+        name = read_card(path).architecture
+        if name not in known:
+            raise InputError(f"{path}: these are weights of {name!r}, which is not a CLIP")
+        return name
+    by_published = {architecture.published_name: name for name, architecture in known.items()}
+    published, colon, _ = weights.partition(":")
+    if not colon or published not in by_published:
+        beginnings = [f"{name}:" for name in sorted(by_published)]
+        raise InputError(
+            f"unknown CLIP weights {weights!r}{did_you_mean(weights, beginnings)}: write architecture:tag, such as "
+            "ViT-B-16:openai, or the path of a file"
+        )
+    return by_published[published]
+
+
 def make_clip(backbone: str, image_size: int, state: dict[str, torch.Tensor] | None, quick_gelu: bool) -> Clip:
     """A CLIP by its image tower's name; `state` as `benchmark.models.weights.PretrainedWeights.load` gives it.
 
     Raises InputError when the backbone is not CLIP's.
     """
-    entry = BACKBONES.get(backbone)
-    if entry.clip_name is None:
+    architecture = BACKBONES.get(backbone)
+    if not issubclass(architecture, ClipArchitecture):
         raise InputError(f"backbone {backbone} has no text tower; use {', '.join(clip_backbones())}")
     network = make_network(backbone, image_size, state, quick_gelu)
-    return Clip(entry.wrap(network), TextTower(network, _tokenizer(entry.clip_name)), network.logit_scale)
+    return Clip(architecture.wrap(network), architecture.text_tower(network), network.logit_scale)
 
 
 def make_text_tower(weights: str, load: bool = True, say: Callable[[str], None] = lambda line: None) -> TextTower:
@@ -167,129 +178,8 @@ def make_text_tower(weights: str, load: bool = True, say: Callable[[str], None] 
     load: False leaves it random. say: see `PretrainedWeights.load`.
     """
     backbone = clip_backbone_of(weights)
-    name = BACKBONES.get(backbone).clip_name
-    size = _config(name)["vision_cfg"]["image_size"]
-    pretrained = resolve_weights(backbone, weights, size)
-    network = make_network(backbone, size, pretrained.load(say) if load else None, pretrained.ref.quick_gelu)
-    return TextTower(network, _tokenizer(name))
-
-
-def clip_backbones() -> list[str]:
-    """Names of the backbones that are CLIP image towers."""
-    return [name for name, entry in BACKBONES.items() if entry.clip_name is not None]
-
-
-@functools.cache
-def _config(name: str) -> dict[str, Any]:
-    """open_clip's description of an architecture; ours for the demo's."""
-    if name == DEMO:
-        return json.loads((_DEMO_FOLDER / "config.json").read_text(encoding="utf-8"))["model_cfg"]
-    import open_clip
-
-    return open_clip.get_model_config(name)
-
-
-@functools.cache
-def _tokenizer(name: str) -> Any:
-    import open_clip
-
-    if name == DEMO:
-        return open_clip.SimpleTokenizer(str(_DEMO_FOLDER / "merges.txt.gz"))
-    return open_clip.SimpleTokenizer()
-
-
-def _build(name: str, image_size: int, quick_gelu: bool) -> nn.Module:
-    from open_clip.model import CLIP
-
-    config = copy.deepcopy(_config(name))
-    # A ResNet's attention pooling has one position for each 32 x 32 pixels.
-    step = config["vision_cfg"]["patch_size"] or 32
-    if image_size % step:
-        raise InputError(f"CLIP {name} needs an image size that is a multiple of {step}; {image_size} is not")
-    config["vision_cfg"]["image_size"] = image_size
-    return CLIP(**{**config, "quick_gelu": quick_gelu})
-
-
-def published(name: str, tag: str) -> dict[str, Any]:
-    """What open_clip knows of published weights: mean, std, interpolation, quick_gelu, where they are.
-
-    Raises InputError, with the near names, for an unknown tag.
-    """
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
-
-    facts = get_pretrained_cfg(name, tag) if name != DEMO else None
-    if not facts:
-        known = list_pretrained_tags_by_model(name) if name != DEMO else [key.partition(":")[2] for key in SHIPPED]
-        raise InputError(f"unknown CLIP weights {f'{name}:{tag}'!r}{did_you_mean(tag, known)}; or give a file or none")
-    return facts
-
-
-def is_cached(name: str, tag: str) -> bool:
-    """Whether `fetch` would find published weights without a network. Raises InputError for an unknown tag."""
-    from huggingface_hub import try_to_load_from_cache
-    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-
-    facts = published(name, tag)
-    if hub := facts.get("hf_hub", "").rstrip("/"):
-        return any(
-            isinstance(try_to_load_from_cache(hub, file), str) for file in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-        )
-    return (Path("~/.cache/clip").expanduser() / facts["url"].rpartition("/")[2]).exists()
-
-
-def fetch(name: str, tag: str) -> Path:
-    """The local file of published weights, from the Hugging Face cache or, where that is possible, fetched.
-
-    Raises InputError naming tag, file and remedy.
-    """
-    from open_clip.pretrained import download_pretrained
-
-    facts = published(name, tag)
-    hub = facts.get("hf_hub", "").rstrip("/")
-    # It logs every attempt; one line is enough, and it follows.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
-        return Path(download_pretrained(facts))
-    except Exception as error:  # the hub's own, urllib's, the file system's
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"CLIP weights {name}:{tag} are not in the cache of Hugging Face and could not be fetched ({first}): "
-            f"fetch open_clip_model.safetensors of {hub or facts.get('url')} on a machine that can, and either "
-            "bring its cache (HF_HOME) or give the file's path instead of the name"
-        ) from None
-
-
-def fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A published state dict as open_clip's CLIP takes it: without the archive's own numbers, and with position
-    embeddings interpolated to the image size."""
-    extra = ("input_resolution", "context_length", "vocab_size")
-    state = {key: value for key, value in state.items() if key not in extra}
-    for key in ("visual.positional_embedding", "visual.attnpool.positional_embedding"):
-        if key in state and key in expected and state[key].ndim == 2 and len(state[key]) > 1:
-            state[key] = _resized(state[key], len(expected[key]))
-    return state
-
-
-def _resized(positions: torch.Tensor, length: int) -> torch.Tensor:
-    """[1 + s * s, M] -> [length, M], bicubic, the class token's apart; another grid is left to be refused."""
-    old, new = math.isqrt(len(positions) - 1), math.isqrt(length - 1)
-    if old == new or old * old != len(positions) - 1:
-        return positions
-    grid = positions[1:].T.reshape(1, -1, old, old)
-    grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
-    return torch.cat([positions[:1], grid[0].flatten(1).T])
-
-
-def _wrap(network: nn.Module) -> ImageTower:
-    visual = network.visual
-    return _TransformerTower(visual) if hasattr(visual, "transformer") else _ResNetTower(visual)
-
-
-for _backbone, _name in [("clip_rn50", "RN50"), ("clip_vit_b_16", "ViT-B-16"), ("clip_demo", DEMO)]:
-    BACKBONES.register(_backbone)(
-        BackboneEntry(
-            build=lambda size, quick_gelu, name=_name: _build(name, size, quick_gelu),
-            wrap=_wrap,
-            clip_name=_name,
-        )
-    )
+    architecture = clip_architectures()[backbone]
+    pretrained = resolve_weights(backbone, weights, architecture.pretrained_size)
+    state = pretrained.load(say) if load else None
+    network = make_network(backbone, architecture.pretrained_size, state, pretrained.ref.quick_gelu)
+    return architecture.text_tower(network)

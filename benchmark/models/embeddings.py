@@ -25,7 +25,7 @@ def is_embeddings_file(reference: str) -> bool:
 def load_embeddings(reference: str, class_names: Sequence[str]) -> torch.Tensor:
     """One vector a class, in class order, float32 [C, m], as stored.
 
-    reference: `FILE.npz`, whose pairs of arrays are KEY [n, m], the vectors, and KEY_names [n], what they stand for;
+    reference: `FILE.npz`, whose pairs of arrays are KEY [n, m], the vectors, and KEY_names [n], their names;
         the one pair that names every class is taken. `FILE.npz:KEY` takes that pair.
     class_names: looked up as they are, letter by letter.
 

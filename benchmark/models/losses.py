@@ -54,7 +54,7 @@ def counts_tensor(class_counts: Sequence[int] | torch.Tensor, num_images: float)
     return counts
 
 
-def settled(exact: torch.Tensor, single: torch.Tensor) -> torch.Tensor:
+def to_float32(exact: torch.Tensor, single: torch.Tensor) -> torch.Tensor:
     """float32 of a weight. exact: it in float64; single: the same formula in float32, as published runs have it.
 
     `single` is kept where it is right but for its last bits, so that those runs repeat bit for bit; where float32 has
@@ -92,7 +92,7 @@ class NegativeTolerantLoss(MultiLabelLoss):
             where = int((counts >= num_images).nonzero()[0])
             raise InputError(f"class number {where} is in every training image: its logit bias would be infinite")
         self.neg_scale = neg_scale
-        odds = settled((num_images - counts) / counts, num_images / counts.float() - 1)
+        odds = to_float32((num_images - counts) / counts, num_images / counts.float() - 1)
         self.register_buffer("counts", counts.float(), persistent=False)
         self.register_buffer("bias", -torch.log(odds) * self.KAPPA / neg_scale, persistent=False)
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmark.distributed import batch_mean
-from benchmark.models.losses import counts_tensor, settled
+from benchmark.models.losses import counts_tensor, to_float32
 
 
 class PriorOffset(nn.Module):
@@ -16,13 +16,13 @@ class PriorOffset(nn.Module):
     becomes log(n_c / (N - n_c)), as the training list has it (for every class what Lin et al., ICCV 2017, do for one).
 
     Cosines of image and text are all positive. Times CLIP's scale, scores without a bias start far above zero, so
-    that every negative is a gross error, and the shortest way out is to turn the features away from the text.
+    that every negative is a gross error, and the quickest remedy is to move the features away from the text.
     """
 
     def __init__(self, class_counts: Sequence[int], num_images: int):
         super().__init__()
         counts = counts_tensor(class_counts, num_images)
-        odds = settled(counts / (num_images - counts), counts.float() / (num_images - counts.float()))
+        odds = to_float32(counts / (num_images - counts), counts.float() / (num_images - counts.float()))
         self.register_buffer("prior", torch.log(odds), persistent=False)
         self.register_buffer("offset", torch.zeros(len(counts)))
         self.register_buffer("known", torch.tensor(False))

@@ -36,9 +36,9 @@ class SoftPrompts(nn.Module):
         noise_std: float = 0.02,
     ):
         super().__init__()
-        # Any token will do in the context's place: its embedding is never used.
-        places = " ".join(["a"] * length)
-        tokens = text.tokenize([f"{places} {name.replace('_', ' ')}." for name in class_names])
+        # Any token will do where the context goes: its embedding is never used.
+        filler = " ".join(["a"] * length)
+        tokens = text.tokenize([f"{filler} {name.replace('_', ' ')}." for name in class_names])
         self.register_buffer("tokens", tokens, persistent=False)
         if words is None:
             context = noise_std * torch.randn(length, text.width)

@@ -1,25 +1,21 @@
-"""Pretrained weights: by torchvision's name, from a local file, or none; always with their normalisation."""
+"""Pretrained weights: published under a name, from a local file, or none; always with their normalisation."""
 
 from __future__ import annotations
 
-import functools
 import json
-import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.error import URLError
 
 import torch
-import torchvision
 from pydantic import AfterValidator, Field
 from safetensors import SafetensorError, safe_open
 
 from benchmark.base.files import file_digest, is_file, split_file
 from benchmark.base.yamlio import load_yaml
 from benchmark.errors import InputError
-from benchmark.models.backbones import BACKBONES
+from benchmark.models.backbones import BACKBONES, WeightsSource, build_network
 from benchmark.registry import did_you_mean
 from benchmark.spec import Name, Strict, WeightsRef, parse
 
@@ -67,95 +63,34 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
 
     Raises InputError for an unknown name, a missing file, or a file of another architecture.
     """
-    entry = BACKBONES.get(backbone)
+    architecture = BACKBONES.get(backbone)
     if weights == NONE:
         ref = WeightsRef(
             name=NONE, digest=None, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear", batch_norm="normal"
         )
-        return PretrainedWeights(ref, backbone, image_size)
-    if split_file(weights):
-        return _from_file(Path(weights), backbone, image_size)
-    if entry.clip_name is not None:
-        return _from_tag(weights, backbone, entry.clip_name, image_size)
-    known = [] if entry.torchvision_name is None else torchvision.models.get_model_weights(entry.torchvision_name)
-    by_name = {item.name: item for item in known}
-    if weights not in by_name:
+        source = WeightsSource(ref)
+    elif split_file(weights):
+        source = file_source(Path(weights), backbone)
+    else:
+        source = architecture.published(backbone, weights)
+    if source is None:
         raise InputError(
-            f"unknown weights {weights!r} for backbone {backbone}{did_you_mean(weights, [*by_name, NONE])}; "
+            f"unknown weights {weights!r} for backbone {backbone}"
+            f"{did_you_mean(weights, [*architecture.weight_names(), NONE])}; "
             "or give the path of a .safetensors or .pth file"
         )
-    item = by_name[weights]
-    preparation = item.transforms()
-    ref = WeightsRef(
-        name=weights,
-        digest=f"torchvision/{item.url.rpartition('/')[2]}",
-        mean=tuple(preparation.mean),
-        std=tuple(preparation.std),
-        interpolation=preparation.interpolation.value,
-        batch_norm="normal",
-    )
-    here = _torchvision_file(item).exists
-    return PretrainedWeights(ref, backbone, image_size, lambda: _fetch_torchvision(item), here)
+    return PretrainedWeights(source, backbone, image_size)
 
 
-def clip_backbone_of(weights: str) -> str:
-    """The CLIP backbone whose weights these are: `architecture:tag`, or a file with a card. Raises InputError."""
-    if split_file(weights):
-        path = Path(weights)
-        name = _card(_existing(path)).architecture
-        if name not in BACKBONES or BACKBONES.get(name).clip_name is None:
-            raise InputError(f"{path}: these are weights of {name!r}, which is not a CLIP")
-        return name
-    by_architecture = {entry.clip_name: name for name, entry in BACKBONES.items() if entry.clip_name is not None}
-    architecture, colon, _ = weights.partition(":")
-    if not colon or architecture not in by_architecture:
-        known = [f"{name}:" for name in sorted(by_architecture)]
-        raise InputError(
-            f"unknown CLIP weights {weights!r}{did_you_mean(weights, known)}: write architecture:tag, such as "
-            "ViT-B-16:openai, or the path of a file"
-        )
-    return by_architecture[architecture]
+def shipped_weights() -> dict[str, Path]:
+    """The weights that this package brings, name -> file."""
+    return {name: path for _, architecture in BACKBONES.items() for name, path in architecture.shipped.items()}
 
 
-def _from_tag(weights: str, backbone: str, architecture: str, image_size: int) -> PretrainedWeights:
-    from benchmark.models import clip
-
-    name, _, tag = weights.partition(":")
-    if name != architecture:
-        others = [known for known, entry in BACKBONES.items() if entry.clip_name == name]
-        raise InputError(
-            f"weights {weights!r} are not of backbone {backbone}, which is open_clip's {architecture}; write "
-            + (f"--backbone {others[0]}, or " if others else "")
-            + f"--weights {architecture}:TAG, the path of a file, or none"
-        )
-    shipped = clip.SHIPPED.get(weights)
-    if shipped is not None:
-        found = _from_file(shipped, backbone, image_size)
-        found.ref = found.ref.model_copy(update={"name": weights})
-        return found
-    facts = clip.published(architecture, tag)
-    ref = WeightsRef(
-        name=weights,
-        digest=f"open_clip/{weights}",
-        mean=tuple(facts["mean"]),
-        std=tuple(facts["std"]),
-        interpolation=facts["interpolation"],
-        batch_norm="normal",
-        quick_gelu=facts.get("quick_gelu", False),
-    )
-    here = functools.partial(clip.is_cached, architecture, tag)
-    return PretrainedWeights(ref, backbone, image_size, lambda: clip.fetch(architecture, tag), here)
-
-
-def _existing(path: Path) -> Path:
-    if not is_file(path):
-        shown = str(path) if len(str(path)) <= 2 * _SHOWN else f"{str(path)[: 2 * _SHOWN]}..."
-        raise InputError(f"{_printed(shown)}: no such weights file; give a file, a published name or none")
-    return path
-
-
-def _from_file(path: Path, backbone: str, image_size: int) -> PretrainedWeights:
-    card = _card(_existing(path))
+def file_source(path: Path, backbone: str) -> WeightsSource:
+    """The weights in a file. Raises InputError when it is not there, or its card is missing, wrong or of another
+    backbone."""
+    card = read_card(path)
     if card.architecture != backbone:
         known = card.architecture in BACKBONES
         remedy = f"; use --backbone {card.architecture}" if known else did_you_mean(card.architecture, BACKBONES)
@@ -163,7 +98,7 @@ def _from_file(path: Path, backbone: str, image_size: int) -> PretrainedWeights:
             f"{path}: these are weights of {card.architecture!r}, not of {backbone!r}{remedy}"
             + (" or other weights" if known else "")
         )
-    if card.quick_gelu and BACKBONES.get(backbone).clip_name is None:
+    if card.quick_gelu and not BACKBONES.get(backbone).has_quick_gelu:
         raise InputError(f"{path}: quick_gelu is of CLIP's networks, and {backbone} is none; leave it out")
     try:
         digest = file_digest(path)
@@ -178,10 +113,14 @@ def _from_file(path: Path, backbone: str, image_size: int) -> PretrainedWeights:
         batch_norm=card.batch_norm,
         quick_gelu=card.quick_gelu,
     )
-    return PretrainedWeights(ref, backbone, image_size, fetch=lambda: path)
+    return WeightsSource(ref, fetch=lambda: path)
 
 
-def _card(path: Path) -> WeightsCard:
+def read_card(path: Path) -> WeightsCard:
+    """What a weights file says of itself. Raises InputError when there is no such file, or it does not say enough."""
+    if not is_file(path):
+        printed = str(path) if len(str(path)) <= 2 * _SHOWN else f"{str(path)[: 2 * _SHOWN]}..."
+        raise InputError(f"{_printed(printed)}: no such weights file; give a file, a published name or none")
     beside = path.with_name(path.name + ".yaml")
     if beside.exists():
         return parse(WeightsCard, load_yaml(beside), str(beside))
@@ -210,29 +149,21 @@ def _card(path: Path) -> WeightsCard:
 
 
 class PretrainedWeights:
-    """Weights that have been resolved; `ref` is what a run's specification holds of them.
+    """Weights that have been resolved, for a backbone at an image size.
 
-    fetch: gives the local file, fetching it where it must; None for random initialisation. is_here: whether it need not
-    be fetched.
+    ref: what a run's specification holds of them. is_here: whether their file need not be fetched.
     """
 
-    def __init__(
-        self,
-        ref: WeightsRef,
-        backbone: str,
-        image_size: int,
-        fetch: Callable[[], Path] | None = None,
-        is_here: Callable[[], bool] = lambda: True,
-    ):
-        self.ref = ref
-        self.is_here = is_here
+    def __init__(self, source: WeightsSource, backbone: str, image_size: int):
+        self.ref = source.ref
+        self.is_here = source.is_here
+        self._fetch = source.fetch
         self._backbone = backbone
         self._image_size = image_size
-        self._fetch = fetch
 
     def load(self, say: Callable[[str], None] = lambda line: None) -> dict[str, torch.Tensor] | None:
         """The state dict of the whole network less its class head, floating point as float32; None for random
-        initialisation. say: told in a line when a wrapper's prefix is left out of the names.
+        initialisation. say: called with a line where a wrapper's prefix is left out of the names.
 
         Raises InputError, naming file and tensors, when the weights cannot be fetched or do not fit: missing,
         unexpected or non-finite tensors, other shapes, other types than floating point.
@@ -245,21 +176,18 @@ class PretrainedWeights:
     def _fitted(
         self, state: dict[str, torch.Tensor], where: str, say: Callable[[str], None]
     ) -> dict[str, torch.Tensor]:
-        entry = BACKBONES.get(self._backbone)
+        architecture = BACKBONES.get(self._backbone)
+        head = architecture.head
         with torch.device("meta"):
-            expected = _trunk(entry.build(self._image_size, self.ref.quick_gelu).state_dict(), entry.head)
-        state = _trunk(state, entry.head)
+            network = build_network(self._backbone, self._image_size, self.ref.quick_gelu)
+        expected = _trunk(network.state_dict(), head)
+        state = _trunk(state, head)
         prefix, rest = _wrapper(state, expected)
         if prefix and not rest:
             say(f"{where}: left {prefix!r} out, with which the name of every tensor begins")
-            state = _trunk({key.removeprefix(prefix): value for key, value in state.items()}, entry.head)
+            state = _trunk({key.removeprefix(prefix): value for key, value in state.items()}, head)
         state = _as_float32(state, expected, where)
-        if self._backbone == "vit_b_16":
-            state = _fit_positions(state, self._image_size)
-        elif entry.clip_name is not None:
-            from benchmark.models import clip
-
-            state = clip.fit(state, expected)
+        state = architecture.fit(state, expected, self._image_size)
         # PyTorch counts batches for a momentum mode nobody here uses: files may leave the counter out.
         missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
         unexpected = [key for key in state if key not in expected]
@@ -323,44 +251,8 @@ def _as_float32(
     return fitted
 
 
-def _torchvision_file(item: torchvision.models.WeightsEnum) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / item.url.rpartition("/")[2]
-
-
-def _fetch_torchvision(item: torchvision.models.WeightsEnum) -> Path:
-    file = _torchvision_file(item)
-    digits = file.stem.rpartition("-")[2]  # published names end in the first digits of the sha256
-    if not file.exists():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(item.url, str(file), digits, progress=False)
-        except (URLError, OSError, RuntimeError) as error:
-            raise InputError(
-                f"weights {item} are not in {file.parent} and could not be fetched ({error}): put "
-                f"{file.name} (from {item.url}) there, or give a file with --weights PATH"
-            ) from None
-    # A file that was already there may be another one.
-    if not file_digest(file).startswith(digits):
-        raise InputError(
-            f"{file}: not the published file, or cut short: its sha256 does not start with {digits}; "
-            f"replace it by {item.url}"
-        )
-    return file
-
-
 def _trunk(state: dict[str, torch.Tensor], head: tuple[str, ...]) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if not (head and key.startswith(head))}
-
-
-def _fit_positions(state: dict[str, torch.Tensor], image_size: int) -> dict[str, torch.Tensor]:
-    """Interpolate a ViT's position embedding to the image size, as torchvision does for fine-tuning."""
-    key = "encoder.pos_embedding"
-    shape = state[key].shape if key in state else ()
-    if len(shape) != 3 or shape[0] != 1 or shape[1] < 2 or shape[1] == (image_size // 16) ** 2 + 1:
-        return state
-    if math.isqrt(shape[1] - 1) ** 2 != shape[1] - 1:
-        return state  # not a square grid: reported as a wrong shape
-    return torchvision.models.vision_transformer.interpolate_embeddings(image_size, 16, state, "bicubic")
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -369,7 +261,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd files; what is wrong with them is told below
+            warnings.simplefilter("ignore")  # of odd files; the error below says what is wrong
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can end in almost any error
         kind = "it holds objects other than tensors" if "weights_only" in str(error) else type(error).__name__

@@ -8,8 +8,8 @@ import torch
 
 from benchmark.errors import InputError
 from benchmark.models.backbones import Backbone
-from benchmark.models.clip import TextTower
-from benchmark.models.weights import PretrainedWeights, clip_backbone_of, resolve_weights
+from benchmark.models.clip import TextTower, clip_backbone_of
+from benchmark.models.weights import PretrainedWeights, resolve_weights
 from benchmark.running.plan import Plan
 from benchmark.running.task import make_task
 

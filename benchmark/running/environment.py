@@ -17,16 +17,16 @@ from pathlib import Path
 import torch
 
 from benchmark.base import scheduler
-from benchmark.base.method_files import source_file
 from benchmark.errors import InputError
 from benchmark.method import Method
+from benchmark.method_files import source_file
 from benchmark.store.records import Environment
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parent
 _NUMERIC = (
     "data/*.py",
-    "models/*.py",
+    "models/**/*.py",
     "method.py",
     "training/*.py",
     "distributed.py",

@@ -165,9 +165,9 @@ def test_names_of_weights_are_those_of_their_digest():
 
 def test_the_shipped_weights_under_another_name():
     from benchmark.base.files import file_digest
-    from benchmark.models.clip import SHIPPED
+    from benchmark.models.weights import shipped_weights
 
-    [(tag, path)] = SHIPPED.items()
+    [(tag, path)] = shipped_weights().items()
     assert weights(tag, file_digest(path), "clip_demo") == []
     assert weights(path.stem, file_digest(path), "clip_demo") == []
     assert "these are the weights" in weights("openai", file_digest(path), "clip_demo")[0]

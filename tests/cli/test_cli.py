@@ -288,9 +288,9 @@ def test_a_method_file_with_an_error_is_named(tmp_path, monkeypatch):
     from benchmark.registry import Registry
 
     (tmp_path / "broken_method.py").write_text("raise NameError('no such thing')")
-    monkeypatch.setattr("benchmark.base.method_files.FOLDER", tmp_path)
+    monkeypatch.setattr("benchmark.method_files.FOLDER", tmp_path)
     monkeypatch.setattr("benchmark.method.METHODS", Registry("method", METHODS._base, _load_methods))
-    refused(ltbench("methods"), "methods/broken_method.py", "NameError: no such thing")
+    refused(ltbench("methods"), str(tmp_path / "broken_method.py"), "NameError: no such thing")
 
 
 def test_leaderboard_check_fails_on_a_changed_file(tmp_path):

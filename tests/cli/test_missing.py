@@ -9,7 +9,7 @@ import pytest
 import torch
 from kit.command import ltbench
 
-from benchmark.models.clip import published
+from benchmark.models.networks.clip import published
 from benchmark.models.weights import resolve_weights
 
 

@@ -245,6 +245,14 @@ def test_no_wckey_but_the_user_s_own(tmp_path, commands):
     assert "#SBATCH --wckey=lab\n" in script_of(tmp_path / "other")
 
 
+def test_jobs_get_the_folders_of_methods(tmp_path, commands, monkeypatch):
+    monkeypatch.setenv("LTBENCH_METHODS", str(tmp_path))
+    commands(sbatch=f'echo "$LTBENCH_METHODS" > {tmp_path}/seen; echo 4242')
+    submitted(tmp_path)
+    assert (tmp_path / "seen").read_text() == f"{tmp_path}\n"
+    assert "--export" not in script_of(tmp_path)  # sbatch gives a job its own variables
+
+
 @pytest.mark.parametrize("value", ["module load x", ["a", "b"], 3, True])
 @pytest.mark.parametrize("key", ["setup", "teardown"])
 def test_lines_of_shell_are_refused_on_the_command_line(key, value):

@@ -15,11 +15,11 @@ import benchmark
 from benchmark.method import METHODS, Batch, Task
 from benchmark.models.backbones import BACKBONES
 from benchmark.models.clip import Clip, TextTower
-from benchmark.models.label_graph import label_graph
 from benchmark.models.prompts import prompts_for
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
 from methods.capnet import CAPNET, ClassAwareDBLoss
+from methods.capnet_graph import label_graph
 from methods.db_focal import DistributionBalancedLoss
 
 SIZE, DIM, TEXT_WIDTH, LAYERS, WIDTH = 32, 16, 24, 2, 32

@@ -17,11 +17,10 @@ from kit.tiny import TINY
 
 import benchmark
 from benchmark.method import METHODS, Batch, Task
-from benchmark.models.category_prompts import CategoryPromptHead, EquationsLayer, ReleasedLayer
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
 from methods.asl import AsymmetricLoss
-from methods.cprfl import CPRFL, CPRFLConfig
+from methods.cprfl import CPRFL, CategoryPromptHead, CPRFLConfig, EquationsLayer, ReleasedLayer
 
 GOLDEN = np.load(TESTS / "golden" / "cprfl_head.npz")
 LAYER = np.load(TESTS / "golden" / "cprfl_layer.npz")

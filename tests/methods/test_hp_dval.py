@@ -16,14 +16,15 @@ import benchmark
 from benchmark.method import METHODS, Batch, Stage
 from benchmark.models.backbones import BACKBONES
 from benchmark.models.clip import make_clip
-from benchmark.models.imagenet_tower import ImageNetTower
 from benchmark.models.local_global import class_normalised_scores, cosine_scores, top_mean
 from benchmark.models.prompts import prompts_for
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
 from benchmark.training.optim import EMA
 from methods.db_focal import DistributionBalancedLoss
-from methods.hp_dval import HPDVAL, BatchFocalDBLoss, ClassWeightedDBLoss
+from methods.hp_dval import HPDVAL
+from methods.hp_dval_readings import BatchFocalDBLoss, ClassWeightedDBLoss
+from methods.hp_dval_student import ImageNetTower
 
 SIZE, PATCHES, K = 32, 16, 3
 NAMES, COUNTS, IMAGES = ("cat", "dining_table", "dog"), (20, 10, 5), 40

@@ -15,11 +15,11 @@ import torch
 
 from benchmark.data.dataset import DATASETS
 from benchmark.method import Batch, Method
-from benchmark.models.category_prompts import ReleasedLayer
 from benchmark.running.plan import plan
 from benchmark.running.task import make_task
 from benchmark.spec import PROTOCOLS
 from benchmark.training.loop import seed_everything
+from methods.cprfl import ReleasedLayer
 
 DATASET = "voc-lt"
 IMAGES = 2

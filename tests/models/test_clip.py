@@ -10,9 +10,9 @@ from kit.checks import refused
 from safetensors.torch import save_file
 
 from benchmark.models import clip
-from benchmark.models.backbones import make_backbone, make_network
+from benchmark.models.backbones import BACKBONES, make_backbone, make_network
 from benchmark.models.prompts import SoftPrompts, prompts_for
-from benchmark.models.weights import clip_backbone_of, resolve_weights
+from benchmark.models.weights import resolve_weights
 
 NAMES = ("dog", "dining_table", "tv monitor")
 CARD = {"architecture": "clip_vit_b_16", "mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]}
@@ -241,14 +241,14 @@ def test_positions_are_interpolated_to_the_image_size(tmp_path):
     torch.testing.assert_close(larger[1:].mean(0), original[1:].mean(0), atol=5e-3, rtol=0)
     state = {"visual.attnpool.positional_embedding": torch.arange(5.0)[:, None].expand(5, 2)}
     expected = {"visual.attnpool.positional_embedding": torch.zeros(17, 2)}
-    assert clip.fit(state, expected)["visual.attnpool.positional_embedding"].shape == (17, 2)
+    assert BACKBONES.get("clip_rn50").fit(state, expected, 128)["visual.attnpool.positional_embedding"].shape == (17, 2)
 
 
 @pytest.mark.parametrize("weights", ["ViT-B-17:openai", "openai", "ViT-B-16"])
 def test_unknown_clip_weights(weights):
-    assert repr(weights) in refused(clip_backbone_of, weights)
+    assert repr(weights) in refused(clip.clip_backbone_of, weights)
 
 
 def test_the_backbone_of_clip_weights(tmp_path):
-    assert clip_backbone_of("RN50:openai") == "clip_rn50"
-    assert clip_backbone_of(small_file(tmp_path / "w.safetensors")) == "clip_demo"
+    assert clip.clip_backbone_of("RN50:openai") == "clip_rn50"
+    assert clip.clip_backbone_of(small_file(tmp_path / "w.safetensors")) == "clip_demo"

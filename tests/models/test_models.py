@@ -26,9 +26,10 @@ from benchmark.data.dataset import find_dataset
 from benchmark.data.samplers import make_sampler
 from benchmark.errors import InputError
 from benchmark.method import METHODS, Batch
-from benchmark.models.backbones import BACKBONES, make_backbone
+from benchmark.models.backbones import BACKBONES, WeightsSource, make_backbone
 from benchmark.models.classifier import LinearClassifier
-from benchmark.models.weights import PretrainedWeights, _fetch_torchvision, resolve_weights
+from benchmark.models.networks.torchvision import fetch
+from benchmark.models.weights import PretrainedWeights, resolve_weights
 
 RESNET_STAGES = ["stem", "layer1", "layer2", "layer3", "layer4"]
 STAGES = {
@@ -394,7 +395,7 @@ def test_published_file_that_was_put_there_is_read(hub):
     (hub / "new.pth").rename(hub / f"mobilenet_v2-{digits}.pth")
     published = SimpleNamespace(url=f"https://nowhere.invalid/mobilenet_v2-{digits}.pth")
     ref = resolve_weights("mobilenet_v2", "IMAGENET1K_V1", SIZE).ref
-    loaded = PretrainedWeights(ref, "mobilenet_v2", SIZE, lambda: _fetch_torchvision(published)).load()
+    loaded = PretrainedWeights(WeightsSource(ref, lambda: fetch(published)), "mobilenet_v2", SIZE).load()
     assert torch.equal(loaded["features.0.0.weight"], state["features.0.0.weight"])
 
 
@@ -783,8 +784,8 @@ class Hinge(LossMethod):
 TRAIN_IT = """
 import sys
 from pathlib import Path
-import benchmark.base.method_files
-benchmark.base.method_files.FOLDER = Path(sys.argv[1])
+import benchmark.method_files
+benchmark.method_files.FOLDER = Path(sys.argv[1])
 import torch
 from benchmark.method import METHODS
 from test_models import make_batch, make_method, task_of

@@ -1,4 +1,4 @@
-"""A graph of the classes from their text features, and the residual graph network that runs on it."""
+"""CAPNET's graph of the classes, from their text features, and the residual graph network on it."""
 
 from __future__ import annotations
 

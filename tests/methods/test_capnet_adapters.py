@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmark.models.adapters import AdaptedBlock, Adapter, ScaleShift, adapter_width, add_adapters
 from benchmark.models.backbones import BACKBONES
 from benchmark.models.clip import ImageTower
+from methods.capnet_adapters import AdaptedBlock, Adapter, ScaleShift, adapter_width, add_adapters
 
 LAYERS, WIDTH, SIZE = 3, 32, 32
 

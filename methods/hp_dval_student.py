@@ -1,4 +1,4 @@
-"""An ImageNet-pretrained vision transformer in the place of CLIP's image tower."""
+"""HP-DVAL's student from ImageNet: a pretrained vision transformer instead of CLIP's image tower."""
 
 from __future__ import annotations
 

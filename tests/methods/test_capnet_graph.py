@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from kit.checks import refused
 from kit.paths import TESTS
 
-from benchmark.models.label_graph import ResidualGCN, label_graph
+from methods.capnet_graph import ResidualGCN, label_graph
 
 GOLDEN = np.load(TESTS / "golden" / "capnet_gcn.npz")
 

@@ -1,4 +1,4 @@
-"""What is trained in a frozen CLIP image tower: adapters in a vision transformer, scale and shift behind a ResNet."""
+"""What CAPNET trains in CLIP's image tower: adapters in a vision transformer, scale and shift behind a ResNet."""
 
 from __future__ import annotations
 

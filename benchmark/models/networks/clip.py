@@ -1,0 +1,224 @@
+"""CLIP through open_clip: its networks as backbones with a text tower, and their published weights.
+
+open_clip itself is imported when a CLIP is first built: that takes seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmark.errors import InputError
+from benchmark.models.backbones import BACKBONES, WeightsSource
+from benchmark.models.clip import ClipArchitecture, ImageTower, TextTower, clip_architectures
+from benchmark.models.vision_transformer import PatchEmbedding, transformer_stages
+from benchmark.registry import did_you_mean
+from benchmark.spec import WeightsRef
+
+
+class _TransformerTower(ImageTower):
+    """open_clip's VisionTransformer."""
+
+    def __init__(self, visual: nn.Module):
+        stem = PatchEmbedding(visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre)
+        stages = transformer_stages(stem, visual.transformer.resblocks)
+        super().__init__(stages, map_dim=visual.conv1.out_channels, feature_dim=visual.proj.shape[1])
+        self.norm = visual.ln_post
+        self.projection = visual.proj
+        self.num_patches = visual.grid_size[0] * visual.grid_size[1]
+
+    def pool(self, features: torch.Tensor) -> torch.Tensor:
+        return self.norm(features[:, 0]) @ self.projection
+
+    def project(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        projected = self.norm(features) @ self.projection
+        return projected[:, 0], projected[:, 1:]
+
+
+class _ResNetTower(ImageTower):
+    """open_clip's ModifiedResNet, with attention pooling."""
+
+    def __init__(self, visual: nn.Module):
+        names = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool")
+        stem = nn.Sequential(*(getattr(visual, name) for name in names))
+        layers = {f"layer{i}": getattr(visual, f"layer{i}") for i in range(1, 5)}
+        attention = visual.attnpool
+        super().__init__(OrderedDict(stem=stem, **layers), attention.c_proj.in_features, attention.c_proj.out_features)
+        self.attention = attention
+
+    def pool(self, features: torch.Tensor) -> torch.Tensor:
+        return self.attention(features)
+
+
+class OpenClipArchitecture(ClipArchitecture):
+    """A CLIP as open_clip builds it; `published_name` is its name of the architecture."""
+
+    has_quick_gelu = True
+
+    @classmethod
+    def config(cls) -> dict[str, Any]:
+        """open_clip's description of the architecture, a copy."""
+        import open_clip
+
+        return open_clip.get_model_config(cls.published_name)
+
+    @classmethod
+    def tokenizer(cls) -> Any:
+        """open_clip's tokenizer of the architecture."""
+        return _tokenizer()
+
+    @classmethod
+    def build(cls, image_size: int, quick_gelu: bool) -> nn.Module:
+        from open_clip.model import CLIP
+
+        config = cls.config()
+        config["vision_cfg"]["image_size"] = image_size
+        return CLIP(**{**config, "quick_gelu": quick_gelu})
+
+    @classmethod
+    def wrap(cls, network: nn.Module) -> ImageTower:
+        visual = network.visual
+        return _TransformerTower(visual) if hasattr(visual, "transformer") else _ResNetTower(visual)
+
+    @classmethod
+    def text_tower(cls, network: nn.Module) -> TextTower:
+        return TextTower(network, cls.tokenizer())
+
+    @classmethod
+    def published(cls, backbone: str, weights: str) -> WeightsSource:
+        """Weights by `architecture:tag`. Raises InputError, with the near names, for an unknown tag, and for weights of
+        another architecture."""
+        name, _, tag = weights.partition(":")
+        if name != cls.published_name:
+            others = [other for other, found in clip_architectures().items() if found.published_name == name]
+            raise InputError(
+                f"weights {weights!r} are not of backbone {backbone}, which is open_clip's {cls.published_name}; write "
+                + (f"--backbone {others[0]}, or " if others else "")
+                + f"--weights {cls.published_name}:TAG, the path of a file, or none"
+            )
+        return cls.tagged(tag)
+
+    @classmethod
+    def tagged(cls, tag: str) -> WeightsSource:
+        """Weights by their tag. Raises InputError, with the near names, for an unknown one."""
+        facts = published(cls.published_name, tag)
+        weights = f"{cls.published_name}:{tag}"
+        ref = WeightsRef(
+            name=weights,
+            digest=f"open_clip/{weights}",
+            mean=tuple(facts["mean"]),
+            std=tuple(facts["std"]),
+            interpolation=facts["interpolation"],
+            batch_norm="normal",
+            quick_gelu=facts.get("quick_gelu", False),
+        )
+        here = functools.partial(is_cached, cls.published_name, tag)
+        return WeightsSource(ref, functools.partial(fetch, cls.published_name, tag), here)
+
+    @classmethod
+    def fit(
+        cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], image_size: int
+    ) -> dict[str, torch.Tensor]:
+        """Without the numbers of OpenAI's archives, and with position embeddings interpolated to the image size."""
+        extra = ("input_resolution", "context_length", "vocab_size")
+        state = {key: value for key, value in state.items() if key not in extra}
+        for key in ("visual.positional_embedding", "visual.attnpool.positional_embedding"):
+            if key in state and key in expected and state[key].ndim == 2 and len(state[key]) > 1:
+                state[key] = _resized(state[key], len(expected[key]))
+        return state
+
+
+@BACKBONES.register("clip_rn50")
+class ClipRN50(OpenClipArchitecture):
+    """CLIP's ResNet-50 (Radford et al., ICML 2021), 1024 features."""
+
+    published_name = "RN50"
+    pretrained_size = 224
+    size_step = 32  # the attention pooling has one position for each 32 x 32 pixels
+
+
+@BACKBONES.register("clip_vit_b_16")
+class ClipViTB16(OpenClipArchitecture):
+    """CLIP's ViT-B/16 (Radford et al., ICML 2021), 512 features."""
+
+    published_name = "ViT-B-16"
+    pretrained_size = 224
+    size_step = 16  # the side of a patch
+
+
+@functools.cache
+def _tokenizer() -> Any:
+    import open_clip
+
+    return open_clip.SimpleTokenizer()
+
+
+def unknown_tag(name: str, tag: str, known: list[str]) -> InputError:
+    """The error for a tag that an architecture does not have."""
+    return InputError(f"unknown CLIP weights {f'{name}:{tag}'!r}{did_you_mean(tag, known)}; or give a file or none")
+
+
+def published(name: str, tag: str) -> dict[str, Any]:
+    """What open_clip knows of published weights: mean, std, interpolation, quick_gelu, where they are.
+
+    Raises InputError, with the near names, for an unknown tag.
+    """
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    facts = get_pretrained_cfg(name, tag)
+    if not facts:
+        raise unknown_tag(name, tag, list_pretrained_tags_by_model(name))
+    return facts
+
+
+def is_cached(name: str, tag: str) -> bool:
+    """Whether `fetch` would find published weights without a network. Raises InputError for an unknown tag."""
+    from huggingface_hub import try_to_load_from_cache
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    facts = published(name, tag)
+    if hub := facts.get("hf_hub", "").rstrip("/"):
+        return any(
+            isinstance(try_to_load_from_cache(hub, file), str) for file in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+        )
+    return (Path("~/.cache/clip").expanduser() / facts["url"].rpartition("/")[2]).exists()
+
+
+def fetch(name: str, tag: str) -> Path:
+    """The local file of published weights, from the Hugging Face cache or, where that is possible, fetched.
+
+    Raises InputError naming tag, file and remedy.
+    """
+    from open_clip.pretrained import download_pretrained
+
+    facts = published(name, tag)
+    hub = facts.get("hf_hub", "").rstrip("/")
+    # It logs every attempt; one line is enough, and it follows.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        return Path(download_pretrained(facts))
+    except Exception as error:  # the hub's own, urllib's, the file system's
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"CLIP weights {name}:{tag} are not in the cache of Hugging Face and could not be fetched ({first}): "
+            f"fetch open_clip_model.safetensors of {hub or facts.get('url')} on a machine that can, and either "
+            "bring its cache (HF_HOME) or give the file's path instead of the name"
+        ) from None
+
+
+def _resized(positions: torch.Tensor, length: int) -> torch.Tensor:
+    """[1 + s * s, M] -> [length, M], bicubic, the class token's apart; another grid is left to be refused."""
+    old, new = math.isqrt(len(positions) - 1), math.isqrt(length - 1)
+    if old == new or old * old != len(positions) - 1:
+        return positions
+    grid = positions[1:].T.reshape(1, -1, old, old)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([positions[:1], grid[0].flatten(1).T])
