@@ -63,6 +63,11 @@ def test_a_sound_store_is_scored_again_and_has_no_finding(store):
     }  # fmt: skip
 
 
+def test_from_python_a_folder_is_enough(store):
+    found = verify(str(store))
+    assert (found.records, found.scored, found.findings, found.faulty_runs) == (3, 3, [], 0)
+
+
 def test_a_change_that_a_record_does_not_name_is_a_fault(store):
     folder = run_of(store)
     data = json.loads(folder.record_path.read_text())
