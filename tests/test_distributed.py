@@ -90,7 +90,7 @@ def start(jobs: list[Job], folder: Path) -> list[list[list[dict[str, Any]]]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, str(ROOT / "tests" / "peer.py"), str(folder / "jobs.json"), str(folder)]
+    command = [sys.executable, str(ROOT / "tests" / "kit" / "peer.py"), str(folder / "jobs.json"), str(folder)]
     processes = [
         subprocess.Popen(command, env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)

@@ -328,7 +328,7 @@ def is_trusted(path: tuple) -> bool:
     return path[-1] in TRUSTED or (path[0] == "rng" and len(path) > 1) or (path[0] == "optimizer" and len(path) == 3)
 
 
-def test_checkpoints(work, stopped, resume, tmp_path):  # noqa: F811 - fixtures
+def test_checkpoints(work, stopped, resume, tmp_path):
     """What is not as it was saved is refused, or trained anew; whoever can sign numbers can choose them."""
     results = shutil.copytree(stopped, tmp_path / "results")
     path = Store(results).folder(work.spec).checkpoint_path

@@ -11,6 +11,7 @@ import pytest
 from kit.paths import ROOT
 
 import benchmark.store.lease
+import benchmark.store.runs
 from benchmark.errors import RunHeld, RunInterrupted
 from benchmark.store.lease import LEASE_LIFETIME_S, Lease
 from benchmark.store.runs import RunFolder
@@ -158,9 +159,9 @@ def test_a_living_owner_on_this_machine_keeps_its_run_whatever_any_clock_says(fo
     with folder.claim() as claim, monkeypatch.context() as patch:
         os.utime(folder.path / "lease.json", (time.time() - 3600,) * 2)
         if hidden == "by another user":
-            patch.setattr(benchmark.store.runs, "_process_start", lambda pid: "unknown")
+            patch.setattr(benchmark.store.lease, "process_start", lambda pid: "unknown")
         else:
-            patch.setattr(benchmark.store.runs, "_machine", lambda: f"{machine.partition(' ')[0]} pid:[1]")
+            patch.setattr(benchmark.store.lease, "machine", lambda: f"{machine.partition(' ')[0]} pid:[1]")
             patch.setattr(socket, "gethostname", lambda: "container")
         assert folder.state() == "running"
         with pytest.raises(RunHeld), folder.claim():

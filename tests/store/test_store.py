@@ -26,9 +26,9 @@ import torch
 from kit.factories import make_record, write_store
 from kit.paths import ROOT
 
-from benchmark import store
 from benchmark.base.atomic import write_atomically
 from benchmark.errors import InputError, LtbenchError, RunFailed, RunInterrupted, StoreError
+from benchmark.store import runs
 from benchmark.store.lease import Lease
 from benchmark.store.logits import load_logits, read_logits
 from benchmark.store.records import Record
@@ -433,7 +433,7 @@ def wait_for(condition, seconds: float = 5.0) -> bool:
 
 
 def test_heart_beats_while_the_run_is_held(folder, monkeypatch):
-    monkeypatch.setattr(store, "HEARTBEAT_S", 0.005)
+    monkeypatch.setattr(runs, "HEARTBEAT_S", 0.005)
     path = folder.path / "lease.json"
     threads = threading.active_count()
     with folder.claim():
@@ -443,7 +443,7 @@ def test_heart_beats_while_the_run_is_held(folder, monkeypatch):
 
 
 def test_owner_that_lost_the_run_neither_beats_nor_finishes_nor_releases(folder, monkeypatch):
-    monkeypatch.setattr(store, "HEARTBEAT_S", 0.005)
+    monkeypatch.setattr(runs, "HEARTBEAT_S", 0.005)
     with refused("another process took this run over"), folder.claim() as claim:
         path = put_lease(folder, age_s=3600, host="node7")
         time.sleep(0.05)

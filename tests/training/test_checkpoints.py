@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from kit.checkpoints import write
+from kit.checkpoints import SETTINGS, resume, stopped, work, write  # noqa: F401 - fixtures
 from kit.command import ltbench
 from kit.runs import outcome
 from rich.console import Console
