@@ -179,6 +179,10 @@ class TestTime(Strict):
             raise ValueError(f"margin is an option of five-crop, not of {self.views}")
         return self
 
+    def decoded_size(self, image_size: int) -> int:
+        """Side of the validation and test images of which the views are taken, in pixels. image_size: the network's."""
+        return image_size + self.margin if self.views == "five-crop" else image_size
+
 
 class Recipe(Strict):
     """Everything about training and scoring that a protocol fixes and a method does not choose."""

@@ -32,7 +32,8 @@ from PIL import Image
 from safetensors.torch import save as save_safetensors
 
 from benchmark.audit.bundles import export, import_bundle
-from benchmark.audit.verify import Files, check_record
+from benchmark.audit.files import Files, FolderFiles
+from benchmark.audit.judge import judge
 from benchmark.data.dataset import DatasetFolder
 from benchmark.data.sources import FileImages
 from benchmark.errors import InputError, StoreError
@@ -153,7 +154,7 @@ def made(tmp_path_factory) -> Path:
 
 def check_scores(draw: Draw, record: Record, known: Record, files: Files) -> None:
     """What nothing is found in says of the logits what they give."""
-    checked = outcome_of(draw, lambda: check_record(record, files))
+    checked = outcome_of(draw, lambda: judge(record, files))
     if checked is not None and not checked.faults:
         for name, metrics in record.results.items():
             assert name in known.results, draw.name
@@ -166,7 +167,7 @@ def check_scores(draw: Draw, record: Record, known: Record, files: Files) -> Non
 
 def test_records(made):
     folder = run_of(made)
-    known, files = folder.record(), Files.in_folder(folder)
+    known, files = folder.record(), FolderFiles(folder.path)
     texts = [folder.record_path.read_bytes(), *(path.read_bytes() for path in (ROOT / "tests/records").glob("*.json"))]
     accepted = 0
     for draw in inputs("record", 1500):
@@ -399,7 +400,7 @@ def test_bundles(made, tmp_path):
         if trusted:
             assert done.owner == "alice@lab" and path.read_bytes() == original, draw.name
         record = RunFolder(path.parent).record()
-        check_scores(draw, record, known, Files.in_folder(RunFolder(path.parent)))
+        check_scores(draw, record, known, FolderFiles(path.parent))
         shutil.rmtree(target)
     assert 0 < arrived < 150
 

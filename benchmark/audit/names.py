@@ -1,6 +1,6 @@
 """Names in a record that do not fit what they name: of its dataset, its pretrained weights, its method's version.
 
-None of these names is part of a run's id, so that an edit leaves the record whole: the run would stand in a table, or
+None of these names is part of a run's id, so that an edit leaves the record whole: the run would be in a table, or
 under a label, that is not its own.
 """
 
@@ -30,15 +30,15 @@ def misnamed(record: Record) -> Iterator[str]:
             yield problem
 
 
-def untold_settings(record: Record) -> str:
+def unknown_settings(record: Record) -> str:
     """Why the method's settings cannot be compared with those of this version, empty where they can."""
     spec = record.spec
     if spec.method not in METHODS:
         return f"method {spec.method!r} is not registered here: its settings could not be compared"
     known = METHODS.get(spec.method).version
     if spec.method_version != known:
-        told = f"method {spec.method!r} has version {spec.method_version}, and {known} here"
-        return f"{told}: its settings could not be compared"
+        versions = f"method {spec.method!r} has version {spec.method_version}, and {known} here"
+        return f"{versions}: its settings could not be compared"
     return ""
 
 

@@ -13,21 +13,16 @@ from typing import Any
 
 from benchmark.data.registered import settings_name
 from benchmark.errors import InputError
-from benchmark.spec import PROTOCOLS, Recipe, RunSpec, canonical_json, deep_merge, flatten, nested, parse
+from benchmark.spec import PROTOCOLS, Recipe, canonical_json, deep_merge, flatten, nested, parse
 from benchmark.store.records import Record
 
 
-def undeclared_change(record: Record) -> str | None:
-    """What differs from the protocol or the method of this version, and is not among the changes that the record names.
+def changed_recipe(record: Record) -> str | None:
+    """What differs from the protocol of this version, and is not among the changes that the record names.
 
-    None where nothing does, and where it cannot be told: the protocol or the method is not registered here, or has
-    another version. Raises InputError when a registered dataset here cannot be read.
+    None where nothing does, and where the protocol is not registered here or has another version. Loads no methods.
+    Raises InputError when a registered dataset here cannot be read.
     """
-    return undeclared_recipe_change(record) or _of_configuration(record.spec)
-
-
-def undeclared_recipe_change(record: Record) -> str | None:
-    """`undeclared_change` of the protocol's recipe alone, without loading the methods."""
     spec = record.spec
     # The track names these three by themselves.
     own = {"backbone": spec.recipe.backbone, "weights": spec.recipe.weights, "image_size": spec.recipe.image_size}
@@ -37,10 +32,10 @@ def undeclared_recipe_change(record: Record) -> str | None:
     recipe = _recipe(spec.protocol, spec.protocol_version, spec.method, settings_name(spec.dataset), named)
     if recipe is None or recipe == spec.recipe:
         return None
-    told = f"protocol {spec.protocol!r} version {spec.protocol_version}"
+    protocol = f"protocol {spec.protocol!r} version {spec.protocol_version}"
     if isinstance(recipe, str):
-        return f"{told} cannot have the changes that it names ({recipe})"
-    return f"{_difference(spec.recipe, recipe)} in {told} with the changes that it names"
+        return f"{protocol} cannot have the changes that it names ({recipe})"
+    return f"{_difference(spec.recipe, recipe)} in {protocol} with the changes that it names"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -55,7 +50,9 @@ def _recipe(protocol: str, version: int, method: str, dataset: str, named: str) 
         return str(error)
 
 
-def _of_configuration(spec: RunSpec) -> str | None:
+def changed_setting(record: Record) -> str | None:
+    """`changed_recipe` of the method's configuration; loads the methods, and PyTorch with them."""
+    spec = record.spec
     usual = _configuration(spec.method, spec.method_version, settings_name(spec.dataset))
     if usual is None:
         return None

@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.audit.undeclared import undeclared_recipe_change
-from benchmark.data.registered import majority, registered
+from benchmark.audit.agreement import SCORED, Agreement, Disagreement
+from benchmark.audit.files import RECORD, FolderFiles
+from benchmark.audit.judge import record_faults
+from benchmark.audit.lists import label_faults
 from benchmark.errors import StoreError
 from benchmark.leaderboard.published import PublishedTable, published
 from benchmark.leaderboard.samples import Sample, samples
 from benchmark.leaderboard.stats.thresholds import thresholds
 from benchmark.leaderboard.summary import Summary, summaries
-from benchmark.leaderboard.tables import Table, build_tables, dataset_facts, place
-from benchmark.spec import canonical_json
+from benchmark.leaderboard.tables import Table, build_tables
 from benchmark.store.records import Record
 from benchmark.store.runs import load_records
 from benchmark.ui.progress import Reporter
@@ -64,28 +64,14 @@ def load_board(
 ) -> Board:
     """The board of a results folder, or `of` some of its records, for a page in the folder `out`.
 
-    A record that is not whole, whose logits are not there or do not give its numbers, or that contradicts the others
-    about its dataset, is left out, named on the board and appended to `problems`. Raises StoreError when there is no
+    A record that is not whole, in which the judge finds a fault, or that contradicts the others about its dataset, is
+    left out, named on the board with the first fault, and appended to `problems`. Raises StoreError when there is no
     such folder.
     """
     problems = [] if problems is None else problems
     with paused_collections():
-        records = _as_registered(load_records(results, problems) if of is None else of, problems)
-        sampled: dict[str, Sample] = {}
-        whole = []
-        for record, sample in samples(results, records, reporter):
-            if isinstance(sample, StoreError):
-                problems.append(sample)
-            else:
-                sampled[record.run_id] = sample
-                whole.append(record)
-        labels = {record.run_id: sampled[record.run_id].targets for record in whole}
-        facts = {record.run_id: repr(dataset_facts(record)) for record in whole}  # repr: dictionaries have no hash
-        whole = _agreeing(whole, facts, "classes, groups or numbers of images", problems)
-        whole = _agreeing(whole, labels, "labels of the test images", problems)
-        whole = _agreeing(whole, _validation_labels(sampled), "labels of the validation images", problems)
-        pixels = {record.run_id: record.data_digests["test"] for record in whole if "test" in record.data_digests}
-        whole = _agreeing(whole, pixels, "pixels of the test images", problems, _prepared)
+        records = load_records(results, problems) if of is None else of
+        whole, sampled = _judged(results, records, problems, reporter)
         # Without the way to the results folder: the page is the same wherever the folder lies.
         excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]
         for run, scores in thresholds(results, whole, reporter).items():
@@ -94,84 +80,47 @@ def load_board(
         return make_board(whole, sampled, excluded, runs)
 
 
-def _validation_labels(sampled: Mapping[str, Sample]) -> dict[str, str]:
-    """Run id -> what a run says of them; runs without validation logits say nothing."""
-    found = {run: sample.validation_targets for run, sample in sampled.items()}
-    return {run: labels for run, labels in found.items() if labels is not None}
+def _judged(
+    results: Path, records: Iterable[Record], problems: list[StoreError], reporter: Reporter | None
+) -> tuple[list[Record], dict[str, Sample]]:
+    """The records that hold, and their samples by run id. Appends the first fault of each other one to `problems`.
 
-
-def _as_registered(records: Iterable[Record], problems: list[StoreError]) -> list[Record]:
-    """The records but for those of a registered dataset's name whose lists, classes or groups are others, and those
-    that changed more of a registered protocol than they name."""
-    kept = []
+    Names in a record, the settings of its method and its training images are left to `ltbench verify`: to know the
+    methods it loads PyTorch, which takes seconds. Stale records are shown: their numbers hold.
+    """
+    sound = []
     for record in records:
-        fault = _other_split(record) or _other_recipe(record)
-        if fault is None:
-            kept.append(record)
+        faults = record_faults(record, _files(results, record))
+        if faults:
+            problems.append(StoreError(faults[0]))
         else:
-            problems.append(StoreError(f"{place(record)}: {fault}"))
-    return kept
+            sound.append(record)
+    agreement = Agreement(images=SCORED)
+    sampled: dict[str, Sample] = {}
+    for record, sample in samples(results, sound, reporter):
+        if isinstance(sample, StoreError):
+            problems.append(sample)
+        elif faults := label_faults(record, sample.labels, _files(results, record)):
+            problems.append(StoreError(faults[0]))
+        else:
+            agreement.add(record.folder_name, record, sample.labels, sample.logits)
+            sampled[record.run_id] = sample
+    odd: dict[str, Disagreement] = {}
+    for found in agreement.disagreements():
+        odd.setdefault(found.run, found)
+    whole = []
+    for record in sound:
+        found = odd.get(record.folder_name)
+        if found is not None:
+            fault = f"{_files(results, record).where}{RECORD}: {found.problem}; {found.remedy}"
+            problems.append(StoreError(fault))
+        elif record.run_id in sampled:
+            whole.append(record)
+    return whole, sampled
 
 
-def _other_split(record: Record) -> str | None:
-    dataset, made_on = registered(record.spec.dataset.name), record.spec.dataset.fingerprint
-    if dataset is None or dataset.fingerprint == made_on:
-        return None
-    return (
-        f"made on another split than the registered dataset {dataset.name!r} (fingerprint {made_on[:12]}, here "
-        f"{dataset.fingerprint[:12]}); run again, or rename a dataset of your own"
-    )
-
-
-def _other_recipe(record: Record) -> str | None:
-    change = undeclared_recipe_change(record)
-    return None if change is None else f"{change}; run again with --rerun always"
-
-
-def _fingerprint(record: Record) -> str:
-    return record.spec.dataset.fingerprint
-
-
-def _prepared(record: Record) -> str:
-    """The dataset's fingerprint, and how its test images were prepared for the network."""
-    recipe = record.spec.recipe
-    return canonical_json(
-        [_fingerprint(record), recipe.image_size, recipe.test_time.model_dump(), record.spec.weights.interpolation]
-    )
-
-
-def _agreeing(
-    records: Sequence[Record],
-    facts: Mapping[str, str],
-    what: str,
-    problems: list[StoreError],
-    group: Callable[[Record], str] = _fingerprint,
-) -> list[Record]:
-    """The records that agree with most of their group. facts: run id -> what it says; one that says nothing agrees."""
-    by_group: dict[str, list[str]] = defaultdict(list)
-    groups = {record.run_id: group(record) for record in records}
-    for record in records:
-        if record.run_id in facts:
-            by_group[groups[record.run_id]].append(facts[record.run_id])
-    told = {name: majority(found) for name, found in by_group.items()}
-    kept = []
-    for record in records:
-        fingerprint = _fingerprint(record)
-        if record.run_id not in facts or facts[record.run_id] == told[groups[record.run_id]]:
-            kept.append(record)
-            continue
-        others = (
-            "most other records"
-            if told[groups[record.run_id]] is not None
-            else "another record, and nothing says which is right,"
-        )
-        problems.append(
-            StoreError(
-                f"{place(record)}: {what} are not those of {others} with the same dataset fingerprint "
-                f"{fingerprint[:12]}; run again with --rerun always"
-            )
-        )
-    return kept
+def _files(results: Path, record: Record) -> FolderFiles:
+    return FolderFiles(results / "runs" / record.folder_name)
 
 
 @contextlib.contextmanager

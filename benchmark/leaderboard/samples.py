@@ -1,22 +1,21 @@
 """From records to scores under every replicate: read from the stored logits, kept in the cache, in several processes.
 
-A record's numbers are used only where its logits are there, are the ones it names, and give every number of it.
+A record's numbers are used only where the judge of `benchmark.audit` finds no fault in its files.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
+from benchmark.audit.agreement import may_repeat
+from benchmark.audit.files import Contents, FolderFiles, Stated, load, load_epoch, numbers_of, score_again
 from benchmark.base.processes import cores, spawned
-from benchmark.errors import RunFailed, StoreError
-from benchmark.evaluation import numbers_again, score
+from benchmark.errors import StoreError
 from benchmark.leaderboard.cache import cache_file, kept_in, read_cached, write_cached
 from benchmark.leaderboard.stats.resampling import (
     REPLICATES,
@@ -27,8 +26,8 @@ from benchmark.leaderboard.stats.resampling import (
     run_scores,
 )
 from benchmark.leaderboard.stats.secondary import AtThreshold, Secondary, secondary
-from benchmark.store.logits import StoredLogits, logits_path, read_logits, read_tensors
-from benchmark.store.records import GROUPS, Group, Record, differing
+from benchmark.store.logits import TARGETS
+from benchmark.store.records import GROUPS, Record
 from benchmark.ui.progress import Reporter
 
 # Scored images times classes from which starting processes pays.
@@ -57,17 +56,16 @@ class Oracle:
 class Sample:
     """What the stored logits of a run say.
 
-    scores: float32 [4, 1 + REPLICATES], see `resampling.run_scores`. targets: sha256 of the test labels. oracle: of the
-    epoch and weight set with the highest overall mAP on the test set, None where not every epoch was kept.
-    validation_targets: sha256 of the labels of the validation list, None where its logits are not stored. secondary:
-    scores beside the metric. at_threshold: those at the row's threshold, None where there is none; see
-    `thresholds`.
+    scores: float32 [4, 1 + REPLICATES], see `resampling.run_scores`. labels, logits: digests by which runs are
+    compared, see `audit.files.Contents`; logits is None where no other run can have them. oracle: of the epoch and
+    weight set with the highest overall mAP on the test set, None where not every epoch was kept. secondary: scores
+    beside the metric. at_threshold: those at the row's threshold, None where there is none; see `thresholds`.
     """
 
     scores: np.ndarray
-    targets: str
+    labels: Mapping[str, str]
+    logits: str | None = None
     oracle: Oracle | None = None
-    validation_targets: str | None = None
     secondary: Secondary | None = None
     at_threshold: AtThreshold | None = None
 
@@ -79,59 +77,48 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Source:
-    """What of a record is needed to sample it, plain values for another process; numbers: weight set -> its numbers in
-    the record; validation: number of images and numbers, where their logits are stored; cached: where its replicates
-    are; compared: the replicate that is computed again where they come from the cache, 0 for none."""
+    """What is needed to sample a run, for another process.
 
-    path: Path
-    sha256: str
-    weight_set: str
-    groups: dict[str, Group]
-    num_images: int
-    numbers: dict[str, dict[str, float | None]]
-    validation: tuple[int, dict[str, float | None]] | None
-    epochs: tuple[tuple[int, Path, str], ...]
+    cached: where its replicates are kept. repeated: whether another run may have its logits. compared: the replicate
+    that is computed again where they come from the cache, 0 for none.
+    """
+
+    stated: Stated
+    files: FolderFiles
     cache: Path
     cached: Path
+    repeated: bool
     compared: int = 0
 
     @classmethod
-    def of(cls, root: Path, record: Record, cache: Path) -> _Source:
-        path = logits_path(root, record)
-        numbers = {name: metrics.numbers() for name, metrics in record.results.items()}
-        validation = None
-        if record.num_validation_images is not None and record.validation is not None:
-            validation = record.num_validation_images, record.validation.numbers()
+    def of(cls, root: Path, record: Record, cache: Path, repeated: bool = False) -> _Source:
+        stated = Stated.of(record)
         # The record's numbers too: they are compared before anything is kept.
-        facts = [record.logits.sha256, record.declared, record.groups, record.num_test_images, numbers, validation]
-        return cls(
-            path,
-            record.logits.sha256,
-            record.declared,
-            record.groups,
-            record.num_test_images,
-            numbers,
-            validation,
-            tuple((epoch.epoch, path.with_name(epoch.file), epoch.sha256) for epoch in record.oracle),
-            cache,
-            cache_file(cache, *facts, SEED, REPLICATES),
-        )
+        facts = [stated.sha256, stated.declared, stated.groups, stated.num_images, stated.numbers, stated.validation]
+        files = FolderFiles(root / "runs" / record.folder_name)
+        return cls(stated, files, cache, cache_file(cache, *facts, SEED, REPLICATES), repeated)
+
+    @property
+    def num_scores(self) -> int:
+        """Scored images times classes."""
+        return self.stated.num_images * len(self.stated.groups)
 
 
 def samples(
     root: Path, records: Sequence[Record], reporter: Reporter | None = None
 ) -> list[tuple[Record, Sample | StoreError]]:
-    """Each record with its sample, in order, or with what keeps its numbers from being recomputed.
+    """Each record with its sample, in order, or with the fault in its files.
 
     What was sampled before comes from the cache, as far as it fits the logits (see `_fits`); the rest is sampled by
     several processes where it is much. Raises StoreError when a process is killed.
     """
     cache = kept_in("replicates")
-    sources = _compared([_Source.of(root, record, cache) for record in records])
-    work = sum(source.num_images * len(source.groups) for source in sources if not source.cached.exists())
-    workers = min(cores(), len(sources)) if work >= _MUCH else 1
+    repeated = may_repeat(records)
+    sources = _compared([_Source.of(root, record, cache, record.run_id in repeated) for record in records])
+    missing = sum(source.num_scores for source in sources if not source.cached.exists())
+    workers = min(cores(), len(sources)) if missing >= _MUCH else 1
     # Test sets of one size after each other: the weights are drawn once for all of them.
-    order = sorted(range(len(sources)), key=lambda i: sources[i].num_images)
+    order = sorted(range(len(sources)), key=lambda i: sources[i].stated.num_images)
     found: dict[int, Sample | StoreError] = {}
     with (reporter or Reporter()).task("scoring reweighted test sets", len(records)) as task:
         for i, sample in zip(order, _sample_all([sources[i] for i in order], workers), strict=True):
@@ -146,7 +133,7 @@ def _compared(sources: Sequence[_Source]) -> list[_Source]:
     replicate, room = chance.randint(1, REPLICATES), _COMPARED
     found = list(sources)
     for i in chance.sample(range(len(sources)), len(sources)):
-        room -= sources[i].num_images * len(sources[i].groups)
+        room -= sources[i].num_scores
         if room >= 0:
             found[i] = replace(sources[i], compared=replicate)
     return found
@@ -163,59 +150,50 @@ def _sample_all(sources: Sequence[_Source], workers: int) -> Iterator[Sample | S
 
 def _sample(source: _Source) -> Sample | StoreError:
     try:
-        stored = read_logits(source.path, source.sha256)
-        scores, beside = _scores(source, stored)
-        labels = _digest(stored.targets)
-        validation = None if source.validation is None or stored.validation is None else _digest(stored.validation[1])
-        return Sample(scores, labels, _oracle(source, stored.targets, labels), validation, beside)
+        contents = load(source.stated, source.files)
+        scores, beside = _scores(source, contents)
+        logits = contents.logits if source.repeated else None
+        return Sample(scores, contents.labels, logits, _oracle(source, contents), beside)
     except StoreError as error:
         return error
 
 
-def _digest(labels: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(labels)).hexdigest()
-
-
-def _scores(source: _Source, stored: StoredLogits) -> tuple[np.ndarray, Secondary]:
-    """Replicates and what stands beside them: from the cache, else checked against the record, computed and cached.
+def _scores(source: _Source, contents: Contents) -> tuple[np.ndarray, Secondary]:
+    """Replicates and what is beside them: from the cache, else checked against the record, computed and cached.
     Raises StoreError when the logits do not give the record's numbers."""
     cached = read_cached(source.cached, _SCORES, _SECONDARY)
-    if cached is not None and _fits(source, stored, cached[0], Secondary(*cached[1].tolist())):
+    if cached is not None and _fits(source, contents, cached[0], Secondary(*cached[1].tolist())):
         # The name says that these logits gave these numbers.
         return cached[0], Secondary(*cached[1].tolist())
-    again = {}
-    for weight_set, recorded in source.numbers.items():
-        given = stored.logits.get(weight_set)
-        again[weight_set] = _check_numbers(source, weight_set, recorded, given, stored.targets, source.num_images)
-    if source.validation is not None:
-        num_images, recorded = source.validation
-        given, labels = stored.validation or (None, stored.targets)
-        _check_numbers(source, "validation", recorded, given, labels, num_images)
-    values = stored.logits[source.weight_set]
-    scores = run_scores(values, stored.targets, tuple(source.groups.values()))
-    class_ap = _floats([again[source.weight_set][f"per_class.{name}"] for name in source.groups])
-    beside = secondary(values, stored.targets, class_ap)
+    again, faults = score_again(contents, source.files)
+    if faults:
+        raise StoreError(faults[0])
+    stated, values = source.stated, contents.declared
+    scores = run_scores(values, contents.targets, tuple(stated.groups.values()))
+    class_ap = _floats([again[stated.declared][f"per_class.{name}"] for name in stated.groups])
+    beside = secondary(values, contents.targets, class_ap)
     if values.size >= _WORTH_KEEPING:
         write_cached(source.cached, scores, _array(beside))
     return scores, beside
 
 
-def _fits(source: _Source, stored: StoredLogits, scores: np.ndarray, beside: Secondary) -> bool:
+def _fits(source: _Source, contents: Contents, scores: np.ndarray, beside: Secondary) -> bool:
     """Whether cached numbers are those of the logits, as far as that costs little: the scores without weights are in
-    the record, and so is the spread over classes; one replicate, and what stands beside, are computed again."""
-    recorded = source.numbers[source.weight_set]
-    class_ap = _floats([recorded[f"per_class.{name}"] for name in source.groups])
+    the record, and so is the spread over classes; one replicate, and what is beside, are computed again."""
+    stated = source.stated
+    recorded = stated.numbers[stated.declared]
+    class_ap = _floats([recorded[f"per_class.{name}"] for name in stated.groups])
     known = class_ap[~np.isnan(class_ap)]
     means = _floats([recorded[name] for name in ("overall", *GROUPS)])
-    told = np.array([*scores[:, 0], beside.ap_std if len(known) else np.nan])
-    if not _alike(told, np.array([*means, known.std() if len(known) else np.nan])):
+    kept = np.array([*scores[:, 0], beside.ap_std if len(known) else np.nan])
+    if not _alike(kept, np.array([*means, known.std() if len(known) else np.nan])):
         return False
-    values = stored.logits.get(source.weight_set)
-    if not source.compared or values is None or values.shape != (source.num_images, len(source.groups)):
+    if not source.compared:
         return True
+    values = contents.declared
     weights = replicate_weights(len(values), source.compared)
-    again = group_means(class_scores(values, stored.targets, weights), tuple(source.groups.values()))
-    beside_again = secondary(values, stored.targets, class_ap)
+    again = group_means(class_scores(values, contents.targets, weights), tuple(stated.groups.values()))
+    beside_again = secondary(values, contents.targets, class_ap)
     return _alike(scores[:, source.compared], again[:, 0]) and _alike(_array(beside), _array(beside_again))
 
 
@@ -232,77 +210,36 @@ def _alike(first: np.ndarray, second: np.ndarray) -> bool:
     return np.allclose(first, second, rtol=0, atol=1e-3, equal_nan=True)
 
 
-def _check_numbers(
-    source: _Source,
-    name: str,
-    recorded: dict[str, float | None],
-    values: np.ndarray | None,
-    targets: np.ndarray,
-    num_images: int,
-) -> dict[str, float | None]:
-    """The numbers that these logits give. Raises StoreError unless they are those that the record has of them."""
-    if values is None:
-        raise StoreError(f"{source.path}: holds no logits {name!r}; run again with --rerun always")
-    _check(source, source.path, values, targets, num_images)
-    with _told_of(source.path):
-        again = numbers_again(recorded, values, targets, source.groups)
-    for number in differing(again, recorded):
-        raise StoreError(
-            f"{source.path}: the stored logits {name!r} give {number} {again[number]}, the record says "
-            f"{recorded[number]}; one of them was changed: run again with --rerun always"
-        )
-    return again
-
-
-def _oracle(source: _Source, targets: np.ndarray, labels: str) -> Oracle | None:
-    """Raises StoreError when the logits of an epoch are not those of the record."""
-    best = _best_epoch(source, targets, labels)
+def _oracle(source: _Source, contents: Contents) -> Oracle | None:
+    """Raises StoreError when the logits of an epoch are not what the record says."""
+    best, logits = _best_epoch(source, contents)
     if best is not None and source.compared:
-        _, path, sha256 = next(epoch for epoch in source.epochs if epoch[0] == best.epoch)
-        again = _epoch_scores(source, path, read_tensors(path, sha256)[best.weight_set], targets)
-        if not _alike(_floats(best.scores), again):
-            return _best_epoch(source, targets, labels, anew=True)
+        file = next(epoch.file for epoch in source.stated.epochs if epoch.number == best.epoch)
+        if not _alike(_floats(best.scores), _epoch_scores(source, contents, file, logits)):
+            best, _ = _best_epoch(source, contents, anew=True)
     return best
 
 
-def _best_epoch(source: _Source, targets: np.ndarray, labels: str, anew: bool = False) -> Oracle | None:
-    """anew: whatever is in the cache."""
+def _best_epoch(source: _Source, contents: Contents, anew: bool = False) -> tuple[Oracle | None, np.ndarray | None]:
+    """The best epoch and its logits, as the cache has it. anew: whatever is in the cache."""
     best: Oracle | None = None
-    for epoch, path, sha256 in source.epochs:
-        tensors = read_tensors(path, sha256)
+    logits = None
+    for epoch in source.stated.epochs:
+        tensors = load_epoch(epoch, contents, source.files)
         for weight_set in sorted(tensors):
-            file = cache_file(source.cache, sha256, weight_set, labels, source.groups)
+            facts = epoch.sha256, weight_set, contents.labels[TARGETS], source.stated.groups
+            file = cache_file(source.cache, *facts)
             cached = None if anew else read_cached(file, _EPOCH)
-            scores = cached[0] if cached else _epoch_scores(source, path, tensors[weight_set], targets)
+            scores = cached[0] if cached else _epoch_scores(source, contents, epoch.file, tensors[weight_set])
             if cached is None:
                 write_cached(file, scores)
             if np.isfinite(scores[0]) and (best is None or scores[0] > best.scores[0]):
                 known = tuple(float(score) if np.isfinite(score) else None for score in scores)
-                best = Oracle(known, epoch, weight_set)
-    return best
+                best, logits = Oracle(known, epoch.number, weight_set), tensors[weight_set]
+    return best, logits
 
 
-def _epoch_scores(source: _Source, path: Path, values: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _epoch_scores(source: _Source, contents: Contents, file: str, logits: np.ndarray) -> np.ndarray:
     """Overall, head, medium, tail mAP, float64 [4], by the evaluator: those of the scored epoch are the record's."""
-    _check(source, path, values, targets, source.num_images)
-    with _told_of(path):
-        metrics = score(values, targets, source.groups)
-    scores = [metrics.overall, *(getattr(metrics, group) for group in GROUPS)]
-    return _floats(scores)
-
-
-def _check(source: _Source, path: Path, values: np.ndarray, targets: np.ndarray, num_images: int) -> None:
-    shape = (num_images, len(source.groups))
-    if values.shape != shape or targets.shape != shape or (values.dtype, targets.dtype) != (np.float32, np.uint8):
-        raise StoreError(
-            f"{path}: not float32 logits and uint8 labels of {shape[0]} images x {shape[1]} classes; run again with "
-            "--rerun always"
-        )
-
-
-@contextlib.contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except RunFailed as error:
-        raise StoreError(f"{path}: {error}; run again with --rerun always") from None
+    numbers = numbers_of(logits, contents, source.files, file, {})
+    return _floats([numbers[name] for name in ("overall", *GROUPS)])

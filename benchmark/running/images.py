@@ -10,7 +10,6 @@ from benchmark.data.images import CachedImages, cache_split, known_digest
 from benchmark.data.sources import FileImages
 from benchmark.running.plan import Plan
 from benchmark.store.records import Record
-from benchmark.training.inference import scoring_cache_size
 from benchmark.ui.progress import Reporter
 
 
@@ -82,7 +81,7 @@ def cache_images(
 def cached_sizes(work: Plan) -> dict[str, int]:
     """Split -> side in pixels of its images in the cache."""
     recipe = work.spec.recipe
-    scoring = scoring_cache_size(recipe.image_size, recipe.test_time)
+    scoring = recipe.test_time.decoded_size(recipe.image_size)
     training = training_cache_size(recipe.image_size, recipe.augment)
     return {
         "train": training if work.method.trains_on == "images" else recipe.image_size,

@@ -26,13 +26,8 @@ class Normalizer(nn.Module):
         return (images - self.mean) / self.std
 
 
-def scoring_cache_size(image_size: int, test_time: TestTime) -> int:
-    """Side of the cached validation and test images, in pixels."""
-    return image_size + test_time.margin if test_time.views == "five-crop" else image_size
-
-
 def views_of(images: torch.Tensor, test_time: TestTime) -> list[torch.Tensor]:
-    """Images [B, 3, S, S], S as `scoring_cache_size` says -> what the method scores of them.
+    """Images [B, 3, S, S], S as `TestTime.decoded_size` says -> what the method scores of them.
 
     flip: the images and their mirror images. five-crop: the four corners and the centre, `margin` pixels smaller
     than the images (LIFT, ICML 2024, resizes to the network's size + 24).

@@ -62,7 +62,7 @@ class Trainer:
     """Trains one method.
 
     samplers: names, one batch of each is drawn a step. stages: in order; none trains nothing. Steps and epochs are
-    counted through the run. validation: as `scoring_cache_size` wants it. seed: the run's.
+    counted through the run. validation: as `TestTime.decoded_size` says. seed: the run's.
     checkpoint: where to save and to look for an unfinished run; None to keep none. run_id, code_digest, data_digest: of
     the run, of the code that trains and of the training images, so that a checkpoint is never continued by another run
     or with others. stop: asked at every step; True saves a checkpoint and raises RunInterrupted. peers: the processes

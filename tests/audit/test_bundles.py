@@ -25,8 +25,9 @@ from kit.stores import as_first_version, edit_record, edit_tensors, make_store, 
 from kit.tiny import TINY
 
 from benchmark import __version__
-from benchmark.audit import bundles
+from benchmark.audit import archive, arrival
 from benchmark.audit.bundles import export, import_bundle
+from benchmark.audit.files import FolderFiles, files_of
 from benchmark.audit.verify import verify
 from benchmark.errors import StoreError
 from benchmark.running.execute import execute
@@ -76,7 +77,7 @@ def test_a_run_arrives_to_the_byte(made, store, target, tmp_path):
     assert told.startswith(f"imported: {sent.path.name} (dataset 'tiny' is neither registered nor in {target}")
     assert (count, following) == ("1 imported", f"  ltbench leaderboard --results {target}")
 
-    named = ["record.json", *bundles.files_of(sent.record())]
+    named = ["record.json", *files_of(sent.record())]
     assert len(named) == 4
     arrived = snapshot(run_of(target).path)
     assert {name: arrived[name] for name in named} == {name: snapshot(sent.path)[name] for name in named}
@@ -247,7 +248,7 @@ HOSTILE = {
     "lzma": (lambda bundle: pack(bundle, members_of(bundle).items(), zipfile.ZIP_LZMA), "compressed in a way"),
     "record bomb": (bomb("record", 17 * 2**20), "'record.json' has 17825792 bytes, more than the 16777216"),
     "manifest bomb": (edited(put("manifest.json", bytes(17 * 2**20)), sums=False), "more than the 16777216"),
-    "logits bomb": (bomb("logits", 64 * 2**20), "has 67108864 bytes, more than the 474 that the record tells of"),
+    "logits bomb": (bomb("logits", 64 * 2**20), "has 67108864 bytes, more than the 474 of the record's numbers"),
     "epoch bomb": (bomb("epoch", 64 * 2**20), "has 67108864 bytes, more than the 474"),
     "lying sizes": (lying_about_sizes, "not a whole zip file (Bad CRC-32"),
 }
@@ -262,7 +263,7 @@ def test_a_hostile_or_damaged_bundle_is_refused(bundle, target, case):
 
 
 def test_a_member_over_the_limit_is_not_read(bundle, target, monkeypatch):
-    monkeypatch.setattr(bundles, "MOST_TENSORS", 100)
+    monkeypatch.setattr(archive, "MOST_TENSORS", 100)
     nothing_arrives(bundle, target, "more than the 100 that are read")
 
 
@@ -387,7 +388,7 @@ def test_groups_other_than_those_of_the_runs_there_are_refused(bundle, without):
     for prefix in ("erm-s1", "asl"):
         folder = run_of(without, prefix)
         edit_record(folder, class_counts={"red": folder.record().class_counts["red"] + 1})
-    line = nothing_arrives(bundle, without, "its groups and class counts have the digest", "--results")
+    line = nothing_arrives(bundle, without, "its classes, groups and numbers of images have the digest", "--results")
     assert run_of(without, "asl").path.name in line
 
 
@@ -408,11 +409,15 @@ def test_labels_are_compared_with_the_first_run_that_can_be_read(bundle, without
 
 
 def test_the_logits_of_one_run_there_are_read(bundle, without, monkeypatch):
+    edit_record(run_of(without, "erm-s1"), parameters={"trained": 0})  # no seed decides its logits
     read = []
-    original = bundles.labels_digests
-    monkeypatch.setattr(bundles, "labels_digests", lambda *of: read.append(of[0].folder_name) or original(*of))
+    original = FolderFiles.read
+    monkeypatch.setattr(
+        FolderFiles, "read", lambda files, name: read.append(files.path / name) or original(files, name)
+    )
     assert import_bundle(bundle, without).outcome == "imported"
-    assert read == [run_of(without, "asl").path.name]
+    first = run_of(without, "asl")
+    assert read == [first.path / first.record().logits.file]
 
 
 def test_validation_labels_are_compared_with_the_first_run_that_has_them(bundle, without):
@@ -494,7 +499,7 @@ def test_what_a_run_has_lost_is_restored(bundle, store, lose):
     folder = run_of(store)
     before = snapshot(store)
     times = {path: path.stat().st_mtime_ns for path in folder.path.glob("*.*")}
-    names = list(bundles.files_of(folder.record()))
+    names = list(files_of(folder.record()))
     for name in (names[0], names[2]):
         lose(folder.path / name)
     # A new attempt at the run that can go on
@@ -522,12 +527,12 @@ def test_a_run_that_is_being_worked_on_is_not_restored(bundle, store):
 
 def test_restoring_that_fails_leaves_what_was_there(bundle, store, monkeypatch):
     folder = run_of(store)
-    for name in bundles.files_of(folder.record()):
+    for name in files_of(folder.record()):
         LOSSES["link"](folder.path / name)
     with monkeypatch.context() as patch:
-        patch.setattr(bundles, "write_atomically", failing("epoch-002", StoreError("no room")))
+        patch.setattr(arrival, "write_atomically", failing("epoch-002", StoreError("no room")))
         nothing_arrives(bundle, store, "no room")
-    assert all((folder.path / name).is_symlink() for name in bundles.files_of(folder.record()))
+    assert all((folder.path / name).is_symlink() for name in files_of(folder.record()))
     file = folder.path / folder.record().logits.file
     file.unlink()
     file.mkdir()
@@ -549,7 +554,7 @@ def test_an_interrupted_run_is_done_by_an_import(bundle, target, made):
     folder.checkpoint_path.write_bytes(b"x")
     before = snapshot(folder.path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundles, "write_atomically", failing("record.json", StoreError("no room")))
+        patch.setattr(arrival, "write_atomically", failing("record.json", StoreError("no room")))
         refused(ltbench("import", bundle, "--results", target), "no room")
     assert snapshot(folder.path) == before
     assert ltbench("import", bundle, "--results", target).returncode == 0
@@ -577,7 +582,7 @@ def test_several_bundles_each_on_its_own(store, target, tmp_path):
 
 def failing(start: str, error: BaseException) -> Callable[[Path, bytes], None]:
     """`write_atomically` that fails at a file of this name."""
-    original = bundles.write_atomically
+    original = arrival.write_atomically
 
     def write(path: Path, content: bytes) -> None:
         if path.name.startswith(start):
@@ -591,7 +596,7 @@ def failing(start: str, error: BaseException) -> Callable[[Path, bytes], None]:
 @pytest.mark.parametrize("error", [StoreError("no room"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
 def test_an_import_that_fails_leaves_nothing(bundle, target, monkeypatch, file, error):
     with monkeypatch.context() as patch:
-        patch.setattr(bundles, "write_atomically", failing(file, error))
+        patch.setattr(arrival, "write_atomically", failing(file, error))
         done = ltbench("import", bundle, "--results", target)
     assert done.returncode == (2 if isinstance(error, StoreError) else 130)
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 1
@@ -602,14 +607,14 @@ def test_an_import_that_fails_leaves_nothing(bundle, target, monkeypatch, file, 
 def test_a_killed_import_leaves_no_record_and_can_be_done_again(bundle, target, made):
     child = os.fork()
     if child == 0:
-        original = bundles.write_atomically
+        original = arrival.write_atomically
 
         def write(path: Path, content: bytes) -> None:
             if path.name.startswith("epoch-002"):
                 os.kill(os.getpid(), signal.SIGKILL)
             original(path, content)
 
-        bundles.write_atomically = write
+        arrival.write_atomically = write
         with contextlib.suppress(BaseException):
             import_bundle(bundle, target)
         os._exit(0)

@@ -8,7 +8,7 @@ import pytest
 from kit.factories import make_record
 from kit.tiny import TINY
 
-from benchmark.audit.undeclared import undeclared_change
+from benchmark.audit.undeclared import changed_recipe, changed_setting
 from benchmark.data.dataset import DATASETS
 from benchmark.running.plan import plan
 
@@ -18,7 +18,8 @@ def change_of(spec, **changes) -> str | None:
     selection = {"epoch": 0} if data["method"] == "clip-zero-shot" else {"epoch": data["recipe"]["epochs"]}
     history = {"history": []} if selection["epoch"] == 0 else {}
     metrics = make_record().metrics.model_dump(mode="json", exclude_unset=True)
-    return undeclared_change(make_record(spec=data, selection=selection, results={"ema": metrics}, **history))
+    record = make_record(spec=data, selection=selection, results={"ema": metrics}, **history)
+    return changed_recipe(record) or changed_setting(record)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,11 @@ def test_a_sound_store_is_scored_again_and_has_no_finding(store):
     }  # fmt: skip
 
 
+def test_from_python_a_folder_is_enough(store):
+    found = verify(str(store))
+    assert (found.records, found.scored, found.findings, found.faulty_runs) == (3, 3, [], 0)
+
+
 def test_a_change_that_a_record_does_not_name_is_a_fault(store):
     folder = run_of(store)
     data = json.loads(folder.record_path.read_text())
@@ -106,7 +111,7 @@ def test_ctrl_c_ends_it_quietly(store, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmark.audit.verify, "check_record", interrupt)
+    monkeypatch.setattr(benchmark.audit.verify, "judge", interrupt)
     done = ltbench("verify", "--results", store)
     assert (done.returncode, done.stdout) == (130, "") and "Traceback" not in done.stderr
 
@@ -159,7 +164,7 @@ def test_a_file_that_changed_is_named(store, part, change, words):
     [
         (put("raw", np.nan), "raw is nan at image 1, class 2"),
         (put("ema", -np.inf), "ema is -inf at image 1, class 2"),
-        (set_tensor("raw", lambda raw: raw[:-1]), "raw is float32 [11, 3]; float32 [12, 3]"),
+        (set_tensor("raw", lambda raw: raw[:-1]), "raw is float32 [11, 3], and the record says float32 [12, 3]"),
         (set_tensor("ema", lambda raw: raw.astype(np.float64)), "ema is float64 [12, 3]"),
         (set_tensor("targets", lambda raw: raw), "targets is float32"),
         (set_tensor("more", lambda raw: raw), f"it holds ema, more, raw, {REST} instead of ema, raw, {REST}"),
@@ -169,7 +174,10 @@ def test_a_file_that_changed_is_named(store, part, change, words):
         (put("targets", 2), "targets must be 0 or 1"),
         (put("validation", np.nan), "validation is nan at image 1, class 2"),
         (put("validation_targets", 2), "targets must be 0 or 1"),
-        (set_tensor("validation", lambda raw: raw[:-1]), "validation is float32 [11, 3]; float32 [10, 3]"),
+        (
+            set_tensor("validation", lambda raw: raw[:-1]),
+            "validation is float32 [11, 3], and the record says float32 [10, 3]",
+        ),
         (set_tensor("validation_targets", lambda raw: raw[:10]), "validation_targets is float32"),
     ],
     ids=[
@@ -306,7 +314,7 @@ def test_groups_that_are_not_those_of_the_registered_dataset(store, made, monkey
     groups = folder.record().groups
     edit_record(folder, groups={"red": "tail" if groups["red"] != "tail" else "head"})
     [scores] = faults(store)[folder.path.name]
-    assert "its groups and class counts have the digest" in scores
+    assert "its classes, groups and numbers of images have the digest" in scores
     register_tiny(monkeypatch, made.parent / "tiny")
     [message] = faults(store)[folder.path.name]
     assert "groups, class_counts or numbers of images are not those of dataset 'tiny'" in message

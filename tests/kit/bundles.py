@@ -8,7 +8,8 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmark.audit import bundles
+from benchmark.audit.archive import packed
+from benchmark.audit.files import files_of
 from benchmark.store.folder import RunFolder
 from kit.command import ltbench, refused
 from kit.stores import snapshot
@@ -45,9 +46,9 @@ def change(bundle: Path, edit: Callable[[Members], object], sums: bool = True) -
 def bundle_of(folder: RunFolder, bundle: Path) -> Path:
     """What somebody could send whose own export would refuse the run."""
     record = folder.record()
-    members = {name: (folder.path / name).read_bytes() for name in ("record.json", *bundles.files_of(record))}
+    members = {name: (folder.path / name).read_bytes() for name in ("record.json", *files_of(record))}
     members |= {"config.yaml": b""}
-    bundle.write_bytes(bundles._zipped({"manifest.json": bundles._manifest(folder.path.name, members)} | members))
+    bundle.write_bytes(packed(folder.path.name, members))
     return bundle
 
 

@@ -71,7 +71,7 @@ def make_sample(record: Record, seed: int = 0) -> Sample:
     noise = rng.standard_normal((len(values), 1 + REPLICATES))
     noise[:, 0] = 0
     beside = Secondary(cf1_top3=40.0, of1_top3=45.0, ap_std=20.0, micro_ap=65.0, lrap=85.0, ece=3.0)
-    return Sample((values[:, None] + noise).astype(np.float32), targets="f" * 64, secondary=beside)
+    return Sample((values[:, None] + noise).astype(np.float32), labels={"targets": "f" * 64}, secondary=beside)
 
 
 def edited(record: Record, **changes: Any) -> str:

@@ -49,7 +49,7 @@ def register_tiny(monkeypatch, folder: Path) -> None:
     monkeypatch.setitem(DATASETS._entries, "tiny", Registered("tiny", folder))
     # Read anew at every call: the folder is another one in the next test.
     uncached = splits.registered.__wrapped__
-    for module in ("data.registered", "audit.verify", "audit.bundles"):
+    for module in ("data.registered", "audit.lists", "audit.bundles"):
         monkeypatch.setattr(f"benchmark.{module}.registered", uncached)
 
 

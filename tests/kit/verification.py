@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from benchmark.audit.verify import verify
-from benchmark.ui.progress import Reporter
 
 
 def faults(store) -> dict[str, list[str]]:
     """Run -> messages of its faults."""
     found: dict[str, list[str]] = {}
-    for finding in verify(store, Reporter()).findings:
+    for finding in verify(store).findings:
         assert "\n" not in finding.message
         if finding.kind == "fault":
             found.setdefault(finding.run, []).append(finding.message)
@@ -17,4 +16,4 @@ def faults(store) -> dict[str, list[str]]:
 
 
 def others(store, kind) -> list[str]:
-    return [finding.message for finding in verify(store, Reporter()).findings if finding.kind == kind]
+    return [finding.message for finding in verify(store).findings if finding.kind == kind]

@@ -314,7 +314,7 @@ def test_a_store_of_thousands_of_runs_stays_small():
         for seed in range(10):
             spec = first.spec.model_copy(update=config | {"seed": seed})
             records.append(first.model_copy(update={"spec": spec, "run_id": spec.run_id}))
-    board = make_board(records, {record.run_id: Sample(flat, "f" * 64) for record in records})
+    board = make_board(records, {record.run_id: Sample(flat, {"targets": "f" * 64}) for record in records})
     assert board.num_records == 2000
     assert len(html_page(board, {}).encode()) < 2000 * 2500
 

@@ -16,7 +16,7 @@ from benchmark.method import METHODS
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
 from benchmark.store.logits import load_logits
-from benchmark.training.inference import Normalizer, predict, scoring_cache_size, views_of
+from benchmark.training.inference import Normalizer, predict, views_of
 
 CPU = torch.device("cpu")
 NONE = spec.TestTime()
@@ -79,9 +79,9 @@ def test_flip_of_a_mirror_image_changes_nothing():
 
 
 def test_images_are_larger_for_five_crops_alone():
-    assert [scoring_cache_size(224, t) for t in (NONE, FLIP)] == [224, 224]
-    assert scoring_cache_size(224, spec.TestTime(views="five-crop")) == 248
-    assert scoring_cache_size(224, CROPS) == 226
+    assert [t.decoded_size(224) for t in (NONE, FLIP)] == [224, 224]
+    assert spec.TestTime(views="five-crop").decoded_size(224) == 248
+    assert CROPS.decoded_size(224) == 226
 
 
 @pytest.mark.parametrize("test_time", [NONE, FLIP, CROPS])
