@@ -120,11 +120,12 @@ class Checked:
     logits: str | None = None
 
 
-def verify(results: Path, reporter: Reporter) -> Verification:
+def verify(results: Path | str, reporter: Reporter | None = None) -> Verification:
     """Check every run of a results folder that has a record; one run's logits are held at a time.
 
     Raises StoreError when there is no such folder, InputError when a method or dataset here cannot be loaded.
     """
+    results, reporter = Path(results), reporter or Reporter()
     if not results.is_dir():
         raise StoreError(f"{results}: no such results folder; name one with --results")
     folders = [RunFolder(path.parent) for path in record_paths(results)]

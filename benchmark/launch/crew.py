@@ -125,7 +125,7 @@ class Crew:
         while len(endings) < len(self._processes):
             number, ending = self._answers.get()
             if ending is None:
-                return self._bury(number, order)
+                return self._died(number, order)
             endings[number] = ending
             if ending.outcome == "failed":
                 # The others may wait for it for ever.
@@ -135,7 +135,7 @@ class Crew:
                 return ending
         return endings[0]
 
-    def _bury(self, number: int, order: Order) -> Ending:
+    def _died(self, number: int, order: Order) -> Ending:
         """What it means that a process died without an answer."""
         code = self._processes[number].wait()
         self._kill()
