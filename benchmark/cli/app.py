@@ -102,4 +102,4 @@ app = typer.Typer(
 
 @app.callback()
 def _global_options() -> None:
-    """Options that stand before the command."""
+    """Options before the command."""

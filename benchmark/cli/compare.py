@@ -72,7 +72,9 @@ def _find_tables(
             try:
                 records = _of_dataset(load_records(store, problems), wanted[0])
                 with contextlib.suppress(StoreError):  # records that contradict each other, which the board leaves out
-                    find_tables(build_tables(records), *wanted)  # what is not there is told before anything is computed
+                    find_tables(
+                        build_tables(records), *wanted
+                    )  # what is not there is reported before anything is computed
                 found = find_tables(load_board(store, store, problems, reporter, records).tables, *wanted)
             except NoSuchRow as error:
                 missing.append(f"{store}: {error}")
@@ -88,7 +90,7 @@ def _find_tables(
 
 
 def _of_dataset(records: Iterable[Record], dataset: str) -> list[Record]:
-    """The records on the lists of a dataset, whatever name others gave them: these may tell that one of them is wrong.
+    """The records on the lists of a dataset, whatever name others gave them: these may show that one of them is wrong.
     All, where no record has that name, for the near names."""
     records = list(records)
     lists = {record.spec.dataset.fingerprint for record in records if record.spec.dataset.name == dataset}
@@ -117,12 +119,12 @@ def _print_contrast(item: Contrast, classes: int) -> None:
     console().print(compact_table(["mAP", *columns, "p"], rows))
     if classes:
         shown = item.classes[:classes]
-        told = [change.p_holm is not None and change.p_holm <= 1 - CONFIDENCE for change in shown]
+        significant = [change.p_holm is not None and change.p_holm <= 1 - CONFIDENCE for change in shown]
         note = "" if one_seed else "; *: p < 0.05, corrected for all (Holm)"
         print(f"the {len(shown)} of {len(item.classes)} classes that moved most{note}")
         rows = [
-            [change.name, *item.table.classes[change.name], *change_cells(change), "*" if is_told else ""]
-            for change, is_told in zip(shown, told, strict=True)
+            [change.name, *item.table.classes[change.name], *change_cells(change), "*" if is_significant else ""]
+            for change, is_significant in zip(shown, significant, strict=True)
         ]
         console().print(compact_table(["class", "group", "train", *columns, ""], rows))
     if one_seed:

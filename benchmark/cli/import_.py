@@ -50,8 +50,8 @@ def import_(
             print_error(f"refused: {refusal}")
             continue
         counts[done.outcome] += 1
-        told = "; ".join(text for text in (_signed_by(done), done.note) if text)
-        print(plain(f"{done.outcome}: {done.run}{f' ({told})' if told else ''}"))
+        notes = "; ".join(text for text in (_signed_by(done), done.note) if text)
+        print(plain(f"{done.outcome}: {done.run}{f' ({notes})' if notes else ''}"))
     print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
     if counts["imported"] or counts["restored"]:
         print(f"  ltbench leaderboard --results {shlex.quote(str(results))}")

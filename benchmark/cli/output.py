@@ -20,7 +20,7 @@ LONG_TABLE = 200
 
 
 def console(stderr: bool = False) -> Console:
-    """The terminal, or what stands for it."""
+    """The terminal, or the pipe or file in its place."""
     from rich.console import Console
 
     return Console(stderr=stderr)

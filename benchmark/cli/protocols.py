@@ -25,8 +25,8 @@ def protocols(as_json: JsonOption = False) -> None:
     else:
         rows = []
         for name, entry in PROTOCOLS.items():
-            usual = "these methods and no others" if entry.listed_methods_only else _facts_of(entry.recipe)
-            rows.append((name, f"{entry.title}: {usual}"))
+            facts = "these methods and no others" if entry.listed_methods_only else _facts_of(entry.recipe)
+            rows.append((name, f"{entry.title}: {facts}"))
             for method in sorted(entry.methods):
                 recipe = entry.recipe_for(method)
                 differs = recipe != entry.recipe or entry.listed_methods_only

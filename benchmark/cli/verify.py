@@ -34,8 +34,8 @@ def verify(results: AllStoresOption = None, as_json: JsonOption = False) -> None
         for store, found in checked.items():
             for finding in found.findings:
                 print(plain(f"{finding.kind}: {finding.message}"))
-            place = f"{store}: " if len(stores) > 1 else ""
-            print(f"{place}{found.summary}" if found.records else f"no records in {store}")
+            where = f"{store}: " if len(stores) > 1 else ""
+            print(f"{where}{found.summary}" if found.records else f"no records in {store}")
     failures = [
         f"{store}: {found.faulty_runs} of {found.records} runs do not hold (above)"
         for store, found in checked.items()

@@ -232,13 +232,13 @@ def options_of_backends() -> dict[str, tuple[Any, list[str]]]:
     order: list[str] = []
     found: dict[str, tuple[Any, list[str]]] = {}
     for backend in backend_names():
-        place = 0
+        position = 0
         for name, info in BACKENDS.get(backend).Options.model_fields.items():
             if name not in found:
-                order.insert(place, name)
+                order.insert(position, name)
                 found[name] = (info, [])
             found[name][1].append(backend)
-            place = order.index(name) + 1
+            position = order.index(name) + 1
     return {name: found[name] for name in order}
 
 

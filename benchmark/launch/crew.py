@@ -159,7 +159,7 @@ class Crew:
             self._say(str(error))
 
     def stop(self, at_once: bool = False) -> None:
-        """Ask the run to save itself at the next step and to end; or end it at once, without another word."""
+        """Ask the run to save itself at the next step and to end; or end it at once, without saving."""
         self._stopping = True
         for process in self._processes:
             if process.poll() is None:

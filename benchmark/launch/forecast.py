@@ -54,8 +54,8 @@ def missing(jobs: Iterable[Job]) -> list[str]:
 def without_oracle(jobs: Iterable[Job], results: Path) -> int:
     """How many runs that are not launched have a record without the logits of every epoch, which their plan asks
     for."""
-    asked = [job for job in jobs if job.plan.oracle and not job.decision.launch]
-    records = [(job.plan, RunFolder(results / "runs" / job.run).record()) for job in asked]
+    wanting = [job for job in jobs if job.plan.oracle and not job.decision.launch]
+    records = [(job.plan, RunFolder(results / "runs" / job.run).record()) for job in wanting]
     return sum(record is not None and lacks_oracle(plan, record) for plan, record in records)
 
 

@@ -19,7 +19,7 @@ MOST_SEEDS = 1000
 
 
 def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
-    """`0,1,2` or `0-4`; `where` it stands is for the message. Raises InputError."""
+    """`0,1,2` or `0-4`; `where` begins the message. Raises InputError."""
     seeds: list[int] = []
     for part in text.split(","):
         if not re.fullmatch(r"\s*\d{1,10}(-\d{1,10})?\s*", part, re.ASCII):
@@ -58,7 +58,7 @@ Axes = dict[str, Annotated[list[Any], BeforeValidator(_listed), Field(min_length
 
 
 class Sweep(Strict):
-    """The axes; wherever a list may stand, one value may too.
+    """The axes; a list of one value may be that value.
 
     methods: names, `all` for those that fit, or in a file names with axes of their own: {asl: {gamma_neg: [2, 4]}}.
     protocols, backbones: none for the dataset's own and the protocol's. settings: of every method, or of the recipe

@@ -33,14 +33,14 @@ class NoAnswer(InputError):
 
 def queued(jobs: Mapping[str, SubmittedJob]) -> dict[str, QueuedRun]:
     """The runs whose jobs have not ended, by name. Raises NoAnswer."""
-    asked: dict[str, list[str]] = defaultdict(list)
+    ids: dict[str, list[str]] = defaultdict(list)
     for submitted in jobs.values():
-        asked[submitted.cluster].append(submitted.job)
+        ids[submitted.cluster].append(submitted.job)
     known = {}
-    for name, ids in asked.items():
+    for name, jobs_there in ids.items():
         cluster = _cluster(name)
         try:
-            known[name] = cluster.queue(ids)
+            known[name] = cluster.queue(jobs_there)
         except InputError as error:
             raise NoAnswer(error, cluster.title) from None
     return {

@@ -1,6 +1,6 @@
 """The sweeps that were launched on a results folder: `<results>/sweeps/<name>/sweep.json`, with the logs of their jobs.
 
-What stands there says only where to look: a run's own folder is the truth.
+The file says only where to look: a run's own folder is the truth.
 """
 
 from __future__ import annotations

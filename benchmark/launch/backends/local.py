@@ -217,15 +217,15 @@ class Pool:
 
     def _join(self, threads: Sequence[threading.Thread], plain: _Board | None) -> None:
         """Wait for the threads. plain: what is shown in a line now and then, where there is no picture of it."""
-        shown, told = time.monotonic(), False
+        shown, announced = time.monotonic(), False
         while alive := [thread for thread in threads if thread.is_alive()]:
             alive[0].join(timeout=0.2)
-            if self._stopping and not told:
+            if self._stopping and not announced:
                 # Not in the handler: it may interrupt the console in the middle of a line.
                 self._reporter.line(
                     "stopping: the runs that are going on save themselves; Ctrl-C again ends them at once"
                 )
-                told = True
+                announced = True
             if plain is not None and time.monotonic() - shown >= PLAIN_INTERVAL_S:
                 shown = time.monotonic()
                 self._reporter.line(plain.summary())

@@ -116,7 +116,7 @@ class Slurm(Cluster):
 class ClusterJob:
     """What one element of an array does: its runs, one after the other, each in processes of their own.
 
-    It holds no state: how far its runs have come stands in their folders, so the same object is right for the first
+    It holds no state: how far its runs have come is in their folders, so the same object is right for the first
     start and for one after a requeue. minutes: the walltime. warning_s: before its end, SLURM's signal comes.
     """
 
@@ -291,7 +291,7 @@ def site_options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(source: str, key: str, value: Any, lines: bool) -> Any:
-    """A value as it may stand in a batch script, where a line break would begin a line of its own."""
+    """A value as a batch script may have it, where a line break would begin a line of its own."""
     if lines and not isinstance(value, list):
         raise InputError(f"{source}: {key} is a list of lines, found {value!r}")
     for part in value if lines else [value]:
@@ -374,7 +374,7 @@ class _Executor(submitit.SlurmExecutor):
 
 
 class _Unclear(Exception):
-    """What sbatch said, with which something may be in the queue or not."""
+    """An answer of sbatch that leaves open whether something is in the queue."""
 
 
 def job_id_of(answer: str) -> str | None:
