@@ -9,11 +9,11 @@ from kit.command import refused as refused_call
 from kit.paths import ROOT
 from kit.tiny import TINY_ARGS
 
-import benchmark.running.execute
 from benchmark.launch.forecast import estimate
 from benchmark.launch.jobs import decide_jobs
 from benchmark.launch.product import Sweep, expand, parse_axis
 from benchmark.method import METHODS
+from benchmark.running.execute import execute
 from benchmark.spec import parse
 
 
@@ -88,7 +88,7 @@ def test_the_estimate_is_of_runs_of_the_same_method_else_of_the_same_recipe(tiny
     planned, _ = expand(sweep)
     jobs = decide_jobs(planned, tmp_path, "missing")
     assert [job.decision.launch for job in jobs] == [True] * 4 and estimate(jobs, []) == (0.0, 4)
-    record = benchmark.running.execute.execute(planned[0], tmp_path)
+    record = execute(planned[0], tmp_path)
     seconds = record.timings.prepare_s + record.timings.train_s + record.timings.evaluate_s
     jobs = decide_jobs(planned, tmp_path, "missing")
     assert [(job.decision.state, job.decision.launch) for job in jobs] == [("done", False)] + [("pending", True)] * 3
