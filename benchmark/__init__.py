@@ -2,10 +2,20 @@
 
 import benchmark
 
-record = benchmark.run("db-focal", "shapes-lt", seed=0, results="results/local")
+record = benchmark.run("db-focal", "shapes-lt", seed=0)  # one run, or what was done before
 print(record.metrics.overall, record.metrics.tail)
-for record in benchmark.load_records("results"):
-    ...
+
+report = benchmark.sweep(["erm", "asl"], seeds="0-2", settings={"recipe.optimizer.lr": [1e-4, 3e-4]})
+print(report.totals, [run.message for run in report.of_state("failed")])
+
+for record in benchmark.load_records("results"):  # the published ones
+    print(record.spec.method, record.run_id)
+for finding in benchmark.verify("results").findings:  # every score made again from the stored logits
+    print(finding.kind, finding.message)
+
+run: one run, to its record. sweep: many, on this machine or a cluster; the axes are those of `ltbench sweep`. plan,
+execute: the two halves of `run`. load_records, load_logits: what is stored. verify: whether it holds. METHODS,
+DATASETS, PROTOCOLS: what is registered by name. LtbenchError: the base of every error that is explained by its message.
 """
 
 from __future__ import annotations
@@ -18,10 +28,12 @@ __version__ = "0.1.0"
 # Looked up when first used: PyTorch takes seconds to import and much of the command line does without it.
 _PUBLIC = {
     "run": "benchmark.running.execute",
+    "sweep": "benchmark.launch.launch",
     "plan": "benchmark.running.plan",
     "execute": "benchmark.running.execute",
     "load_records": "benchmark.store.runs",
     "load_logits": "benchmark.store.logits",
+    "verify": "benchmark.audit.verify",
     "METHODS": "benchmark.method",
     "DATASETS": "benchmark.data.dataset",
     "PROTOCOLS": "benchmark.spec",

@@ -167,6 +167,16 @@ def test_the_python_example_runs(clone):
     assert len(done.stdout.splitlines()) == 1 + len(mine)
 
 
+def test_the_python_example_of_a_sweep_runs(clone):
+    [code] = [block for block in blocks("python") if "benchmark.sweep(" in block]
+    code = code.replace("epochs=25", "epochs=1")
+    done = call(clone, [sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    totals, *runs, summary = done.stdout.splitlines()
+    assert totals == "{'done': 4}" and [line.split()[0] for line in runs] == ["done"] * 4
+    assert " 0 faults, " in summary and done.stderr == ""
+
+
 def test_make_help_lists_the_targets(clone):
     done = make(clone, "help")
     for target in ("bench", "sweep", "status", "leaderboard", "data", "test", "lint"):

@@ -8,17 +8,10 @@ from __future__ import annotations
 import os
 import sys
 
-# isort: off
-# In this order they stand in the help.
-from benchmark.cli import training, results, catalog  # noqa: F401
-
-# isort: on
-from benchmark.cli.app import app, show_examples
+from benchmark.cli.app import app
 from benchmark.cli.output import print_error
 from benchmark.errors import LtbenchError, RunInterrupted, StoreError
 from benchmark.ui.text import take_any_text, unwritten
-
-show_examples()
 
 
 def main() -> None:
@@ -39,7 +32,7 @@ def main() -> None:
     except (LtbenchError, OSError) as error:
         if os.environ.get("LTBENCH_TRACEBACK"):
             raise
-        print_error(f"error: {_told(error)}")
+        print_error(f"error: {_message_of(error)}")
         sys.exit(2)
 
 
@@ -54,7 +47,7 @@ def _call() -> None:
         raise
 
 
-def _told(error: LtbenchError | OSError) -> str:
+def _message_of(error: LtbenchError | OSError) -> str:
     """What the user reads of it."""
     if isinstance(error, LtbenchError) or error.filename is None:
         return str(error)

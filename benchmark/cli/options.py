@@ -5,43 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from benchmark.errors import InputError
+from benchmark.running import rules
 
-PUBLISHED = Path("results")
-LOCAL = PUBLISHED / "local"
-
-
-class Rerun(StrEnum):
-    """Which runs are launched; see `benchmark.running.rerun.decide`."""
-
-    never = "never"
-    missing = "missing"
-    failed = "failed"
-    stale = "stale"
-    always = "always"
-
-
-class Format(StrEnum):
-    """In what a leaderboard is written; see `benchmark.leaderboard.files.FORMATS`."""
-
-    md = "md"
-    html = "html"
-    csv = "csv"
-    json = "json"
-    latex = "latex"
-
-
-class Cluster(StrEnum):
-    """Where a sweep runs."""
-
-    local = "local"
-    slurm = "slurm"
-    inline = "inline"
-
+Rerun = StrEnum("Rerun", {name: name for name in get_args(rules.Rerun)})
 
 ProtocolOption = Annotated[str | None, typer.Option(help="Protocol name; by default the dataset's own.")]
 BackboneOption = Annotated[str | None, typer.Option(help="Backbone name; by default the protocol's.")]
@@ -60,6 +31,17 @@ SetOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.")]
 ResultsOption = Annotated[Path, typer.Option(envvar="LTBENCH_RESULTS", help="Results folder.")]
+StoresOption = Annotated[
+    Path | None,
+    typer.Option(envvar="LTBENCH_RESULTS", help="Results folder.  [default: yours where it has it, else results]"),
+]
+AllStoresOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="LTBENCH_RESULTS",
+        help="Results folder.  [default: results (published) and, where it exists, results/local (yours)]",
+    ),
+]
 RerunOption = Annotated[Rerun, typer.Option(help="Which runs to launch, by where they stand.")]
 DataRootOption = Annotated[
     Path | None, typer.Option(help="Root of the images of registered datasets; or the variable LTBENCH_DATA.")

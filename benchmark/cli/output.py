@@ -12,16 +12,25 @@ from benchmark.ui.text import harmless, unwritten
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.ui.progress import Reporter
+
 
 # A table of more rows is plain text: to draw it would take longer than to make it.
 LONG_TABLE = 200
 
 
 def console(stderr: bool = False) -> Console:
-    """The terminal, or what stands for it."""
+    """The terminal, or the pipe or file in its place."""
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def stderr_reporter() -> Reporter:
+    """Shows progress on standard error."""
+    from benchmark.ui.progress import Reporter
+
+    return Reporter(console(stderr=True))
 
 
 def number(value: float | None) -> str:
@@ -39,16 +48,12 @@ def print_lines(rows: Iterable[tuple[str, str]]) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table, escaped; a long one as plain text."""
-    from benchmark.ui.tables import table
-    from benchmark.ui.text import plain
+    from benchmark.ui.tables import plain_table, table
 
     if len(rows) <= LONG_TABLE:
         console().print(table(header, rows))
-        return
-    cells = [header, *([plain(str(cell)) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    else:
+        print(plain_table(header, rows))
 
 
 def print_error(text: str) -> None:
@@ -58,8 +63,8 @@ def print_error(text: str) -> None:
     print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
 
 
-def settle_output(done: str) -> None:
-    """Where standard output has not taken all, say so, and what is done all the same: the command has not failed."""
+def report_unwritten(done: str) -> None:
+    """Say where standard output has not taken all, and what is done all the same: the command has not failed."""
     if why := unwritten():
         print_error(f"standard output cannot be written: {why}; {done}")
 

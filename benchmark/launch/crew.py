@@ -126,7 +126,7 @@ class Crew:
         while len(endings) < len(self._processes):
             number, ending = self._answers.get()
             if ending is None:
-                return self._bury(number, order)
+                return self._died(number, order)
             endings[number] = ending
             if ending.outcome == "failed":
                 # The others may wait for it for ever.
@@ -136,7 +136,7 @@ class Crew:
                 return ending
         return endings[0]
 
-    def _bury(self, number: int, order: Order) -> Ending:
+    def _died(self, number: int, order: Order) -> Ending:
         """What it means that a process died without an answer."""
         code = self._processes[number].wait()
         self._kill()
@@ -160,7 +160,7 @@ class Crew:
             self._say(str(error))
 
     def stop(self, at_once: bool = False) -> None:
-        """Ask the run to save itself at the next step and to end; or end it at once, without another word."""
+        """Ask the run to save itself at the next step and to end; or end it at once, without saving."""
         self._stopping = True
         for process in self._processes:
             if process.poll() is None:

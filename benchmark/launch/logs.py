@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.base.files import open_regular
-from benchmark.base.scheduler import queue
 from benchmark.errors import InputError, StoreError
+from benchmark.launch.queues import job_log, queued, queued_of
 from benchmark.launch.sweeps import Sweeps
 from benchmark.store.folder import RunFolder
 from benchmark.store.listing import listed
@@ -24,22 +24,22 @@ def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
 
     Raises RunNotFound, InputError where there is no log yet, StoreError where the folders cannot be read.
     """
-    sweeps = Sweeps(results)
+    jobs = Sweeps(results).jobs()
     began = set(run_names(results))
-    folder = RunFolder(results / "runs" / matching(run, began | set(sweeps.job_ids()), results / "runs"))
+    folder = RunFolder(results / "runs" / matching(run, began | set(jobs), results / "runs"))
+    name = folder.path.name
     if folder.log_path.name in listed(folder.path):
         return folder.log_path, folder
-    log = sweeps.log_of(folder.path.name)
+    log = job_log(jobs[name]) if name in jobs else None
     if log is None:
-        job = sweeps.job_ids().get(folder.path.name, "")
-        place = queue([job]).get(job)
-        waits = f"its job {job} is {place.text}" if place else "it has not begun"
-        raise InputError(f"{folder.path.name}: no log yet; {waits}")
+        waiting = queued({name: jobs[name]}).get(name) if name in jobs else None
+        state = f"its job {waiting.job} is {waiting.text}" if waiting else "it has not begun"
+        raise InputError(f"{name}: no log yet; {state}")
     return log, folder
 
 
 def follow_log(log: Path, folder: RunFolder, results: Path, follow: bool) -> Iterator[str]:
-    """The text of a log, in pieces; follow: until the run is neither running nor in SLURM's queue.
+    """The text of a log, in pieces; follow: until the run is neither running nor in a cluster's queue.
 
     Raises StoreError.
     """
@@ -50,13 +50,8 @@ def follow_log(log: Path, folder: RunFolder, results: Path, follow: bool) -> Ite
     with opened as file:
         while True:
             # Asked before reading: what is written until then is read.
-            going_on = follow and (folder.state() == "running" or _is_queued(folder.path.name, results))
+            going_on = follow and (folder.state() == "running" or queued_of(results, {folder.path.name}))
             yield file.read()
             if not going_on:
                 return
             time.sleep(POLL_S)
-
-
-def _is_queued(run: str, results: Path) -> bool:
-    job = Sweeps(results).job_ids().get(run)
-    return job is not None and job in queue([job])

@@ -1,13 +1,9 @@
-"""Sweeps: a product of methods, datasets, protocols, backbones, settings and seeds, and what of it is left to do."""
+"""The product of a sweep's axes: methods, datasets, protocols, backbones, settings and seeds."""
 
 from __future__ import annotations
 
 import itertools
 import re
-import statistics
-from collections import defaultdict
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,18 +12,14 @@ from pydantic import BeforeValidator, Field
 from benchmark.base.yamlio import load_yaml, parse_value
 from benchmark.errors import InputError, Unfit
 from benchmark.method import METHODS
-from benchmark.running.images import cached_sizes, known_pixels
 from benchmark.running.plan import Plan, plan_seeds
-from benchmark.running.rerun import Decision, Rerun, decide, lacks_oracle
-from benchmark.spec import RunSpec, Strict, canonical_json, parse
-from benchmark.store.folder import RunFolder
-from benchmark.store.records import Record
+from benchmark.spec import Strict, parse
 
 MOST_SEEDS = 1000
 
 
 def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
-    """`0,1,2` or `0-4`; `where` it stands is for the message. Raises InputError."""
+    """`0,1,2` or `0-4`; `where` begins the message. Raises InputError."""
     seeds: list[int] = []
     for part in text.split(","):
         if not re.fullmatch(r"\s*\d{1,10}(-\d{1,10})?\s*", part, re.ASCII):
@@ -66,7 +58,7 @@ Axes = dict[str, Annotated[list[Any], BeforeValidator(_listed), Field(min_length
 
 
 class Sweep(Strict):
-    """The axes; wherever a list may stand, one value may too.
+    """The axes; a list of one value may be that value.
 
     methods: names, `all` for those that fit, or in a file names with axes of their own: {asl: {gamma_neg: [2, 4]}}.
     protocols, backbones: none for the dataset's own and the protocol's. settings: of every method, or of the recipe
@@ -92,19 +84,6 @@ def load_sweep(path: Path) -> dict[str, Any]:
     return axes
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run that a sweep wants, and what the re-run rule says of it."""
-
-    work: Plan
-    decision: Decision
-
-    @property
-    def spec(self) -> RunSpec:
-        """The run's specification."""
-        return self.work.spec
-
-
 def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], list[Unfit]]:
     """Every run of a sweep, each once though two ways may lead to it, and, with methods `all`, what did not fit.
 
@@ -119,7 +98,7 @@ def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], lis
         axes = sweep.settings | (own or {})
         for values in itertools.product(*axes.values()):
             try:
-                works = plan_seeds(
+                plans = plan_seeds(
                     method,
                     dataset,
                     seeds=sweep.seeds,
@@ -137,70 +116,8 @@ def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], lis
                     raise
                 unfit[str(error)] = error
                 continue
-            for work in works:
-                runs.setdefault(work.run_id, work)
+            for plan in plans:
+                runs.setdefault(plan.run_id, plan)
     if not runs:
         raise next(iter(unfit.values()), InputError("the sweep is empty: an axis has no value"))
     return list(runs.values()), list(unfit.values())
-
-
-def stand(plans: Iterable[Plan], results: Path, rerun: Rerun, queued: Container[str] = ()) -> list[Job]:
-    """Where each run stands. queued: names of the runs that wait for a cluster, or are running there: these are not
-    launched. Raises StoreError for a folder that holds something that is not whole."""
-    jobs = []
-    known: dict[tuple, dict[str, str | None]] = {}
-
-    def pixels(work: Plan) -> dict[str, str | None]:
-        # Of many runs on one dataset the files are looked at once.
-        key = (id(work.dataset), work.spec.weights.interpolation, *cached_sizes(work).values())
-        if key not in known:
-            known[key] = known_pixels(work)
-        return known[key]
-
-    for work in plans:
-        folder = RunFolder(results / "runs" / work.folder_name)
-        decision = decide(work, folder, rerun, pixels)
-        if decision.launch and work.folder_name in queued:
-            decision = Decision("queued", launch=False, took_s=decision.took_s)
-        jobs.append(Job(work, decision))
-    return jobs
-
-
-def without_oracle(jobs: Iterable[Job], results: Path) -> int:
-    """Of how many runs that are not launched the sweep wants the logits of every epoch, and the record has none."""
-    asked = [job for job in jobs if job.work.oracle and not job.decision.launch]
-    records = [(job.work, RunFolder(results / "runs" / job.work.folder_name).record()) for job in asked]
-    return sum(record is not None and lacks_oracle(work, record) for work, record in records)
-
-
-def estimate(jobs: Sequence[Job], records: Iterable[Record]) -> tuple[float, int]:
-    """(seconds of device time that the runs to launch will take, how many of them no record says anything of).
-
-    records: those that are not of the jobs themselves.
-
-    A run takes what runs of its method took (median) with its dataset, backbone, image size and epochs, else what
-    runs of other methods did.
-    """
-    same: dict[str, list[float]] = defaultdict(list)
-    alike: dict[str, list[float]] = defaultdict(list)
-    known = itertools.chain(
-        ((record.spec, record.timings.total_s) for record in records),
-        ((job.spec, job.decision.took_s) for job in jobs if job.decision.took_s is not None),
-    )
-    for spec, seconds in known:
-        work = _amount_of_work(spec)
-        alike[work].append(seconds)
-        same[spec.method + work].append(seconds)
-    total, unknown = 0.0, 0
-    for job in jobs:
-        if job.decision.launch:
-            work = _amount_of_work(job.spec)
-            times = same.get(job.spec.method + work) or alike.get(work)
-            total += statistics.median(times) if times else 0.0
-            unknown += not times
-    return total, unknown
-
-
-def _amount_of_work(spec: RunSpec) -> str:
-    recipe = spec.recipe
-    return canonical_json([spec.dataset.fingerprint, recipe.backbone, recipe.image_size, recipe.epochs])

@@ -1,4 +1,4 @@
-"""Where the runs of a results folder stand: the truth of their folders, beside what SLURM's queue says."""
+"""The state of the runs of a results folder: the truth of their folders, beside what a cluster's queue says."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from benchmark.base.files import open_regular
-from benchmark.base.scheduler import Queued, queue
-from benchmark.errors import InputError, StoreError
+from benchmark.errors import StoreError
+from benchmark.launch.queues import WAITING, NoAnswer, QueuedRun, queued
 from benchmark.launch.sweeps import Sweeps
 from benchmark.store.folder import RunFolder
 from benchmark.store.runs import run_names
@@ -28,7 +28,7 @@ _LOG_TAIL = 4096
 
 @dataclass(frozen=True)
 class Row:
-    """One run. state: of its folder, or "damaged". job: of SLURM, as the queue shows it, "" when it is in none.
+    """One run. state: of its folder, or "damaged". job: of a cluster, as its queue shows it, "" when it is in none.
     note: why it failed or was cut off, or the last line of its log while it runs."""
 
     run: str
@@ -38,32 +38,31 @@ class Row:
 
 
 def rows(results: Path) -> tuple[list[Row], str]:
-    """Every run that began, and every one that is queued; and what is not known for want of SLURM's word, "" for
-    nothing. Raises StoreError when the runs or sweeps cannot be read."""
-    jobs = Sweeps(results).job_ids()
+    """Every run that began, and every one that is queued; and what is not known where a scheduler does not answer, ""
+    where all is known. Raises StoreError when the runs or sweeps cannot be read."""
+    jobs = Sweeps(results).jobs()
     folders = set(run_names(results))
-    queued, unknown = {}, ""
+    waiting, unknown = {}, ""
     try:
-        queued = queue(jobs.values())
-    except InputError as error:
+        waiting = queued(jobs)
+    except NoAnswer as error:
         # The runs' own folders tell the rest.
         unbegun = len(set(jobs) - folders)
         more = f"; not begun of those submitted: {plural(unbegun, 'run')}" if unbegun else ""
-        unknown = f"SLURM's queue is not known: {error}{more}"
-    waiting = {run for run, job in jobs.items() if job in queued}
-    return [_row(results / "runs" / run, jobs.get(run, ""), queued) for run in sorted(folders | waiting)], unknown
+        unknown = f"{error.title}'s queue is not known: {error}{more}"
+    return [_row(results / "runs" / run, waiting.get(run)) for run in sorted(folders | set(waiting))], unknown
 
 
-def _row(path: Path, job: str, queued: dict[str, Queued]) -> Row:
-    place = f"{job} {queued[job].text}" if job in queued else ""
+def _row(path: Path, queued: QueuedRun | None) -> Row:
+    job = f"{queued.job} {queued.text}" if queued else ""
     folder = RunFolder(path)
     try:
         state = folder.state()
-        if state == "running" and job in queued and queued[job].state == "PENDING":
+        if state == "running" and queued and queued.state == WAITING:
             state = "preempted"  # its node fell silent, and the job waits for another one
-        return Row(path.name, state, place, _note(folder, state))
+        return Row(path.name, state, job, _note(folder, state))
     except StoreError as error:
-        return Row(path.name, "damaged", place, str(error))
+        return Row(path.name, "damaged", job, str(error))
 
 
 def _note(folder: RunFolder, state: str) -> str:

@@ -1,48 +1,46 @@
 """The sweeps that were launched on a results folder: `<results>/sweeps/<name>/sweep.json`, with the logs of their jobs.
 
-What stands there says only where to look: a run's own folder is the truth.
+The file says only where to look: a run's own folder is the truth.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
 from benchmark.base.atomic import write_atomically
 from benchmark.base.files import MOST_TEXT, read_regular
 from benchmark.base.lock import lock
-from benchmark.base.scheduler import cancel, queue
 from benchmark.errors import InputError, StoreError
+from benchmark.registry import NAME_PATTERN
 from benchmark.spec import Strict
 from benchmark.store.lease import Lease
 from benchmark.store.listing import listed
 
 
-class Sweep(Strict):
+class LaunchedSweep(Strict):
     """A sweep that was launched.
 
-    launcher: the process that launched it; a local sweep goes on as long as that process. jobs: name of a run's folder
-    -> id of the SLURM job that it is in, "" in a local sweep.
+    cluster: the backend, by its name. launcher: the process that launched it; a local sweep goes on as long as that
+    process. jobs: name of a run's folder -> id of the cluster's job that it is in, "" in a local sweep.
     """
 
     name: str
     started: str
-    cluster: Literal["local", "slurm"]
+    cluster: Annotated[str, Field(pattern=NAME_PATTERN)]
     launcher: dict[str, str | int]
-    jobs: dict[
-        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], Annotated[str, Field(pattern=r"^[\d_]*$")]
-    ]
+    jobs: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")]]
 
     @model_validator(mode="after")
-    def _launcher_is_one(self) -> Sweep:
+    def _launcher_is_one(self) -> LaunchedSweep:
         Lease.checked(self.launcher)
         return self
 
@@ -50,6 +48,15 @@ class Sweep(Strict):
     def lease(self) -> Lease:
         """Who launched it."""
         return Lease.checked(self.launcher)
+
+
+@dataclass(frozen=True)
+class SubmittedJob:
+    """A job of a cluster's scheduler. folder: of its sweep, where its log is."""
+
+    cluster: str
+    job: str
+    folder: Path
 
 
 class Sweeps:
@@ -84,9 +91,9 @@ class Sweeps:
             folder.mkdir(parents=True)
         return folder
 
-    def write(self, folder: Path, cluster: Literal["local", "slurm"], jobs: dict[str, str]) -> Sweep:
+    def write(self, folder: Path, cluster: str, jobs: dict[str, str]) -> LaunchedSweep:
         """Note what was launched. Raises StoreError."""
-        sweep = Sweep(
+        sweep = LaunchedSweep(
             name=folder.name,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             cluster=cluster,
@@ -96,11 +103,11 @@ class Sweeps:
         write_atomically(folder / "sweep.json", (sweep.model_dump_json(indent=1) + "\n").encode())
         return sweep
 
-    def all(self) -> list[Sweep]:
+    def all(self) -> list[LaunchedSweep]:
         """Every sweep, the oldest first. Raises StoreError for a file that is not whole."""
         return [self._read(self.root / name / "sweep.json") for name in self._names()]
 
-    def find(self, name: str) -> Sweep:
+    def find(self, name: str) -> LaunchedSweep:
         """A sweep by its name or the beginning of it. Raises InputError, or StoreError where they cannot be read."""
         names = self._names()
         hits = [found for found in names if found == name] or [found for found in names if found.startswith(name)]
@@ -109,46 +116,23 @@ class Sweeps:
             raise InputError(f"{self.root}: {len(hits)} sweeps begin with {name!r}{known}")
         return self._read(self.root / hits[0] / "sweep.json")
 
-    def job_ids(self) -> dict[str, str]:
-        """Name of a run's folder -> id of the SLURM job that it was last put in."""
-        return {run: job for sweep in self.all() for run, job in sweep.jobs.items() if job}
-
-    def log_of(self, run: str) -> Path | None:
-        """What the job of a run printed, where there is such a file."""
-        for sweep in reversed(self.all()):
-            if job := sweep.jobs.get(run):
-                log = self.root / sweep.name / f"{job}_0_log.out"
-                return log if log.exists() else None
-        return None
+    def jobs(self) -> dict[str, SubmittedJob]:
+        """Name of a run's folder -> the cluster's job that it was last put in."""
+        return {
+            run: SubmittedJob(sweep.cluster, job, self.root / sweep.name)
+            for sweep in self.all()
+            for run, job in sweep.jobs.items()
+            if job
+        }
 
     def _names(self) -> list[str]:
         """Of the folders that hold a sweep, the oldest first: one that is being submitted holds none yet."""
         return [name for name in listed(self.root) if os.path.lexists(self.root / name / "sweep.json")]
 
-    def _read(self, path: Path) -> Sweep:
+    def _read(self, path: Path) -> LaunchedSweep:
         try:
-            return Sweep.model_validate_json(read_regular(path, MOST_TEXT))
+            return LaunchedSweep.model_validate_json(read_regular(path, MOST_TEXT))
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
         except (ValidationError, TypeError):
             raise StoreError(f"{path}: not a sweep's file; remove its folder if its jobs have ended") from None
-
-
-def stop(sweep: Sweep) -> str:
-    """Stop a sweep; says what that means. Raises InputError when it has ended, or cannot be stopped from here."""
-    if sweep.cluster == "slurm":
-        left = queue(sweep.jobs.values())
-        if not left:
-            raise InputError(f"sweep {sweep.name}: none of its jobs is in the queue any more")
-        cancel(left)
-        return f"sweep {sweep.name}: {len(left)} jobs cancelled; what was running goes on when it is submitted again"
-    lease = sweep.lease
-    if not lease.is_here:
-        raise InputError(f"sweep {sweep.name}: runs on {lease.host}; stop process {lease.pid} there")
-    if lease.is_dead(0):
-        raise InputError(f"sweep {sweep.name}: has ended")
-    try:
-        os.kill(lease.pid, signal.SIGTERM)
-    except OSError as error:
-        raise InputError(f"sweep {sweep.name}: process {lease.pid}: {error.strerror}") from None
-    return f"sweep {sweep.name}: process {lease.pid} is told to stop; its runs save themselves"

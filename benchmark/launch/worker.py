@@ -33,7 +33,7 @@ from benchmark.store.folder import RunFolder
 
 if TYPE_CHECKING:
     from benchmark.distributed import Peers
-    from benchmark.launch.product import Job
+    from benchmark.launch.jobs import Job
 
 # PyTorch is imported where a run is carried out: who only gives orders does without it.
 
@@ -64,8 +64,8 @@ class Order:
 
 def order(job: Job, results: Path, device: str) -> Order:
     """The order for a job of a sweep."""
-    folder = (results / "runs" / job.spec.folder_name).absolute()
-    return Order(job.work.request, asdict(job.decision), str(folder), device)
+    folder = (results / "runs" / job.run).absolute()
+    return Order(job.plan.request, asdict(job.decision), str(folder), device)
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,13 @@ def fulfil(order: Order, team: Team) -> Ending:
         return Ending("failed", str(error))
     try:
         root = order.request["data_root"]
-        work = plan(**order.request | {"data_root": root and Path(root)})
-        if work.spec.folder_name != order.run:
+        planned = plan(**order.request | {"data_root": root and Path(root)})
+        if planned.spec.folder_name != order.run:
             raise InputError(
                 f"{order.run}: lists, images, weights or settings have changed since the sweep was planned"
             )
         reporter = Reporter(Console(file=_Unheard(), width=10_000, force_terminal=False))
-        record = carry_out(work, folder, Decision(**order.decision), order.device, reporter, peers)
+        record = carry_out(planned, folder, Decision(**order.decision), order.device, reporter, peers)
         return Ending("done", summary(record.metrics) if record else "")
     except RunInterrupted as error:
         return Ending("interrupted", str(error), "interrupted")

@@ -9,10 +9,9 @@ from typing import Literal
 from benchmark.running.environment import code_digest
 from benchmark.running.images import known_pixels, other_images
 from benchmark.running.plan import Plan
+from benchmark.running.rules import Rerun
 from benchmark.store.folder import RunFolder, State
 from benchmark.store.records import Record
-
-Rerun = Literal["never", "missing", "failed", "stale", "always"]
 
 
 @dataclass(frozen=True)

@@ -8,3 +8,9 @@ folder      a run's folder, and the state that follows from it
 claim       owning a run: heartbeat, results, how it ends
 runs        a results folder: finding runs, reading records
 """
+
+from pathlib import Path
+
+# Results folders below the working directory: what everybody sees, and one's own runs.
+PUBLISHED = Path("results")
+LOCAL = PUBLISHED / "local"

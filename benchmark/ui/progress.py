@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -66,6 +67,16 @@ class Reporter:
                 # A run does not end for a line of its log; a checkpoint or record that cannot be written does end it.
                 self._log = None
                 self.line(f"the log is not written any more: {error.strerror or error}")
+
+    @contextmanager
+    def picture(self, draw: Callable[[], RenderableType]) -> Iterator[bool]:
+        """Show what `draw` gives for the duration of the block, drawn again a few times a second; the block is told
+        whether there is a terminal to show it on."""
+        if self._console is None or not self._console.is_terminal:
+            yield False
+            return
+        with Live(console=self._console, get_renderable=draw, transient=True):
+            yield True
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:

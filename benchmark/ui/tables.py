@@ -22,6 +22,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     return drawn
 
 
+def plain_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table without lines and colours, for one that would take longer to draw than to make."""
+    cells = [header, *([plain(str(cell)) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def compact_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Numbers for a terminal of 80 columns: the first column is broken over lines where it must be, no other."""
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)

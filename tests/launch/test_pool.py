@@ -20,12 +20,13 @@ from rich.console import Console
 from benchmark.launch.backends import local as pool
 from benchmark.launch.backends.local import Pool, local_slots
 from benchmark.launch.crew import Slot
-from benchmark.launch.product import stand
+from benchmark.launch.jobs import decide_jobs
 from benchmark.launch.worker import order
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
 from benchmark.store.folder import RunFolder
 from benchmark.store.runs import Store, load_records
+from benchmark.ui.progress import Reporter
 
 # Long enough to be stopped on the way.
 EPOCHS = 600
@@ -70,10 +71,10 @@ def undisturbed(tmp_path_factory):
 
 def test_a_queue_of_runs_on_two_slots_with_a_live_display(tiny, tmp_path):
     plans = [plan(method, str(tiny), seed=seed, **TINY) for method in ("erm", "asl") for seed in (0, 1)]
-    orders = [order(job, tmp_path, "cpu") for job in stand(plans, tmp_path, "missing")]
+    orders = [order(job, tmp_path, "cpu") for job in decide_jobs(plans, tmp_path, "missing")]
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=150)
-    endings = Pool(local_slots("cpu", workers=2), retries=0, console=console).run(orders)
+    reporter = Reporter(Console(file=screen, force_terminal=True, width=150))
+    endings = Pool(local_slots("cpu", workers=2), retries=0, reporter=reporter).run(orders)
     assert {ending.outcome for ending in endings.values()} == {"done"} and len(endings) == 4
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert "CPU 0" in shown and "CPU 1" in shown and "2 running, 2 waiting" in shown

@@ -161,7 +161,7 @@ def test_a_damaged_sweep_file_is_named(tmp_path):
     sweeps = Sweeps(tmp_path)
     with sweeps.lock():
         sweep = sweeps.write(sweeps.new_folder(), "slurm", {"erm-s0-0123456789ab": "7_0"})
-    assert sweeps.find(sweep.name[:8]) == sweep and sweeps.job_ids() == {"erm-s0-0123456789ab": "7_0"}
+    assert sweeps.find(sweep.name[:8]) == sweep and sweeps.jobs()["erm-s0-0123456789ab"].job == "7_0"
     path = tmp_path / "sweeps" / sweep.name / "sweep.json"
     path.write_text(json.dumps({"name": 3}))
     with pytest.raises(StoreError, match="sweep.json: not a sweep's file"):

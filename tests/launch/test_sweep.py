@@ -9,9 +9,11 @@ from kit.command import refused as refused_call
 from kit.paths import ROOT
 from kit.tiny import TINY_ARGS
 
-import benchmark.running.execute
-from benchmark.launch.product import Sweep, estimate, expand, parse_axis, stand
+from benchmark.launch.forecast import estimate
+from benchmark.launch.jobs import decide_jobs
+from benchmark.launch.product import Sweep, expand, parse_axis
 from benchmark.method import METHODS
+from benchmark.running.execute import execute
 from benchmark.spec import parse
 
 
@@ -84,11 +86,11 @@ def test_the_estimate_is_of_runs_of_the_same_method_else_of_the_same_recipe(tiny
     axes = {"epochs": 1, "settings": {"recipe.batch_size": 8}, "backbones": "small_cnn"}
     sweep = parse(Sweep, common | axes | {"methods": ["erm", "asl"], "seeds": [0, 1]}, "sweep")
     planned, _ = expand(sweep)
-    jobs = stand(planned, tmp_path, "missing")
+    jobs = decide_jobs(planned, tmp_path, "missing")
     assert [job.decision.launch for job in jobs] == [True] * 4 and estimate(jobs, []) == (0.0, 4)
-    record = benchmark.running.execute.execute(planned[0], tmp_path)
+    record = execute(planned[0], tmp_path)
     seconds = record.timings.prepare_s + record.timings.train_s + record.timings.evaluate_s
-    jobs = stand(planned, tmp_path, "missing")
+    jobs = decide_jobs(planned, tmp_path, "missing")
     assert [(job.decision.state, job.decision.launch) for job in jobs] == [("done", False)] + [("pending", True)] * 3
     # One more of erm, two of asl, of which nothing is known but what erm took.
     assert estimate(jobs, []) == (pytest.approx(3 * seconds), 0)

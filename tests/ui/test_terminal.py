@@ -147,11 +147,12 @@ def test_a_dataset_s_name_does_not_steer_the_terminal(tiny, tmp_path):
 
 def test_the_board_of_a_sweep_is_not_steered():
     screen = io.StringIO()
-    pool = Pool([Slot(EVIL)], 0, Console(file=screen, force_terminal=True, color_system=None, width=150))
+    console = Console(file=screen, force_terminal=True, color_system=None, width=150)
+    pool = Pool([Slot(EVIL)], 0, Reporter(console))
     board = _Board(1)
     board.now[0] = (EVIL, EVIL)
-    pool._say(EVIL)
-    pool._console.print(pool._picture(board))
+    pool._reporter.line(EVIL)
+    console.print(pool._picture(board))
     assert screen.getvalue().count("[2J") == 4 and not set(screen.getvalue()) & {"\x1b", "\x9b", "\x07", "\u202e"}
 
 

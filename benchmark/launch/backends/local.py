@@ -1,4 +1,4 @@
-"""A sweep on this machine: one run at a time on every slot, a queue, a live display."""
+"""Runs on this machine's devices: one at a time on every slot, a queue, a live display."""
 
 from __future__ import annotations
 
@@ -8,22 +8,77 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
 from benchmark.base.signals import handled
-from benchmark.errors import InputError
+from benchmark.errors import InputError, RunInterrupted
+from benchmark.launch.backend import BACKENDS, DEFAULT_RETRIES, GPUS, RETRIES, Backend, Launch, Options, option
 from benchmark.launch.crew import Crew, Slot
+from benchmark.launch.report import Report, RunReport
+from benchmark.launch.sweeps import LaunchedSweep, Sweeps
 from benchmark.launch.worker import Ending, Order
-from benchmark.ui.progress import duration
+from benchmark.ui.progress import Reporter, duration
 from benchmark.ui.text import harmless
 
 PLAIN_INTERVAL_S = 30.0
+
+
+class LocalOptions(Options):
+    """workers: slots at most. gpus: of a slot. retries: of a run that crashed, None for the default."""
+
+    workers: int | None = option(None, "{}: runs at once.  [default: one a GPU; without a GPU 1]", "N")
+    gpus: int = GPUS
+    retries: int | None = RETRIES
+
+
+@BACKENDS.register("local")
+class Local(Backend):
+    about = "one run on each GPU of this machine"
+    Options = LocalOptions
+
+    @property
+    def processes(self) -> int:
+        return self.options.gpus
+
+    def launch(self, launch: Launch) -> Report:
+        """Carry out what is left to do in processes of their own."""
+        from benchmark.data.images import cache_folder
+
+        jobs = launch.decide()
+        slots = local_slots(launch.device, self.options.workers, self.options.gpus)
+        cache_folder()  # what is wrong for all is said once
+        orders = launch.orders(jobs)
+        launch.announce(jobs)
+        sweep, endings = None, {}
+        if orders:
+            sweeps = Sweeps(launch.results)
+            sweep = sweeps.write(sweeps.new_folder(), self.name, {order.run: "" for order in orders})
+            retries = DEFAULT_RETRIES if self.options.retries is None else self.options.retries
+            endings = Pool(slots, retries, launch.reporter).run(orders)
+        if len(endings) < len(orders) or any(ending.outcome == "interrupted" for ending in endings.values()):
+            raise RunInterrupted("run the same command again to go on")
+        folders = launch.results / "runs"
+        ended = [RunReport(folders / run, ending.outcome, ending.message) for run, ending in endings.items()]
+        return Report(launch.results, ended + launch.not_launched(jobs), sweep)
+
+    @classmethod
+    def stop(cls, sweep: LaunchedSweep) -> str:
+        """Tell the process that launched the sweep to stop."""
+        launcher = sweep.lease
+        if not launcher.is_here:
+            raise InputError(f"sweep {sweep.name}: runs on {launcher.host}; stop process {launcher.pid} there")
+        if launcher.is_dead(0):
+            raise InputError(f"sweep {sweep.name}: has ended")
+        try:
+            os.kill(launcher.pid, signal.SIGTERM)
+        except OSError as error:
+            raise InputError(f"sweep {sweep.name}: process {launcher.pid}: {error.strerror}") from None
+        return f"sweep {sweep.name}: process {launcher.pid} is told to stop; its runs save themselves"
 
 
 def local_slots(device: str, workers: int | None = None, gpus: int = 1) -> list[Slot]:
@@ -96,10 +151,10 @@ class _Board:
 class Pool:
     """Carries out orders on slots. A run that fails never stops the others; see `Crew` for `retries`."""
 
-    def __init__(self, slots: Sequence[Slot], retries: int, console: Console):
+    def __init__(self, slots: Sequence[Slot], retries: int, reporter: Reporter):
         self._slots = slots
         self._retries = retries
-        self._console = console
+        self._reporter = reporter
         self._stopping = False
         self._crews: list[Crew] = []
 
@@ -114,7 +169,7 @@ class Pool:
             waiting.put(order)
         board = _Board(len(orders))
         self._crews = [
-            Crew(slot, lambda line, i=i: self._hear(board, i, line), self._say, self._retries)
+            Crew(slot, lambda line, i=i: self._hear(board, i, line), self._reporter.line, self._retries)
             for i, slot in enumerate(self._slots[: len(orders)])
         ]
         threads = [
@@ -140,7 +195,7 @@ class Pool:
                 ending = Ending.of_crash(error)
             del board.now[number]
             board.endings[order.run] = ending
-            self._say(f"[{len(board.endings)}/{board.total}] {ending.outcome}: {order.run}: {ending.message}")
+            self._reporter.line(f"[{len(board.endings)}/{board.total}] {ending.outcome}: {order.run}: {ending.message}")
         crew.close()
 
     def _hear(self, board: _Board, number: int, line: str) -> None:
@@ -154,29 +209,26 @@ class Pool:
         for crew in self._crews:
             crew.stop(at_once)
 
-    def _say(self, text: str) -> None:
-        self._console.print(escape(harmless(text)), highlight=False, soft_wrap=True)
-
     def _watch(self, threads: Sequence[threading.Thread], board: _Board) -> None:
         """Show the board until every thread has ended."""
-        if self._console.is_terminal:
-            with Live(console=self._console, get_renderable=lambda: self._picture(board), transient=True):
-                self._join(threads, board, lambda: None)
-        else:
-            self._join(threads, board, lambda: self._say(board.summary()))
-        self._say(board.summary())
+        with self._reporter.picture(lambda: self._picture(board)) as is_shown:
+            self._join(threads, None if is_shown else board)
+        self._reporter.line(board.summary())
 
-    def _join(self, threads: Sequence[threading.Thread], board: _Board, show: Callable[[], None]) -> None:
-        shown, told = time.monotonic(), False
+    def _join(self, threads: Sequence[threading.Thread], plain: _Board | None) -> None:
+        """Wait for the threads. plain: what is shown in a line now and then, where there is no picture of it."""
+        shown, announced = time.monotonic(), False
         while alive := [thread for thread in threads if thread.is_alive()]:
             alive[0].join(timeout=0.2)
-            if self._stopping and not told:
+            if self._stopping and not announced:
                 # Not in the handler: it may interrupt the console in the middle of a line.
-                self._say("stopping: the runs that are going on save themselves; Ctrl-C again ends them at once")
-                told = True
-            if time.monotonic() - shown >= PLAIN_INTERVAL_S:
+                self._reporter.line(
+                    "stopping: the runs that are going on save themselves; Ctrl-C again ends them at once"
+                )
+                announced = True
+            if plain is not None and time.monotonic() - shown >= PLAIN_INTERVAL_S:
                 shown = time.monotonic()
-                show()
+                self._reporter.line(plain.summary())
 
     def _picture(self, board: _Board) -> Group:
         table = Table(box=None, show_header=False)

@@ -1,9 +1,10 @@
-"""A sweep on a SLURM cluster, through submitit: arrays whose elements carry out one run, or a few, each."""
+"""Runs on a SLURM cluster, through submitit: arrays whose elements carry out one run, or a few, each."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import re
 import shlex
@@ -13,10 +14,10 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -25,11 +26,15 @@ from submitit.slurm.slurm import _get_default_parameters
 from benchmark.base import scheduler
 from benchmark.base.yamlio import load_yaml
 from benchmark.errors import InputError, RunInterrupted, StoreError
+from benchmark.launch.backend import BACKENDS, DEFAULT_RETRIES, GPUS, RETRIES, Cluster, Options, option
 from benchmark.launch.crew import Crew, Slot, done_since, ended_before, package_path
 from benchmark.launch.worker import Ending, Order
 from benchmark.registry import did_you_mean
 from benchmark.store.claim import cut_off, give_up
 from benchmark.ui.text import harmless
+
+if TYPE_CHECKING:
+    from benchmark.running.plan import Plan
 
 SITE_FILE = Path("slurm.yaml")
 DEFAULT_MINUTES = 60
@@ -49,12 +54,70 @@ _ASKS_FOR_GPUS = {"gres", "gpus_per_node", "gpus_per_task"}
 # Each end of the walltime is answered by a requeue; ours is the rule that stops it, see `ClusterJob`.
 _MOST_TIMEOUTS = 1000
 IDLE_ATTEMPTS = 2
+# Elements of an array at once.
+DEFAULT_PARALLELISM = 256
+
+
+class SlurmOptions(Options):
+    """gpus: of each node of a run. nodes: of one run. retries: of a run that crashed, None for the default. slurm:
+    options of sbatch. pack: runs in an element. array_parallelism: elements at once, None for the default."""
+
+    gpus: int = GPUS
+    nodes: int = option(1, "{}: nodes that one run is spread over.", "M", least=1)
+    retries: int | None = RETRIES
+    slurm: dict[str, Any] = option({}, "{}: partition, account, qos, gres, constraint, time, memory ...", "KEY=VALUE")
+    pack: int = option(1, "{}: runs in one job, one after the other.", "K", least=1)
+    array_parallelism: int | None = option(None, "{}: jobs at once.  [default: 256]", "N", least=1)
+
+
+@BACKENDS.register("slurm")
+class Slurm(Cluster):
+    about = "a cluster"
+    title = "SLURM"
+    Options = SlurmOptions
+
+    @property
+    def processes(self) -> int:
+        return self.options.gpus * self.options.nodes
+
+    def check(self, plans: Iterable[Plan], device: str, results: Path) -> None:
+        super().check(plans, device, results)
+        _ = self.site
+        check_folder(results)
+
+    @functools.cached_property
+    def site(self) -> Site:
+        """How to submit. Raises InputError for an option that sbatch does not have."""
+        given = self.options
+        return Site(
+            site_options(given.slurm),
+            given.pack,
+            given.array_parallelism or DEFAULT_PARALLELISM,
+            DEFAULT_RETRIES if given.retries is None else given.retries,
+            given.gpus,
+            given.nodes,
+        )
+
+    def submit(self, orders: Sequence[Order], folder: Path) -> dict[str, str]:
+        return submit(orders, folder, self.site)
+
+    @classmethod
+    def queue(cls, jobs: Iterable[str]) -> dict[str, scheduler.Queued]:
+        return scheduler.queue(jobs)
+
+    @classmethod
+    def cancel(cls, jobs: Iterable[str]) -> None:
+        scheduler.cancel(jobs)
+
+    @classmethod
+    def log_name(cls, job: str) -> str:
+        return f"{job}_0_log.out"  # as submitit names it
 
 
 class ClusterJob:
     """What one element of an array does: its runs, one after the other, each in processes of their own.
 
-    It holds no state: how far its runs have come stands in their folders, so the same object is right for the first
+    It holds no state: how far its runs have come is in their folders, so the same object is right for the first
     start and for one after a requeue. minutes: the walltime. warning_s: before its end, SLURM's signal comes.
     """
 
@@ -229,7 +292,7 @@ def site_options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(source: str, key: str, value: Any, lines: bool) -> Any:
-    """A value as it may stand in a batch script, where a line break would begin a line of its own."""
+    """A value as a batch script may have it, where a line break would begin a line of its own."""
     if lines and not isinstance(value, list):
         raise InputError(f"{source}: {key} is a list of lines, found {value!r}")
     for part in value if lines else [value]:
@@ -310,7 +373,7 @@ class _Executor(submitit.SlurmExecutor):
 
 
 class _Unclear(Exception):
-    """What sbatch said, with which something may be in the queue or not."""
+    """An answer of sbatch that leaves open whether something is in the queue."""
 
 
 def job_id_of(answer: str) -> str | None:

@@ -1,0 +1,35 @@
+"""Runs in this process, one after the other."""
+
+from __future__ import annotations
+
+from benchmark.errors import InputError, LtbenchError, RunHeld, RunInterrupted
+from benchmark.launch.backend import BACKENDS, Backend, Launch
+from benchmark.launch.report import Report, RunReport
+
+
+@BACKENDS.register("inline")
+class Inline(Backend):
+    about = "in this process"
+
+    def launch(self, launch: Launch) -> Report:
+        """Whether a run is launched is decided when the one before it has ended. A run that is launched alone raises
+        what stops it, and so does the first of several for what the user gave: that is most often wrong for all."""
+        from benchmark.running.execute import execute, summary
+
+        runs = []
+        for number, plan in enumerate(launch.plans, 1):
+            if len(launch.plans) > 1:
+                launch.reporter.line(f"run {number} of {len(launch.plans)}")
+            path = launch.results / "runs" / plan.folder_name
+            try:
+                record = execute(plan, launch.results, launch.rerun, launch.device, launch.reporter)
+                runs.append(RunReport(path, "done", summary(record.metrics)))
+            except RunInterrupted:
+                raise
+            except Exception as error:
+                if len(launch.plans) == 1 or (number == 1 and isinstance(error, InputError)):
+                    raise
+                kind = "" if isinstance(error, LtbenchError) else f"{type(error).__name__}: "
+                runs.append(RunReport(path, "held" if isinstance(error, RunHeld) else "failed", f"{kind}{error}"))
+                launch.reporter.line(f"{runs[-1].state}: {runs[-1].message}")
+        return Report(launch.results, runs)
