@@ -26,7 +26,7 @@ class Rerun(StrEnum):
 
 
 class Format(StrEnum):
-    """In what a leaderboard is written; see `benchmark.leaderboard.files.FORMATS`."""
+    """In what a leaderboard is written; see `benchmark.leaderboard.formats`."""
 
     md = "md"
     html = "html"

@@ -19,8 +19,9 @@ from benchmark.errors import InputError, LtbenchError, StoreError
 
 if TYPE_CHECKING:
     from benchmark.audit.bundles import Imported
+    from benchmark.leaderboard.rows import Row
     from benchmark.leaderboard.stats.contrast import Contrast
-    from benchmark.leaderboard.tables import Row, Table
+    from benchmark.leaderboard.tables import Table
     from benchmark.store.records import Record
     from benchmark.store.runs import RunFolder
     from benchmark.ui.progress import Reporter
@@ -130,8 +131,9 @@ def leaderboard(
     ] = False,
 ) -> None:
     from benchmark.leaderboard.board import load_board
-    from benchmark.leaderboard.files import FORMATS, turn, usual_formats, write
     from benchmark.leaderboard.files import check as differences_of
+    from benchmark.leaderboard.files import turn, usual_formats, write
+    from benchmark.leaderboard.formats import file_name
     from benchmark.ui.progress import Reporter, plural
 
     reporter = Reporter(console(stderr=True))
@@ -165,7 +167,7 @@ def leaderboard(
             failures.append(f"{store}: {plural(len(problems), 'record')} left out (above); see ltbench verify")
         else:
             for name in chosen:
-                print(f"{target / FORMATS[name]}{': up to date' if check else ''}")
+                print(f"{target / file_name(name)}{': up to date' if check else ''}")
     if failures:
         raise StoreError("; ".join(failures))
 
@@ -232,8 +234,8 @@ def _find_tables(
     """The first results folder that has what is wanted, and it; on stderr the folders passed over and the records left
     out of all that were read. Raises InputError when none has it, or it fits several rows."""
     from benchmark.leaderboard.board import load_board
+    from benchmark.leaderboard.build import build_tables
     from benchmark.leaderboard.stats.contrast import NoSuchRow, find_tables
-    from benchmark.leaderboard.tables import build_tables
     from benchmark.store.runs import load_records
 
     problems: list[StoreError] = []
@@ -267,9 +269,9 @@ def _of_dataset(records: Iterable[Record], dataset: str) -> list[Record]:
 
 
 def _print_contrast(item: Contrast, classes: int) -> None:
+    from benchmark.leaderboard.cells import MARKS
     from benchmark.leaderboard.stats.contrast import change_cells, p_text
     from benchmark.leaderboard.stats.statistics import CONFIDENCE
-    from benchmark.leaderboard.tables import MARKS
     from benchmark.ui.progress import plural
     from benchmark.ui.tables import compact_table
 

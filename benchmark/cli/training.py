@@ -401,6 +401,7 @@ def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
     """The leaderboard of what is done, and what is not."""
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.files import turn, write
+    from benchmark.leaderboard.terminal import terminal_table
     from benchmark.store.runs import RunFolder
     from benchmark.ui.progress import Reporter
 
@@ -418,7 +419,7 @@ def _conclude(endings: dict[str, Ending], results: Path, as_json: bool) -> None:
         shown = {record.run_id for record in records}
         for table in board.tables:
             if shown & table.run_ids:
-                console().print(table.to_rich())
+                console().print(terminal_table(table))
         print(f"leaderboard: {results / 'leaderboard.md'}")
     settle_output(f"{len(done)} of {len(endings)} runs are done: ltbench leaderboard shows them")
     show_problems(problems)

@@ -13,11 +13,12 @@ from pathlib import Path
 from benchmark.audit.undeclared import undeclared_recipe_change
 from benchmark.data.registered import registered, usual
 from benchmark.errors import StoreError
-from benchmark.leaderboard.published import PublishedTable, published
+from benchmark.leaderboard.build import build_tables, dataset_facts, place
 from benchmark.leaderboard.samples import Sample, samples
 from benchmark.leaderboard.stats.thresholds import thresholds
 from benchmark.leaderboard.summary import Summary, summaries
-from benchmark.leaderboard.tables import Table, build_tables, dataset_facts, place
+from benchmark.leaderboard.tables import Table
+from benchmark.leaderboard.verdicts import PublishedTable, published
 from benchmark.spec import canonical_json
 from benchmark.store.records import Record
 from benchmark.store.runs import load_records

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from benchmark.leaderboard.stats.resampling import (
     replicate_weights,
     run_scores,
 )
-from benchmark.leaderboard.stats.secondary import AtThreshold, Secondary, secondary
+from benchmark.leaderboard.stats.secondary import STATISTICS, AtThreshold, secondary
 from benchmark.store.logits import StoredLogits, logits_path, read_logits, read_tensors
 from benchmark.store.records import GROUPS, Group, Record, differing
 from benchmark.ui.progress import Reporter
@@ -40,7 +40,7 @@ _WORTH_KEEPING = 10_000
 # to three seconds on one core. Of more runs than that, some are chosen at random.
 _COMPARED = 10_000_000
 _SCORES = (np.float32, (1 + len(GROUPS), 1 + REPLICATES))
-_SECONDARY = (np.float64, (len(fields(Secondary)),))
+_SECONDARY = (np.float64, (len(STATISTICS),))
 _EPOCH = (np.float64, (1 + len(GROUPS),))
 
 
@@ -68,12 +68,12 @@ class Sample:
     targets: str
     oracle: Oracle | None = None
     validation_targets: str | None = None
-    secondary: Secondary | None = None
+    secondary: dict[str, float] | None = None
     at_threshold: AtThreshold | None = None
 
     def beside(self, key: str) -> float | None:
         """A number of `secondary` or `at_threshold` by its name, None where it is missing."""
-        value = getattr(self.secondary, key, getattr(self.at_threshold, key, np.nan))
+        value = (self.secondary or {}).get(key, getattr(self.at_threshold, key, np.nan))
         return None if np.isnan(value) else value
 
 
@@ -114,7 +114,7 @@ class _Source:
             validation,
             tuple((epoch.epoch, path.with_name(epoch.file), epoch.sha256) for epoch in record.oracle),
             cache,
-            cache_file(cache, *facts, SEED, REPLICATES),
+            cache_file(cache, *facts, SEED, REPLICATES, list(STATISTICS)),
         )
 
 
@@ -176,13 +176,15 @@ def _digest(labels: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(labels)).hexdigest()
 
 
-def _scores(source: _Source, stored: StoredLogits) -> tuple[np.ndarray, Secondary]:
+def _scores(source: _Source, stored: StoredLogits) -> tuple[np.ndarray, dict[str, float]]:
     """Replicates and what stands beside them: from the cache, else checked against the record, computed and cached.
     Raises StoreError when the logits do not give the record's numbers."""
     cached = read_cached(source.cached, _SCORES, _SECONDARY)
-    if cached is not None and _fits(source, stored, cached[0], Secondary(*cached[1].tolist())):
-        # The name says that these logits gave these numbers.
-        return cached[0], Secondary(*cached[1].tolist())
+    if cached is not None:
+        beside = dict(zip(STATISTICS, cached[1].tolist(), strict=True))
+        if _fits(source, stored, cached[0], beside):
+            # The name says that these logits gave these numbers.
+            return cached[0], beside
     again = {}
     for weight_set, recorded in source.numbers.items():
         given = stored.logits.get(weight_set)
@@ -200,14 +202,14 @@ def _scores(source: _Source, stored: StoredLogits) -> tuple[np.ndarray, Secondar
     return scores, beside
 
 
-def _fits(source: _Source, stored: StoredLogits, scores: np.ndarray, beside: Secondary) -> bool:
+def _fits(source: _Source, stored: StoredLogits, scores: np.ndarray, beside: dict[str, float]) -> bool:
     """Whether cached numbers are those of the logits, as far as that costs little: the scores without weights are in
     the record, and so is the spread over classes; one replicate, and what stands beside, are computed again."""
     recorded = source.numbers[source.weight_set]
     class_ap = _floats([recorded[f"per_class.{name}"] for name in source.groups])
     known = class_ap[~np.isnan(class_ap)]
     means = _floats([recorded[name] for name in ("overall", *GROUPS)])
-    told = np.array([*scores[:, 0], beside.ap_std if len(known) else np.nan])
+    told = np.array([*scores[:, 0], beside["ap_std"] if len(known) else np.nan])
     if not _alike(told, np.array([*means, known.std() if len(known) else np.nan])):
         return False
     values = stored.logits.get(source.weight_set)
@@ -223,8 +225,8 @@ def _floats(numbers: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
 
 
-def _array(beside: Secondary) -> np.ndarray:
-    return np.array(astuple(beside))
+def _array(beside: dict[str, float]) -> np.ndarray:
+    return np.array(list(beside.values()))
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:

@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from benchmark.leaderboard.build import of_several_versions
+from benchmark.leaderboard.rows import Row
 from benchmark.leaderboard.stats.statistics import Estimate
-from benchmark.leaderboard.tables import Row, Table, of_several_versions
+from benchmark.leaderboard.tables import Table
 from benchmark.leaderboard.tracks import Track
 
 
