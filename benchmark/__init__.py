@@ -22,6 +22,7 @@ _PUBLIC = {
     "execute": "benchmark.running.execute",
     "load_records": "benchmark.store.runs",
     "load_logits": "benchmark.store.logits",
+    "results": "benchmark.leaderboard.frame",
     "METHODS": "benchmark.method",
     "DATASETS": "benchmark.data.dataset",
     "PROTOCOLS": "benchmark.spec",

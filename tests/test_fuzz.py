@@ -36,8 +36,8 @@ from benchmark.audit.verify import Files, check_record
 from benchmark.data.dataset import DatasetFolder
 from benchmark.data.images import FileImages
 from benchmark.errors import InputError, StoreError
-from benchmark.leaderboard import exports
 from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.formats import export_names, load_export
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.models.backbones import BACKBONES
 from benchmark.models.weights import resolve_weights
@@ -215,7 +215,7 @@ def test_boards_of_odd_records(made, tmp_path):
         board = outcome_of(draw, functools.partial(load_board, results, results, problems))
         assert all("\n" not in str(problem) for problem in problems), draw.name
         if board is not None:
-            written = [exports.load(name).write for name in exports.names()]
+            written = [load_export(name).write for name in export_names()]
             for make in (functools.partial(markdown_page, pictures={}), *written):
                 assert outcome_of(draw, functools.partial(make, board)) is not None, draw.name
 

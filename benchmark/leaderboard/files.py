@@ -14,9 +14,8 @@ from typing import TypeVar
 from benchmark.base.atomic import write_atomically
 from benchmark.base.files import read_regular
 from benchmark.errors import StoreError
-from benchmark.leaderboard import exports
 from benchmark.leaderboard.board import Board, paused_collections
-from benchmark.leaderboard.formats import PAGES, file_name, format_names
+from benchmark.leaderboard.formats import PAGES, file_name, format_names, load_export
 from benchmark.leaderboard.pages.html import html_page
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.leaderboard.plots import DESCRIPTION, Plot, description_of, draw, plots
@@ -168,7 +167,7 @@ def _texts(
             svg = [(p, p.plot.alt, _read(out / f"{p.stem}.svg")) for p in pictures]
             text = html_page(board, _by_track((p, alt, content) for p, alt, content in svg if content is not None))
         else:
-            text = exports.load(name).write(board, raw)
+            text = load_export(name).write(board, raw)
         yield file_name(name), text.encode()
 
 

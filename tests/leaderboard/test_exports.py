@@ -19,12 +19,11 @@ from kit.command import ltbench
 from kit.factories import make_record, make_sample, make_scored, write_scored
 
 from benchmark.data.dataset import DATASETS
-from benchmark.leaderboard import exports
 from benchmark.leaderboard.board import Board, make_board
 from benchmark.leaderboard.exports import csv as csv_export
 from benchmark.leaderboard.exports import json as json_export
 from benchmark.leaderboard.exports import latex as latex_export
-from benchmark.leaderboard.formats import file_name, format_names
+from benchmark.leaderboard.formats import export_names, file_name, format_names, load_export
 from benchmark.leaderboard.frame import table_rows
 from benchmark.leaderboard.pages.html import html_page
 from benchmark.leaderboard.pages.markdown_page import markdown_page
@@ -87,10 +86,10 @@ def parsed(csv: str) -> pd.DataFrame:
 # All formats
 
 
-@pytest.mark.parametrize("name", exports.names())
+@pytest.mark.parametrize("name", export_names())
 def test_same_text_in_any_order_of_the_records(name):
     records = [*records_of(), *records_of(**OTHER_DATASET), *published_records(), make_record("rw", overall=None)]
-    make = exports.load(name).write
+    make = load_export(name).write
     first = make(board_of(*records))
     random.Random(0).shuffle(records)
     assert make(board_of(*records)) == first

@@ -17,10 +17,9 @@ from PIL import Image, PngImagePlugin
 from rich.console import Console
 
 from benchmark.errors import StoreError
-from benchmark.leaderboard import exports
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.files import check, turn, write
-from benchmark.leaderboard.formats import PAGES, file_name
+from benchmark.leaderboard.formats import PAGES, export_names, file_name
 from benchmark.leaderboard.plots import description_of
 from benchmark.leaderboard.plots.seal import pixels_digest
 from benchmark.ui.progress import Reporter
@@ -80,7 +79,7 @@ def test_the_page_shows_every_picture_and_the_html_page_holds_it(store, board):
 
 def test_every_format_is_written_where_it_is_asked_for(store, board, tmp_path):
     out = tmp_path / "out"
-    names = exports.names()
+    names = export_names()
     changed = write(board, out, names)
     assert sorted(path.name for path in changed) == sorted(map(file_name, names))
     assert sorted(path.name for path in out.iterdir()) == sorted(map(file_name, names)), "no pictures"

@@ -1,13 +1,11 @@
-"""The leaderboard for other programs and for papers: one module a format, found by its name.
+"""The leaderboard for other programs and for papers: one module a format, named as it, and found by that.
 
 A module here has what `Export` says. It makes the same text for the same board, and imports what takes long to import
-only when it is called: that a format exists is known from the file's name alone.
+only when it is called.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -15,21 +13,10 @@ if TYPE_CHECKING:
 
 
 class Export(Protocol):
-    """A module of this folder, named as its format."""
+    """What a module of this folder has. EXTENSION: of its file `leaderboard.EXTENSION`."""
 
     EXTENSION: str
-    """Of its file `leaderboard.EXTENSION`."""
 
     def write(self, board: Board, raw: bool = False) -> str:
         """The text of that file. raw: text in it is for programs alone, see `exports.csv`."""
         ...
-
-
-def names() -> tuple[str, ...]:
-    """The formats, sorted."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
-
-
-def load(name: str) -> Export:
-    """The module of a format."""
-    return importlib.import_module(f"{__name__}.{name}")
