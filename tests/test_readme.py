@@ -135,9 +135,9 @@ def test_a_method_and_a_protocol_of_ones_own_break_no_test(clone):
     protocols = clone / "benchmark" / "protocols"
     own = (protocols / "demo.yaml").read_text().replace("name: demo\n", "name: own\n")
     (protocols / "own.yaml").write_text(own)
-    names = ("test_registry", "running/test_requirements", "leaderboard/test_published", "test_spec", "launch/test_sweep")
+    names = ("test_registry", "test_spec", "running/test_requirements", "launch/test_sweep")
     tests = [f"tests/{name}.py" for name in names]
-    tests.append("tests/cli/test_cli.py::test_lists_name_what_is_registered")
+    tests += ["tests/leaderboard/test_published.py", "tests/cli/test_cli.py::test_lists_name_what_is_registered"]
     done = call(clone, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests])
     (protocols / "own.yaml").unlink()
     assert done.returncode == 0, done.stdout

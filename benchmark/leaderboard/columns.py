@@ -9,16 +9,18 @@ from typing import Any
 
 from benchmark.leaderboard.kinds import (
     BASELINE,
-    Counts,
-    Decimal,
-    Difference,
+    COUNTS,
+    DECIMAL,
+    DIFFERENCE,
+    METRIC,
+    SCORE,
+    SEEDS,
+    SIZES,
+    TEXT,
+    TIME,
+    WHOLE,
     Field,
     Kind,
-    Score,
-    Seeds,
-    Sizes,
-    Time,
-    Whole,
 )
 from benchmark.leaderboard.rows import (
     METRICS,
@@ -37,17 +39,9 @@ from benchmark.ui.text import plain
 
 
 class Part(Enum):
-    """Where a column is shown."""
+    """Where a column is shown: `TABLE`, `DETAILS` and `TERMINAL` are made of them, EXPORT is in exports alone."""
 
-    NAME = auto()
-    COUNT = auto()
-    METRIC = auto()
-    COMPARISON = auto()
-    SECONDARY = auto()
-    FACT = auto()
-    RUNS = auto()
-    DETAIL = auto()
-    EXPORT = auto()
+    NAME, COUNT, METRIC, COMPARISON, SECONDARY, FACT, RUNS, DETAIL, EXPORT = (auto() for _ in range(9))
 
 
 # In the order in which each shows its columns.
@@ -114,54 +108,44 @@ def axes_of(row: Row) -> dict[str, str]:
     return {column.title: of_run(first, sample) for column in axes for of_run in column.of_run.values()}
 
 
+def _score(title: str, part: Part, kind: Kind, key: str, of: Callable[[Row], Any], of_run: Any, **facts: Any) -> Column:
+    """A score of a row and of a run, under the same name; facts: fields of a Column."""
+    place = "details" if part is Part.DETAIL else "scores"
+    high = part is not Part.DETAIL
+    return Column(
+        title, part, kind, lambda table, row: of(row), {key: of_run}, json=f"{place}.{key}", best_high=high, **facts
+    )
+
+
 def _metric(title: str, key: str) -> Column:
-    return Column(
-        title,
-        Part.METRIC,
-        Score(images=True),
-        lambda table, row: row.scores[title],
-        {key: lambda record, sample: getattr(record.metrics, key)},
-        json=f"scores.{key}",
-        paper=title,
-        best_high=True,
-    )
+    def of_run(record: Record, sample: Sample | None) -> float | None:
+        return getattr(record.metrics, key)
+
+    return _score(title, Part.METRIC, METRIC, key, lambda row: row.scores[title], of_run, paper=title)
 
 
-def _beside(key: str, title: str, part: Part, help: str = "", in_table: Callable[[Table], bool] = _always) -> Column:
+def _beside(key: str, title: str, part: Part, **facts: Any) -> Column:
     """A score beside the metric."""
-    return Column(
-        title,
-        part,
-        Score(),
-        lambda table, row: row.beside(key),
-        {key: lambda record, sample: beside_metric(record, sample, key)},
-        json=f"{'details' if part is Part.DETAIL else 'scores'}.{key}",
-        help=help,
-        best_high=part is Part.SECONDARY,
-        in_table=in_table,
-    )
+
+    def of_run(record: Record, sample: Sample | None) -> float | None:
+        return beside_metric(record, sample, key)
+
+    return _score(title, part, SCORE, key, lambda row: row.beside(key), of_run, **facts)
 
 
 def _statistics() -> list[Column]:
-    return [_beside(key, one.title, Part.SECONDARY, one.help) for key, one in STATISTICS.items() if one.in_table]
+    return [_beside(key, one.title, Part.SECONDARY, help=one.help) for key, one in STATISTICS.items() if one.in_table]
 
 
 def _details() -> list[Column]:
-    found = [_beside(key, one.title, Part.DETAIL, one.help) for key, one in STATISTICS.items() if not one.in_table]
-    return [*found, _THRESHOLD]
+    scores = [(key, one) for key, one in STATISTICS.items() if not one.in_table]
+    return [*(_beside(key, one.title, Part.DETAIL, help=one.help) for key, one in scores), _THRESHOLD]
 
 
-def _axis(key: str, title: str, of: Callable[[Record], str]) -> Column:
-    """A way of running methods, the same for all seeds of a row."""
-    return Column(
-        title,
-        Part.FACT,
-        Kind(),
-        lambda table, row: of(row.records[0]),
-        {key: lambda record, sample: of(record)},
-        json=key,
-        is_axis=True,
-    )
+def _setting(key: str, title: str, of: Callable[[Record], Any], **facts: Any) -> Column:
+    """What all seeds of a row share; facts: fields of a Column."""
+    of_run = {key: lambda record, sample: of(record)}
+    return Column(title, Part.FACT, value=lambda table, row: of(row.records[0]), of_run=of_run, json=key, **facts)
 
 
 def _has_threshold(table: Table) -> bool:
@@ -172,12 +156,12 @@ def _against(table: Table, row: Row) -> Against | str | None:
     return BASELINE if row is table.baseline else table.against_baseline[row.label]
 
 
-METHOD = Column("Method", Part.NAME, Kind(), lambda table, row: row.label, json="label", paper="Method")
+METHOD = Column("Method", Part.NAME, TEXT, lambda table, row: row.label, json="label", paper="Method")
 _NAMES = (
     Column(
         "Rank",
         Part.NAME,
-        Whole(),
+        WHOLE,
         lambda table, row: table.ranks[row.label],
         json="rank_group",
         paper="Rank",
@@ -187,7 +171,7 @@ _NAMES = (
     Column(
         "Title",
         Part.EXPORT,
-        Kind(),
+        TEXT,
         lambda table, row: row.title,
         {"title": lambda record, sample: plain(record.method_title)},
         json="title",
@@ -201,18 +185,18 @@ _AT_THRESHOLD = (
 _THRESHOLD = Column(
     "Threshold (logit)",
     Part.DETAIL,
-    Decimal(),
+    DECIMAL,
     lambda table, row: row.threshold,
     {"threshold": lambda record, sample: beside_metric(record, sample, "threshold")},
     json="threshold",
     help="from which on CF1 val and OF1 val choose a label",
 )
 _COMPARISON = (
-    Column("n", Part.COUNT, Whole(), lambda table, row: row.n, json="n"),
+    Column("n", Part.COUNT, WHOLE, lambda table, row: row.n, json="n"),
     Column(
         "vs ERM",
         Part.COMPARISON,
-        Difference(),
+        DIFFERENCE,
         _against,
         json="against_baseline",
         paper="vs. ERM",
@@ -223,7 +207,7 @@ _COMPARISON = (
     Column(
         "W / T / L",
         Part.COMPARISON,
-        Counts(),
+        COUNTS,
         lambda table, row: table.wins[row.label],
         json="wins_ties_losses",
         help="against the others: better / not told apart / worse; sorted by wins minus losses",
@@ -232,7 +216,7 @@ _COMPARISON = (
     Column(
         "Oracle (not ranked)",
         Part.COMPARISON,
-        Score(),
+        SCORE,
         lambda table, row: row.oracle,
         {"oracle": lambda record, sample: sample and sample.oracle and sample.oracle.scores[0]},
         json="oracle",
@@ -243,11 +227,11 @@ _COMPARISON = (
     ),
 )
 _FACTS = (
-    Column("Seeds", Part.RUNS, Seeds(), lambda table, row: row.seeds),
+    Column("Seeds", Part.RUNS, SEEDS, lambda table, row: row.seeds),
     Column(
         "Parameters trained / all (M)",
         Part.FACT,
-        Sizes(),
+        SIZES,
         lambda table, row: row.parameters,
         {
             "parameters_trained": lambda record, sample: record.parameters.trained,
@@ -257,22 +241,14 @@ _FACTS = (
         exported="Parameters",
         paper="Param. (M)",
     ),
-    Column(
-        "Epochs",
-        Part.FACT,
-        Whole(),
-        lambda table, row: row.epochs,
-        {"epochs": lambda record, sample: epochs_of(record)},
-        json="epochs",
-        paper="Epochs",
-    ),
-    _axis("weights", "Weights", weights_of),
-    _axis("selection", "Selection rule", lambda record: record.selection.rule),
-    _axis("test_time", "Test-time", views_of),
+    _setting("epochs", "Epochs", epochs_of, kind=WHOLE, paper="Epochs"),
+    _setting("weights", "Weights", weights_of, kind=TEXT, is_axis=True),
+    _setting("selection", "Selection rule", lambda record: record.selection.rule, kind=TEXT, is_axis=True),
+    _setting("test_time", "Test-time", views_of, kind=TEXT, is_axis=True),
     Column(
         "Train time",
         Part.FACT,
-        Time(),
+        TIME,
         lambda table, row: (row.train_s, row.device),
         {
             "train_s": lambda record, sample: record.timings.train_s,

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from benchmark.leaderboard.cells import (
-    MISSING,
-    VARIOUS,
-    cell_text,
-    difference_text,
-    number_text,
-    part_texts,
-)
+from benchmark.leaderboard.cells import MISSING, VARIOUS, cell_text, difference_text, number_text, part_texts
 from benchmark.leaderboard.rounding import DIGITS, REPLICATE_DIGITS, number, p_value
 from benchmark.leaderboard.stats.statistics import Estimate
 from benchmark.leaderboard.tables import Against
-from benchmark.store.records import Parameters
 from benchmark.ui.progress import duration
 
 # In the place of the baseline's difference to itself.
 BASELINE = "baseline"
-# Of a frame: text; numbers; whole numbers, some of which may be missing.
-_TEXT, _FLOAT, _WHOLE = "object", "float64", "Int64"
+# Types of a frame: text, and whole numbers of which some may be missing.
+_TEXT, _WHOLE = "object", "Int64"
 
 
 class Field(NamedTuple):
@@ -31,7 +23,7 @@ class Field(NamedTuple):
 
     name: str
     of: Callable[[Any], Any]
-    dtype: str = _FLOAT
+    dtype: str = "float64"
     digits: int = DIGITS
 
 
@@ -41,20 +33,32 @@ def _itself(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Kind:
-    """Text that is its own value. Other kinds of values are subclasses.
+    """How values are written; by default text. Its functions never get None, which is for the methods.
 
-    numeric: sorted by number, not by text. left: in Markdown nevertheless set to the left. split: the text up to its
-    first space stands out from the rest. missing: the text of None.
+    write: as a page shows it. sort_by: the number that a table is sorted by; None where it is sorted by the text. tell:
+    what a page shows when one points at the cell. dump: in JSON types. fields: the columns of a frame that hold it,
+    from a column's name. missing, nothing: text and JSON of None. left: in Markdown set to the left though it is a
+    number. split: the text up to its first space stands out from the rest.
     """
 
-    numeric: bool = False
+    write: Callable[[Any], str] = str
+    sort_by: Callable[[Any], float] | None = None
+    tell: Callable[[Any], str] = lambda value: ""
+    dump: Callable[[Any], Any] = _itself
+    fields: Callable[[str], tuple[Field, ...]] = lambda name: (Field(name, _itself, _TEXT),)
+    missing: str = MISSING
+    nothing: Any = None
     left: bool = False
     split: bool = False
-    missing: str = MISSING
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it is sorted by a number."""
+        return self.sort_by is not None
 
     def text(self, value: Any) -> str:
-        """The value as a page shows it."""
-        return self.missing if value is None else self._text(value)
+        """A value as a page shows it."""
+        return self.missing if value is None else self.write(value)
 
     def parts(self, text: str) -> tuple[str, str]:
         """The part of a text that stands out, and the rest, empty where there is none."""
@@ -62,201 +66,16 @@ class Kind:
         return lead, rest
 
     def order(self, value: Any) -> float | None:
-        """The number that a table is sorted by; None where it is missing."""
-        return None if value is None or not self.numeric else self._order(value)
+        """The number that a table is sorted by, None where there is none."""
+        return None if value is None or self.sort_by is None else self.sort_by(value)
 
     def note(self, value: Any) -> str:
         """What a page shows when one points at the cell."""
-        return "" if value is None else self._note(value)
+        return "" if value is None else self.tell(value)
 
     def json(self, value: Any) -> Any:
-        """The value in JSON types."""
-        return value
-
-    def fields(self, name: str) -> tuple[Field, ...]:
-        """The columns of a frame that hold it; `of` never gets None."""
-        return (Field(name, _itself, _TEXT),)
-
-    def _text(self, value: Any) -> str:
-        return str(value)
-
-    def _order(self, value: Any) -> float:
-        return value
-
-    def _note(self, value: Any) -> str:
-        return ""
-
-
-@dataclass(frozen=True)
-class Whole(Kind):
-    """A whole number."""
-
-    numeric: bool = True
-
-    def fields(self, name: str) -> tuple[Field, ...]:
-        return (Field(name, _itself, _WHOLE),)
-
-
-@dataclass(frozen=True)
-class Decimal(Kind):
-    """A number with two digits."""
-
-    numeric: bool = True
-
-    def json(self, value: float | None) -> float | None:
-        return number(value)
-
-    def fields(self, name: str) -> tuple[Field, ...]:
-        return (Field(name, _itself),)
-
-    def _text(self, value: float) -> str:
-        return number_text(value)
-
-
-@dataclass(frozen=True)
-class Score(Kind):
-    """An Estimate in percent or points. images: it may have a part over test images."""
-
-    numeric: bool = True
-    split: bool = True
-    images: bool = False
-
-    def json(self, value: Estimate | None) -> dict[str, Any] | None:
-        return estimate_json(value)
-
-    def fields(self, name: str) -> tuple[Field, ...]:
-        both = (
-            Field(f"{name} ±", lambda score: score.half_width, digits=REPLICATE_DIGITS),
-            Field(f"{name} ± images", lambda score: score.images, digits=REPLICATE_DIGITS),
-        )
-        mean = Field(name, lambda score: score.mean)
-        return (mean, *(both if self.images else ()), Field(f"{name} ± seeds", lambda score: score.seeds))
-
-    def _text(self, value: Estimate) -> str:
-        return cell_text(value)
-
-    def _order(self, value: Estimate) -> float:
-        return value.mean
-
-    def _note(self, value: Estimate) -> str:
-        return "" if value.half_width is None else "seeds {}, test images {}".format(*part_texts(value))
-
-
-@dataclass(frozen=True)
-class Difference(Kind):
-    """An Against, or BASELINE for the baseline itself."""
-
-    numeric: bool = True
-    split: bool = True
-
-    def json(self, value: Against | str | None) -> dict[str, Any] | None:
-        if not isinstance(value, Against):
-            return None
-        return {
-            "difference": number(value.difference, REPLICATE_DIGITS),
-            "half_width": number(value.half_width, REPLICATE_DIGITS),
-            "p": p_value(value.p),
-            "p_holm": p_value(value.p_holm),
-        }
-
-    def fields(self, name: str) -> tuple[Field, ...]:
-        def of(part: str) -> Callable[[Against | str], float | None]:
-            return lambda value: getattr(value, part) if isinstance(value, Against) else None
-
-        return (
-            Field(name, of("difference")),
-            Field(f"{name} ±", of("half_width"), digits=REPLICATE_DIGITS),
-            Field(f"{name} p (Holm)", of("p_holm"), digits=REPLICATE_DIGITS),
-        )
-
-    def _text(self, value: Against | str) -> str:
-        if not isinstance(value, Against):
-            return value
-        star = "*" if value.is_apart else ""
-        return f"{difference_text(value.difference)} ± {number_text(value.half_width)}{star}"
-
-    def _order(self, value: Against | str) -> float:
-        return value.difference if isinstance(value, Against) else 0.0
-
-    def _note(self, value: Against | str) -> str:
-        return f"p {value.p_holm:.2g} (Holm)" if isinstance(value, Against) else ""
-
-
-@dataclass(frozen=True)
-class Counts(Kind):
-    """Wins, ties and losses, sorted by wins minus losses."""
-
-    numeric: bool = True
-
-    def json(self, value: tuple[int, int, int] | None) -> dict[str, int] | None:
-        return None if value is None else dict(zip(("wins", "ties", "losses"), value, strict=True))
-
-    def fields(self, name: str) -> tuple[Field, ...]:
-        names = ("Wins", "Ties", "Losses")
-        return tuple(Field(one, lambda counts, i=i: counts[i], _WHOLE) for i, one in enumerate(names))
-
-    def _text(self, value: tuple[int, int, int]) -> str:
-        return " / ".join(map(str, value))
-
-    def _order(self, value: tuple[int, int, int]) -> float:
-        return value[0] - value[2]
-
-
-@dataclass(frozen=True)
-class Sizes(Kind):
-    """Numbers of parameters, in millions on a page; None where the seeds differ in them."""
-
-    numeric: bool = True
-    missing: str = VARIOUS
-
-    def json(self, value: Parameters | None) -> dict[str, int | None]:
-        return {"all": value and value.all, "trained": value and value.trained}
-
-    def fields(self, name: str) -> tuple[Field, ...]:
-        return (
-            Field(f"{name} trained", lambda sizes: sizes.trained, _WHOLE),
-            Field(f"{name} all", lambda sizes: sizes.all, _WHOLE),
-        )
-
-    def _text(self, value: Parameters) -> str:
-        return f"{_millions(value.trained)} / {_millions(value.all)}"
-
-    def _order(self, value: Parameters) -> float:
-        return value.trained
-
-
-@dataclass(frozen=True)
-class Time(Kind):
-    """Seconds and what they were measured on."""
-
-    numeric: bool = True
-    left: bool = True
-
-    def fields(self, name: str) -> tuple[Field, ...]:
-        return Field(f"{name} (s)", lambda value: value[0]), Field("Device", lambda value: value[1], _TEXT)
-
-    def _text(self, value: tuple[float, str]) -> str:
-        return f"{duration(value[0])} ({value[1]})"
-
-    def _order(self, value: tuple[float, str]) -> float:
-        return value[0]
-
-
-@dataclass(frozen=True)
-class Seeds(Kind):
-    """Seeds, which pages link to their runs."""
-
-    numeric: bool = True
-    left: bool = True
-
-    def fields(self, name: str) -> tuple[Field, ...]:
-        return (Field(name, self._text, _TEXT),)
-
-    def _text(self, value: tuple[int, ...]) -> str:
-        return ", ".join(map(str, value))
-
-    def _order(self, value: tuple[int, ...]) -> float:
-        return len(value)
+        """A value in JSON types."""
+        return self.nothing if value is None else self.dump(value)
 
 
 def estimate_json(score: Estimate | None) -> dict[str, Any] | None:
@@ -272,6 +91,107 @@ def estimate_json(score: Estimate | None) -> dict[str, Any] | None:
     }
 
 
+def _score_note(score: Estimate) -> str:
+    return "" if score.half_width is None else "seeds {}, test images {}".format(*part_texts(score))
+
+
+def _score_fields(name: str) -> tuple[Field, ...]:
+    return Field(name, lambda score: score.mean), Field(f"{name} ± seeds", lambda score: score.seeds)
+
+
+def _metric_fields(name: str) -> tuple[Field, ...]:
+    mean, seeds = _score_fields(name)
+    both = Field(f"{name} ±", lambda score: score.half_width, digits=REPLICATE_DIGITS)
+    return mean, both, Field(f"{name} ± images", lambda score: score.images, digits=REPLICATE_DIGITS), seeds
+
+
+def _against_text(against: Against | str) -> str:
+    if not isinstance(against, Against):
+        return against
+    star = "*" if against.is_apart else ""
+    return f"{difference_text(against.difference)} ± {number_text(against.half_width)}{star}"
+
+
+def _against_json(against: Against | str) -> dict[str, Any] | None:
+    if not isinstance(against, Against):
+        return None
+    digits = {"p": p_value, "p_holm": p_value}
+    return {name: digits.get(name, _rounded)(value) for name, value in asdict(against).items()}
+
+
+def _rounded(value: float) -> float | None:
+    return number(value, REPLICATE_DIGITS)
+
+
+def _against_fields(name: str) -> tuple[Field, ...]:
+    # The baseline has no such attributes.
+    return (
+        Field(name, lambda against: getattr(against, "difference", None)),
+        Field(f"{name} ±", lambda against: getattr(against, "half_width", None), digits=REPLICATE_DIGITS),
+        Field(f"{name} p (Holm)", lambda against: getattr(against, "p_holm", None), digits=REPLICATE_DIGITS),
+    )
+
+
 def _millions(count: int) -> str:
     millions = count / 1e6
     return f"{millions:.1f}" if millions >= 10 else f"{millions:.3f}"
+
+
+TEXT = Kind()
+WHOLE = Kind(sort_by=_itself, fields=lambda name: (Field(name, _itself, _WHOLE),))
+DECIMAL = Kind(number_text, _itself, dump=number, fields=lambda name: (Field(name, _itself),))
+# An Estimate in percent or points; the second may have a part over test images.
+SCORE, METRIC = (
+    Kind(cell_text, lambda score: score.mean, _score_note, estimate_json, fields, split=True)
+    for fields in (_score_fields, _metric_fields)
+)
+# An Against, or BASELINE for the baseline itself.
+DIFFERENCE = Kind(
+    _against_text,
+    lambda against: getattr(against, "difference", 0.0),
+    lambda against: f"p {against.p_holm:.2g} (Holm)" if isinstance(against, Against) else "",
+    _against_json,
+    _against_fields,
+    split=True,
+)
+# Wins, ties and losses, sorted by wins minus losses.
+COUNTS = Kind(
+    lambda counts: " / ".join(map(str, counts)),
+    lambda counts: counts[0] - counts[2],
+    dump=lambda counts: dict(zip(("wins", "ties", "losses"), counts, strict=True)),
+    fields=lambda name: (
+        Field("Wins", lambda counts: counts[0], _WHOLE),
+        Field("Ties", lambda counts: counts[1], _WHOLE),
+        Field("Losses", lambda counts: counts[2], _WHOLE),
+    ),
+)
+# Parameters, in millions on a page; None where the seeds differ in them.
+SIZES = Kind(
+    lambda sizes: f"{_millions(sizes.trained)} / {_millions(sizes.all)}",
+    lambda sizes: sizes.trained,
+    dump=lambda sizes: {"all": sizes.all, "trained": sizes.trained},
+    fields=lambda name: (
+        Field(f"{name} trained", lambda sizes: sizes.trained, _WHOLE),
+        Field(f"{name} all", lambda sizes: sizes.all, _WHOLE),
+    ),
+    missing=VARIOUS,
+    nothing={"all": None, "trained": None},
+)
+# Seconds, and what they were measured on.
+TIME = Kind(
+    lambda time: f"{duration(time[0])} ({time[1]})",
+    lambda time: time[0],
+    fields=lambda name: (
+        Field(f"{name} (s)", lambda time: time[0]),
+        Field("Device", lambda time: time[1], _TEXT),
+    ),
+    left=True,
+)
+
+
+def _seeds_text(seeds: tuple[int, ...]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+# Seeds, which pages link to their runs.
+SEEDS = Kind(_seeds_text, len, fields=lambda name: (Field(name, _seeds_text, _TEXT),), left=True)

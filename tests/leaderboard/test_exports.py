@@ -19,6 +19,7 @@ from kit.command import ltbench
 from kit.factories import make_record, make_sample, make_scored, write_scored
 
 from benchmark.data.dataset import DATASETS
+from benchmark.leaderboard import tex
 from benchmark.leaderboard.board import Board, make_board
 from benchmark.leaderboard.exports import csv as csv_export
 from benchmark.leaderboard.exports import json as json_export
@@ -382,7 +383,7 @@ def test_latex_has_the_baseline_and_what_can_be_found():
     against = table.against_baseline["db-focal"]
     assert rf"+5.00 {{\scriptsize $\pm$ {against.half_width:.2f}{{*}}}}" in text
     assert lines_of(text)["erm"][6] == "baseline" and "told apart at" in text
-    assert latex_export.escape(table.detectable.text) in text
+    assert tex.escape(table.detectable.text) in text
     below = latex_export.write(board_of(*records_of(("rw", "erm"))))
     assert lines_of(below)["rw"][6].startswith(r"$-$2.50 {\scriptsize $\pm$ "), "a minus, not a hyphen"
 
@@ -398,16 +399,16 @@ def test_latex_names_the_rule_that_selected_the_epoch():
 @given(st.text())
 def test_latex_escapes_are_ascii_without_bare_specials(text):
     for breakable in (False, True):
-        escaped = latex_export.escape(text, breakable)
+        escaped = tex.escape(text, breakable)
         assert escaped.isascii() and escaped.isprintable()
         assert not re.search(r"(?<!\\)[#%&]|(?<![\\a-z$])\$(?![\\$^-])", escaped)
 
 
 def test_latex_shows_what_it_cannot_set():
     shown = r"{[}U+4E2D{]} \'{e} \"{\i} {[}U+00E7{]} {[}U+0142{]} \textendash{} a-{}-b"
-    assert latex_export.escape("中 é ï ç ł – a--b") == shown
-    assert latex_export.escape("x" * 10_000) == "x" * 399 + r"\dots{}"
-    assert latex_export.escape("a=b_c", breakable=True) == r"a=\allowbreak{}b\_\allowbreak{}c"
+    assert tex.escape("中 é ï ç ł – a--b") == shown
+    assert tex.escape("x" * 10_000) == "x" * 399 + r"\dots{}"
+    assert tex.escape("a=b_c", breakable=True) == r"a=\allowbreak{}b\_\allowbreak{}c"
 
 
 def test_latex_has_the_last_epoch_in_brackets():
@@ -472,7 +473,7 @@ def test_latex_of_hostile_text_compiles(tmp_path):
 def test_latex_cells_may_begin_with_anything(tmp_path):
     texts = [start + HOSTILE * repeats for start in "[*=-{}`'$&中😀" for repeats in (0, 1, 9)]
     cells = [[text, text[:5]] for text in texts]
-    floats = latex_export._floats(HOSTILE, [HOSTILE], "a", [("Any", "l"), ("B", "r")], cells, notes=HOSTILE)
+    floats = tex.floats(HOSTILE, [HOSTILE], "a", [("Any", "l"), ("B", "r")], cells, notes=HOSTILE)
     compiled(tmp_path, "\n\n".join(floats))
 
 
@@ -480,12 +481,10 @@ def test_latex_cells_may_begin_with_anything(tmp_path):
 def test_latex_sets_every_character_that_it_lets_through(tmp_path):
     # Of all letters, symbols and signs below the Asian scripts, and one of each kind above.
     text = [chr(code) for code in [*range(0x20, 0x2FFF), 0x4E2D, 0xAC00, 0xFB01, 0xFFFD, 0x1D54F, 0x1F600, 0x10FFFD]]
-    known = [char for char in text if "U+" not in latex_export.escape(char)]
+    known = [char for char in text if "U+" not in tex.escape(char)]
     assert len(known) > 250
-    pairs = "\n\n".join(
-        f"{latex_export.escape(char * 2)} {latex_export.escape(char + 'a' + char, breakable=True)}" for char in known
-    )
-    compiled(tmp_path, pairs + "\n\n" + latex_export.escape("".join(known)[:400]))
+    pairs = "\n\n".join(f"{tex.escape(char * 2)} {tex.escape(char + 'a' + char, breakable=True)}" for char in known)
+    compiled(tmp_path, pairs + "\n\n" + tex.escape("".join(known)[:400]))
 
 
 @needs_latex

@@ -21,11 +21,11 @@ from benchmark.leaderboard.exports import latex
 from benchmark.leaderboard.files import check, write
 from benchmark.leaderboard.formats import format_names
 from benchmark.leaderboard.frame import results, table_rows
-from benchmark.leaderboard.kinds import Whole
+from benchmark.leaderboard.kinds import TEXT, WHOLE
 from benchmark.leaderboard.pages.html import html_page
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.leaderboard.pages.run_data import run_data
-from benchmark.leaderboard.stats.secondary import STATISTICS, Decisions, statistic
+from benchmark.leaderboard.stats.secondary import STATISTICS, Statistic
 
 RUNS = [make_scored(method, seed, skill) for method, skill in (("erm", 1.0), ("asl", 2.5)) for seed in range(2)]
 
@@ -110,7 +110,7 @@ def test_a_further_column_is_one_entry(monkeypatch):
     memory = Column(
         "Memory (MB)",
         Part.FACT,
-        Whole(),
+        WHOLE,
         lambda table, row: round(max(record.peak_memory_mb for record in row.records)),
         {"memory_mb": lambda record, sample: record.peak_memory_mb},
         json="memory_mb",
@@ -130,18 +130,14 @@ def test_a_further_column_is_one_entry(monkeypatch):
 
 
 def test_a_further_column_is_in_the_results(store, monkeypatch):
-    host = Column("Host", Part.EXPORT, Whole(), lambda table, row: None, {"host": lambda r, s: r.environment.host})
+    host = Column("Host", Part.EXPORT, TEXT, lambda table, row: None, {"host": lambda r, s: r.environment.host})
     monkeypatch.setattr(columns_module, "_FACTS", (*columns_module._FACTS, host))
     assert set(results(store)["host"]) == {"node1"}
 
 
-def test_a_further_statistic_is_one_function(store, monkeypatch):
-    monkeypatch.setitem(STATISTICS, "positive_share", None)  # which takes it away after the test
-
-    @statistic("positive_share", "Above 0", help="decisions above 0, in percent")
-    def positive_share(decisions: Decisions) -> float:
-        return 100 * (decisions.logits > 0).mean()
-
+def test_a_further_statistic_is_one_entry(store, monkeypatch):
+    share = Statistic("Above 0", lambda found: 100 * (found.logits > 0).mean(), "decisions above 0, in percent")
+    monkeypatch.setitem(STATISTICS, "positive_share", share)
     board = load_board(store, store)
     details = next(table for table in Page(html_page(board, {})).tables if "Above 0" in table[0])
     assert details[0] == ["Method", "AP std", "Micro AP", "LRAP", "ECE", "Above 0", "Threshold (logit)"]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from benchmark.leaderboard.board import Board
 from benchmark.leaderboard.cells import IMAGES_MARK, MISSING, SEEDS_MARK, cell_text, part_texts
 from benchmark.leaderboard.columns import METHOD, Column, Part, columns_of
-from benchmark.leaderboard.kinds import Seeds
+from benchmark.leaderboard.kinds import SEEDS
 from benchmark.leaderboard.pages.markdown import escape, pipe_table
 from benchmark.leaderboard.pages.published_markdown import published_section
 from benchmark.leaderboard.rows import METRICS, Row
@@ -105,7 +105,7 @@ def _table(table: Table, runs: str) -> str:
 
 
 def _cell(table: Table, row: Row, column: Column, runs: str) -> str:
-    if isinstance(column.kind, Seeds):
+    if column.kind is SEEDS:
         return _run_links(row, runs)
     text = column.text(table, row)
     if column.part is Part.METRIC and table.is_best(row, column.title):

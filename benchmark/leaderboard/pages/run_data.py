@@ -13,7 +13,6 @@ from urllib.parse import quote
 from benchmark.audit.reproduce import command
 from benchmark.leaderboard.board import Board
 from benchmark.leaderboard.columns import Part, columns
-from benchmark.leaderboard.pages.links import anchor, short_id
 from benchmark.leaderboard.rows import METRICS, WEIGHT_SETS
 from benchmark.leaderboard.samples import Sample
 from benchmark.leaderboard.stats.statistics import Estimate
@@ -138,6 +137,16 @@ def _history(history: Sequence[EpochLog], pool: _Pool) -> dict[str, Any]:
     if any(log.val_overall is not None for log in history):
         columns["val"] = _percents(log.val_overall for log in history)
     return columns
+
+
+def anchor(table: Table) -> str:
+    """The id of a table on the page."""
+    return f"track-{table.track.slug}"
+
+
+def short_id(record: Record) -> str:
+    """The name of a run in the page's data and addresses."""
+    return record.run_id[:12]
 
 
 def _track_data(table: Table) -> dict[str, Any]:

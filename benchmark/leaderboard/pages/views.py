@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from benchmark.leaderboard.cells import MISSING
 from benchmark.leaderboard.columns import DETAILS, METHOD, Column, Part, columns, columns_of
-from benchmark.leaderboard.kinds import Score
-from benchmark.leaderboard.pages.links import anchor, short_id
+from benchmark.leaderboard.kinds import SCORE
+from benchmark.leaderboard.pages.run_data import anchor, short_id
 from benchmark.leaderboard.rows import METRICS, Row
 from benchmark.leaderboard.stats.statistics import Estimate
 from benchmark.leaderboard.summary import Summary
@@ -122,8 +122,7 @@ def _cell(table: Table, row: Row, column: Column) -> Cell:
 
 
 def _score_cell(score: Estimate | None) -> Cell:
-    kind = Score()
-    return Cell(*kind.parts(kind.text(score)), kind.order(score), note=kind.note(score))
+    return Cell(*SCORE.parts(SCORE.text(score)), SCORE.order(score), note=SCORE.note(score))
 
 
 def _matrix(table: Table) -> list[tuple[str, Markup]] | None:

@@ -1,7 +1,7 @@
 """Scores beside the metric, from stored logits: F1 of chosen labels, rankings over all decisions, calibration.
 
-They can always be made from the logits of a run, so no record holds them. All are in percent. A further one is a
-function here with `@statistic`: the tables, pages and exports have it by its title.
+They can always be made from the logits of a run, so no record holds them. All are in percent. A further one is an entry
+of STATISTICS: tables, pages and exports have it by its title.
 """
 
 from __future__ import annotations
@@ -52,22 +52,6 @@ class Statistic:
     of_probabilities: bool = False
 
 
-# By name, in the order of their columns.
-STATISTICS: dict[str, Statistic] = {}
-
-
-def statistic(
-    name: str, title: str, help: str = "", in_table: bool = False, of_probabilities: bool = False
-) -> Callable[[Callable[[Decisions], float]], Callable[[Decisions], float]]:
-    """Decorator that adds a statistic under a name; see `Statistic`."""
-
-    def add(of: Callable[[Decisions], float]) -> Callable[[Decisions], float]:
-        STATISTICS[name] = Statistic(title, of, help, in_table, of_probabilities)
-        return of
-
-    return add
-
-
 def secondary(logits: np.ndarray, targets: np.ndarray, class_ap: np.ndarray) -> dict[str, float]:
     """Name -> value of every statistic, NaN where it needs a positive decision and there is none. Arguments: those of
     `Decisions`."""
@@ -76,43 +60,6 @@ def secondary(logits: np.ndarray, targets: np.ndarray, class_ap: np.ndarray) -> 
         name: float(one.of(decisions)) if has_positive or one.of_probabilities else np.nan
         for name, one in STATISTICS.items()
     }
-
-
-@statistic("cf1_top3", "CF1 top-3", in_table=True)
-def _cf1_top3(decisions: Decisions) -> float:
-    return decisions.top3[0]
-
-
-@statistic("of1_top3", "OF1 top-3", in_table=True)
-def _of1_top3(decisions: Decisions) -> float:
-    return decisions.top3[1]
-
-
-@statistic("ap_std", "AP std", help="standard deviation of average precision over the classes, in points")
-def _ap_std(decisions: Decisions) -> float:
-    known = decisions.class_ap[~np.isnan(decisions.class_ap)]
-    return known.std()
-
-
-@statistic("micro_ap", "Micro AP", help="average precision of all decisions together")
-def _micro_ap(decisions: Decisions) -> float:
-    logits, targets = (values.reshape(-1, 1) for values in (decisions.logits, decisions.targets))
-    return 100 * average_precision(logits, targets)[0]
-
-
-@statistic("lrap", "LRAP", help="label ranking average precision")
-def _lrap(decisions: Decisions) -> float:
-    return 100 * label_ranking_average_precision(decisions.logits, decisions.targets)
-
-
-@statistic(
-    "ece",
-    "ECE",
-    help="expected calibration error of the sigmoid over all decisions, in points",
-    of_probabilities=True,
-)
-def _ece(decisions: Decisions) -> float:
-    return 100 * calibration_error(decisions.logits, decisions.targets)
 
 
 def highest(logits: np.ndarray, k: int) -> np.ndarray:
@@ -186,3 +133,31 @@ def calibration_error(logits: np.ndarray, targets: np.ndarray) -> float:
     bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     gap = np.bincount(bins, probability - targets.ravel(), BINS)
     return float(np.abs(gap).sum() / probability.size)
+
+
+# By name, in the order of their columns.
+STATISTICS = {
+    "cf1_top3": Statistic("CF1 top-3", lambda found: found.top3[0], in_table=True),
+    "of1_top3": Statistic("OF1 top-3", lambda found: found.top3[1], in_table=True),
+    "ap_std": Statistic(
+        "AP std",
+        lambda found: found.class_ap[~np.isnan(found.class_ap)].std(),
+        "standard deviation of average precision over the classes, in points",
+    ),
+    "micro_ap": Statistic(
+        "Micro AP",
+        lambda found: 100 * average_precision(found.logits.reshape(-1, 1), found.targets.reshape(-1, 1))[0],
+        "average precision of all decisions together",
+    ),
+    "lrap": Statistic(
+        "LRAP",
+        lambda found: 100 * label_ranking_average_precision(found.logits, found.targets),
+        "label ranking average precision",
+    ),
+    "ece": Statistic(
+        "ECE",
+        lambda found: 100 * calibration_error(found.logits, found.targets),
+        "expected calibration error of the sigmoid over all decisions, in points",
+        of_probabilities=True,
+    ),
+}
