@@ -34,6 +34,7 @@ _PUBLIC = {
     "load_records": "benchmark.store.runs",
     "load_logits": "benchmark.store.logits",
     "verify": "benchmark.audit.verify",
+    "results": "benchmark.leaderboard.frame",
     "METHODS": "benchmark.method",
     "DATASETS": "benchmark.data.dataset",
     "PROTOCOLS": "benchmark.spec",

@@ -151,8 +151,9 @@ def test_a_method_and_a_protocol_of_ones_own_break_no_test(clone):
     protocols = clone / "benchmark" / "protocols"
     own = (protocols / "demo.yaml").read_text().replace("name: demo\n", "name: own\n")
     (protocols / "own.yaml").write_text(own)
-    tests = [f"tests/test_{name}.py" for name in ("registry", "requirements", "reported", "spec", "sweep")]
-    tests.append("tests/test_cli.py::test_lists_name_what_is_registered")
+    names = ("test_registry", "test_spec", "running/test_requirements", "launch/test_sweep")
+    tests = [f"tests/{name}.py" for name in names]
+    tests += ["tests/leaderboard/test_published.py", "tests/cli/test_cli.py::test_lists_name_what_is_registered"]
     done = call(clone, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests])
     (protocols / "own.yaml").unlink()
     assert done.returncode == 0, done.stdout
@@ -175,6 +176,15 @@ def test_the_python_example_of_a_sweep_runs(clone):
     totals, *runs, summary = done.stdout.splitlines()
     assert totals == "{'done': 4}" and [line.split()[0] for line in runs] == ["done"] * 4
     assert " 0 faults, " in summary and done.stderr == ""
+
+
+def test_the_frame_example_prints_a_row_for_each_method(clone):
+    [code] = [block for block in blocks("python") if "benchmark.results(" in block]
+    done = call(clone, [sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["overall", "tail", "lrap", "train_s"]
+    assert {"erm", "db-focal", "cprfl (variant=equations)"} <= {re.split(r"  +", line)[0] for line in lines}
 
 
 def test_make_help_lists_the_targets(clone):

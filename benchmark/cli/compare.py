@@ -23,8 +23,9 @@ from benchmark.cli.stores import stores_of
 from benchmark.errors import InputError, StoreError
 
 if TYPE_CHECKING:
+    from benchmark.leaderboard.rows import Row
     from benchmark.leaderboard.stats.contrast import Contrast
-    from benchmark.leaderboard.tables import Row, Table
+    from benchmark.leaderboard.tables import Table
     from benchmark.store.records import Record
     from benchmark.ui.progress import Reporter
 
@@ -61,8 +62,8 @@ def _find_tables(
     """The first results folder that has what is wanted, and it; on stderr the folders passed over and the records left
     out of all that were read. Raises InputError when none has it, or it fits several rows."""
     from benchmark.leaderboard.board import load_board
+    from benchmark.leaderboard.build import build_tables
     from benchmark.leaderboard.stats.contrast import NoSuchRow, find_tables
-    from benchmark.leaderboard.tables import build_tables
     from benchmark.store.runs import load_records
 
     problems: list[StoreError] = []
@@ -98,9 +99,9 @@ def _of_dataset(records: Iterable[Record], dataset: str) -> list[Record]:
 
 
 def _print_contrast(item: Contrast, classes: int) -> None:
+    from benchmark.leaderboard.cells import MARKS
     from benchmark.leaderboard.stats.contrast import change_cells, p_text
     from benchmark.leaderboard.stats.statistics import CONFIDENCE
-    from benchmark.leaderboard.tables import MARKS
     from benchmark.ui.progress import plural
     from benchmark.ui.tables import compact_table
 

@@ -61,6 +61,7 @@ def print_report(report: Report, as_json: bool) -> None:
     """
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.files import sole_writer, write
+    from benchmark.leaderboard.terminal import terminal_table
 
     problems: list[StoreError] = []
     ended = report.of_state("done", "held", "failed")
@@ -76,7 +77,7 @@ def print_report(report: Report, as_json: bool) -> None:
         shown = {record.run_id for record in records}
         for table in board.tables:
             if shown & table.run_ids:
-                console().print(table.to_rich())
+                console().print(terminal_table(table))
         print(f"leaderboard: {report.results / 'leaderboard.md'}")
     report_unwritten(f"{len(records)} of {len(ended)} runs are done: ltbench leaderboard shows them")
     show_problems(problems)

@@ -21,10 +21,10 @@ from benchmark.cli.options import AllStoresOption
 from benchmark.cli.output import print_error, show_problems, stderr_reporter
 from benchmark.cli.stores import stores_of
 from benchmark.errors import InputError, StoreError
-from benchmark.leaderboard.files import FORMATS
+from benchmark.leaderboard.formats import file_name, format_names
 from benchmark.store import LOCAL, PUBLISHED
 
-Format = StrEnum("Format", {name: name for name in FORMATS})
+Format = StrEnum("Format", {name: name for name in format_names()})
 
 
 def leaderboard(
@@ -79,6 +79,6 @@ def leaderboard(
             failures.append(f"{store}: {plural(len(problems), 'record')} left out (above); see ltbench verify")
         else:
             for name in chosen:
-                print(f"{target / FORMATS[name]}{': up to date' if check else ''}")
+                print(f"{target / file_name(name)}{': up to date' if check else ''}")
     if failures:
         raise StoreError("; ".join(failures))

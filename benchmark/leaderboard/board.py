@@ -14,11 +14,12 @@ from benchmark.audit.files import RECORD, FolderFiles
 from benchmark.audit.judge import record_faults
 from benchmark.audit.lists import label_faults
 from benchmark.errors import StoreError
-from benchmark.leaderboard.published import PublishedTable, published
+from benchmark.leaderboard.build import build_tables
 from benchmark.leaderboard.samples import Sample, samples
 from benchmark.leaderboard.stats.thresholds import thresholds
 from benchmark.leaderboard.summary import Summary, summaries
-from benchmark.leaderboard.tables import Table, build_tables
+from benchmark.leaderboard.tables import Table
+from benchmark.leaderboard.verdicts import PublishedTable, published
 from benchmark.store.records import Record
 from benchmark.store.runs import load_records
 from benchmark.ui.progress import Reporter

@@ -15,18 +15,14 @@ from benchmark.base.files import read_regular
 from benchmark.base.lock import folder_lock
 from benchmark.errors import StoreError
 from benchmark.leaderboard.board import Board, paused_collections
-from benchmark.leaderboard.exports import FORMATS as EXPORTS
-from benchmark.leaderboard.exports import to_csv
-from benchmark.leaderboard.pages.html import HTML_FILE, html_page
+from benchmark.leaderboard.formats import PAGES, file_name, format_names, load_export
+from benchmark.leaderboard.pages.html import html_page
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.leaderboard.plots import DESCRIPTION, Plot, description_of, draw, plots
 from benchmark.leaderboard.plots import FORMATS as PICTURE_FORMATS
 from benchmark.ui.progress import Reporter
 
-MARKDOWN_FILE = "leaderboard.md"
 PLOT_FOLDER = "plots"
-FORMATS = {"md": MARKDOWN_FILE, "html": HTML_FILE} | {name: file for name, (file, _) in EXPORTS.items()}
-PAGES = ("md", "html")
 
 T = TypeVar("T")
 
@@ -47,7 +43,7 @@ def sole_writer(results: Path, reporter: Reporter | None = None) -> Iterator[Non
 
 def usual_formats(out: Path) -> list[str]:
     """The pages, and the formats of which there is a file in `out`: what is there must not fall behind the records."""
-    return [name for name, file in FORMATS.items() if name in PAGES or os.path.lexists(out / file)]
+    return [name for name in format_names() if name in PAGES or os.path.lexists(out / file_name(name))]
 
 
 @paused_collections()
@@ -59,9 +55,9 @@ def write(
     *,
     raw: bool = False,
 ) -> list[Path]:
-    """Write a board in some of FORMATS to the folder `out`, pages with their pictures; returns the files that changed.
+    """Write a board in some formats to the folder `out`, pages with their pictures; returns the files that changed.
 
-    formats: by default `usual_formats`. raw: see `to_csv`.
+    formats: by default `usual_formats`. raw: see `exports.csv`.
 
     Files that are up to date are not touched: a picture is when it shows the same data, whatever version of matplotlib
     drew it. Pictures of tracks that no longer exist are removed. Raises StoreError when a file cannot be written.
@@ -111,8 +107,8 @@ def _tell_of_numbers(drawn: Sequence[Plot], reporter: Reporter) -> None:
 def check(board: Board, out: Path, formats: Sequence[str] | None = None, *, raw: bool = False) -> list[str]:
     """What differs between a board and its files in `out`, one line a file; empty when all is up to date.
 
-    formats: by default `usual_formats`. raw: see `to_csv`. Text is compared byte for byte, a picture by the digest of
-    its data. Raises StoreError when a file cannot be read.
+    formats: by default `usual_formats`. raw: see `exports.csv`. Text is compared byte for byte, a picture by the digest
+    of its data. Raises StoreError when a file cannot be read.
     """
     formats = usual_formats(out) if formats is None else formats
     pictures = _pictures(board, formats)
@@ -165,11 +161,9 @@ def _texts(
         elif name == "html":
             svg = [(p, p.plot.alt, _read(out / f"{p.stem}.svg")) for p in pictures]
             text = html_page(board, _by_track((p, alt, content) for p, alt, content in svg if content is not None))
-        elif name == "csv" and raw:
-            text = to_csv(board, raw=True)
         else:
-            text = EXPORTS[name][1](board)
-        yield FORMATS[name], text.encode()
+            text = load_export(name).write(board, raw)
+        yield file_name(name), text.encode()
 
 
 def _by_track(facts: Iterable[tuple[_Picture, str, T]]) -> Mapping[str, Mapping[str, T]]:

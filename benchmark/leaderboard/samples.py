@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from benchmark.leaderboard.stats.resampling import (
     replicate_weights,
     run_scores,
 )
-from benchmark.leaderboard.stats.secondary import AtThreshold, Secondary, secondary
+from benchmark.leaderboard.stats.secondary import STATISTICS, AtThreshold, secondary
 from benchmark.store.logits import TARGETS
 from benchmark.store.records import GROUPS, Record
 from benchmark.ui.progress import Reporter
@@ -39,7 +39,7 @@ _WORTH_KEEPING = 10_000
 # to three seconds on one core. Of more runs than that, some are chosen at random.
 _COMPARED = 10_000_000
 _SCORES = (np.float32, (1 + len(GROUPS), 1 + REPLICATES))
-_SECONDARY = (np.float64, (len(fields(Secondary)),))
+_SECONDARY = (np.float64, (len(STATISTICS),))
 _EPOCH = (np.float64, (1 + len(GROUPS),))
 
 
@@ -66,12 +66,12 @@ class Sample:
     labels: Mapping[str, str]
     logits: str | None = None
     oracle: Oracle | None = None
-    secondary: Secondary | None = None
+    secondary: dict[str, float] | None = None
     at_threshold: AtThreshold | None = None
 
     def beside(self, key: str) -> float | None:
         """A number of `secondary` or `at_threshold` by its name, None where it is missing."""
-        value = getattr(self.secondary, key, getattr(self.at_threshold, key, np.nan))
+        value = (self.secondary or {}).get(key, getattr(self.at_threshold, key, np.nan))
         return None if np.isnan(value) else value
 
 
@@ -96,7 +96,7 @@ class _Source:
         # The record's numbers too: they are compared before anything is kept.
         facts = [stated.sha256, stated.declared, stated.groups, stated.num_images, stated.numbers, stated.validation]
         files = FolderFiles(root / "runs" / record.folder_name)
-        return cls(stated, files, cache, cache_file(cache, *facts, SEED, REPLICATES), repeated)
+        return cls(stated, files, cache, cache_file(cache, *facts, SEED, REPLICATES, list(STATISTICS)), repeated)
 
     @property
     def num_scores(self) -> int:
@@ -158,13 +158,15 @@ def _sample(source: _Source) -> Sample | StoreError:
         return error
 
 
-def _scores(source: _Source, contents: Contents) -> tuple[np.ndarray, Secondary]:
+def _scores(source: _Source, contents: Contents) -> tuple[np.ndarray, dict[str, float]]:
     """Replicates and what is beside them: from the cache, else checked against the record, computed and cached.
     Raises StoreError when the logits do not give the record's numbers."""
     cached = read_cached(source.cached, _SCORES, _SECONDARY)
-    if cached is not None and _fits(source, contents, cached[0], Secondary(*cached[1].tolist())):
-        # The name says that these logits gave these numbers.
-        return cached[0], Secondary(*cached[1].tolist())
+    if cached is not None:
+        beside = dict(zip(STATISTICS, cached[1].tolist(), strict=True))
+        if _fits(source, contents, cached[0], beside):
+            # The name says that these logits gave these numbers.
+            return cached[0], beside
     again, faults = score_again(contents, source.files)
     if faults:
         raise StoreError(faults[0])
@@ -177,7 +179,7 @@ def _scores(source: _Source, contents: Contents) -> tuple[np.ndarray, Secondary]
     return scores, beside
 
 
-def _fits(source: _Source, contents: Contents, scores: np.ndarray, beside: Secondary) -> bool:
+def _fits(source: _Source, contents: Contents, scores: np.ndarray, beside: dict[str, float]) -> bool:
     """Whether cached numbers are those of the logits, as far as that costs little: the scores without weights are in
     the record, and so is the spread over classes; one replicate, and what is beside, are computed again."""
     stated = source.stated
@@ -185,7 +187,7 @@ def _fits(source: _Source, contents: Contents, scores: np.ndarray, beside: Secon
     class_ap = _floats([recorded[f"per_class.{name}"] for name in stated.groups])
     known = class_ap[~np.isnan(class_ap)]
     means = _floats([recorded[name] for name in ("overall", *GROUPS)])
-    kept = np.array([*scores[:, 0], beside.ap_std if len(known) else np.nan])
+    kept = np.array([*scores[:, 0], beside["ap_std"] if len(known) else np.nan])
     if not _alike(kept, np.array([*means, known.std() if len(known) else np.nan])):
         return False
     if not source.compared:
@@ -201,8 +203,8 @@ def _floats(numbers: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
 
 
-def _array(beside: Secondary) -> np.ndarray:
-    return np.array(astuple(beside))
+def _array(beside: dict[str, float]) -> np.ndarray:
+    return np.array(list(beside.values()))
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:

@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from benchmark.leaderboard.build import of_several_versions
+from benchmark.leaderboard.rows import Row
 from benchmark.leaderboard.stats.statistics import Estimate
-from benchmark.leaderboard.tables import Row, Table, of_several_versions
+from benchmark.leaderboard.tables import Table
 from benchmark.leaderboard.tracks import Track
 
 
@@ -15,12 +17,13 @@ from benchmark.leaderboard.tracks import Track
 class Summary:
     """Overall mAP of methods on several datasets, all with one protocol, backbone, pretraining and image size.
 
-    datasets: titles, the columns. measured: label -> the method's row on each dataset, None where it was not measured.
-    A label names the version of a method that has several on these datasets together. No mean is taken over the
-    datasets: it would say more of which are there than of the method.
+    slug: a name in ASCII, another for each setting. datasets: titles, the columns. measured: label -> the method's row
+    on each dataset, None where it was not measured. A label names the version of a method that has several on these
+    datasets together. No mean is taken over the datasets: it would say more of which are there than of the method.
     """
 
     title: str
+    slug: str
     datasets: tuple[str, ...]
     measured: dict[str, tuple[Row | None, ...]]
 
@@ -35,7 +38,7 @@ def summaries(tables: Iterable[Table]) -> list[Summary]:
     settings: dict[Track, list[Table]] = defaultdict(list)
     for table in tables:
         settings[setting_of(table.track)].append(table)
-    return [_summary(setting.title, group) for setting, group in settings.items() if len(group) > 1]
+    return [_summary(setting, group) for setting, group in settings.items() if len(group) > 1]
 
 
 def setting_of(track: Track) -> Track:
@@ -43,10 +46,15 @@ def setting_of(track: Track) -> Track:
     return replace(track, dataset="", fingerprint="", dataset_title="")
 
 
-def _summary(title: str, tables: Sequence[Table]) -> Summary:
+def _summary(setting: Track, tables: Sequence[Table]) -> Summary:
     versioned = of_several_versions(record for table in tables for row in table.rows for record in row.records)
     columns = [{row.label_among(versioned): row for row in table.rows} for table in tables]
     labels = sorted({label for column in columns for label in column})
     # What a table's title says beside the setting: the dataset, with a digest where two read the same.
-    datasets = tuple(table.title.replace(f" · {title}", "", 1) for table in tables)
-    return Summary(title, datasets, {label: tuple(column.get(label) for column in columns) for label in labels})
+    datasets = tuple(table.title.replace(f" · {setting.title}", "", 1) for table in tables)
+    return Summary(
+        setting.title,
+        setting.slug,
+        datasets,
+        {label: tuple(column.get(label) for column in columns) for label in labels},
+    )

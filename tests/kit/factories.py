@@ -15,7 +15,6 @@ from safetensors.numpy import save as save_safetensors
 from benchmark.evaluation import numbers_again
 from benchmark.leaderboard.samples import Sample
 from benchmark.leaderboard.stats.resampling import REPLICATES
-from benchmark.leaderboard.stats.secondary import Secondary
 from benchmark.method import METHODS, Task
 from benchmark.models.backbones import make_backbone
 from benchmark.spec import Recipe, RunSpec, deep_merge, nested, parse
@@ -70,7 +69,7 @@ def make_sample(record: Record, seed: int = 0) -> Sample:
     rng = np.random.default_rng([seed, int(record.run_id[:16], 16)])
     noise = rng.standard_normal((len(values), 1 + REPLICATES))
     noise[:, 0] = 0
-    beside = Secondary(cf1_top3=40.0, of1_top3=45.0, ap_std=20.0, micro_ap=65.0, lrap=85.0, ece=3.0)
+    beside = {"cf1_top3": 40.0, "of1_top3": 45.0, "ap_std": 20.0, "micro_ap": 65.0, "lrap": 85.0, "ece": 3.0}
     return Sample((values[:, None] + noise).astype(np.float32), labels={"targets": "f" * 64}, secondary=beside)
 
 

@@ -24,6 +24,7 @@ from benchmark.leaderboard import samples as samples_module
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.cache import read_cached
 from benchmark.leaderboard.pages.markdown_page import markdown_page
+from benchmark.leaderboard.rows import METRICS
 from benchmark.leaderboard.samples import samples
 from benchmark.leaderboard.stats import thresholds as thresholds_module
 from benchmark.leaderboard.stats.resampling import REPLICATES, image_weights, replicate_weights, run_scores
@@ -69,7 +70,7 @@ def test_every_row_has_ranks_noise_and_counts(store):
     assert table.ranks == {"asl": 1, "erm": 2} and table.wins == {"asl": (1, 0, 0), "erm": (0, 0, 1)}
     for row in table.rows:
         assert row.replicates[:, 0, 0] == pytest.approx([r.metrics.overall for r in row.records], abs=1e-3)
-        for column in table.MAP_COLUMNS:
+        for column in METRICS:
             score = row.scores[column]
             assert 0 < score.images <= score.half_width and score.seeds <= score.half_width
     text = markdown_page(board, {})
@@ -534,7 +535,7 @@ def test_another_seed_is_another_threshold(tmp_path):
 def test_rows_of_a_track_have_their_own_thresholds(tmp_path):
     store = write_scored(tmp_path / "results", [*validated("erm"), *validated("asl"), make_scored("focal")])
     rows = {row.label: row for row in board_of(store)[0].tables[0].rows}
-    assert rows["focal"].threshold is None and rows["focal"].scores["OF1 top-3"] is not None
+    assert rows["focal"].threshold is None and rows["focal"].beside("of1_top3") is not None
     assert None not in (rows["erm"].threshold, rows["asl"].threshold)
     assert rows["erm"].threshold != rows["asl"].threshold
 

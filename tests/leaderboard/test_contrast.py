@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from benchmark.cli import app
 from benchmark.evaluation import average_precision
 from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.rows import METRICS
 from benchmark.leaderboard.stats.comparison import compare
 from benchmark.leaderboard.stats.contrast import contrast, find_tables
 from benchmark.leaderboard.stats.resampling import class_scores, image_weights
@@ -65,7 +66,7 @@ def test_differences_are_those_of_the_stored_logits(store, tables):
     assert [change.name for change in found.means] == ["overall", "head", "medium", "tail"]
     assert overall.difference == pytest.approx(a.scores["Overall"].mean - b.scores["Overall"].mean, abs=1e-3)
     i, j = table.rows.index(a), table.rows.index(b)
-    for change, column in zip(found.means, table.MAP_COLUMNS, strict=True):
+    for change, column in zip(found.means, METRICS, strict=True):
         own = table.compare_by(column)
         assert change.p == own.p[i, j] and change.half_width == own.half_width[i, j], "the leaderboard's own test"
         assert (change.first, change.second) == (a.scores[column], b.scores[column])

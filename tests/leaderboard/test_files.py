@@ -18,7 +18,8 @@ from rich.console import Console
 
 from benchmark.errors import StoreError
 from benchmark.leaderboard.board import load_board
-from benchmark.leaderboard.files import FORMATS, PAGES, check, sole_writer, write
+from benchmark.leaderboard.files import check, sole_writer, write
+from benchmark.leaderboard.formats import PAGES, export_names, file_name
 from benchmark.leaderboard.plots import description_of
 from benchmark.leaderboard.plots.seal import pixels_digest
 from benchmark.ui.progress import Reporter
@@ -78,13 +79,13 @@ def test_the_page_shows_every_picture_and_the_html_page_holds_it(store, board):
 
 def test_every_format_is_written_where_it_is_asked_for(store, board, tmp_path):
     out = tmp_path / "out"
-    exports = [name for name in FORMATS if name not in PAGES]
-    changed = write(board, out, exports)
-    assert sorted(path.name for path in changed) == sorted(FORMATS[name] for name in exports)
-    assert sorted(path.name for path in out.iterdir()) == sorted(FORMATS[name] for name in exports), "no pictures"
-    assert check(board, out, exports) == []
+    names = export_names()
+    changed = write(board, out, names)
+    assert sorted(path.name for path in changed) == sorted(map(file_name, names))
+    assert sorted(path.name for path in out.iterdir()) == sorted(map(file_name, names)), "no pictures"
+    assert check(board, out, names) == []
     (out / "leaderboard.csv").write_text("x")
-    assert check(board, out, exports)[0].startswith("leaderboard.csv: line 1 is 'x'")
+    assert check(board, out, names)[0].startswith("leaderboard.csv: line 1 is 'x'")
     assert write(board, out, ["md", "csv"])[-1] == out / "leaderboard.csv"
 
 

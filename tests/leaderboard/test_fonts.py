@@ -14,9 +14,9 @@ from kit.factories import make_record, make_scored, write_scored
 from rich.console import Console
 
 from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.build import build_tables
 from benchmark.leaderboard.files import check, write
 from benchmark.leaderboard.plots import Plot, fonts, plots, sheet
-from benchmark.leaderboard.tables import build_tables
 from benchmark.ui.progress import Reporter
 
 NAMES = {"人": 400, "犬": 100, "sofa": 99, "猫 (cat)": 20, "ソファ": 3}

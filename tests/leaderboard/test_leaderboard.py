@@ -17,13 +17,17 @@ from rich.console import Console
 
 from benchmark.errors import StoreError
 from benchmark.leaderboard.board import make_board
-from benchmark.leaderboard.exports import to_json, to_latex
+from benchmark.leaderboard.build import build_tables
+from benchmark.leaderboard.columns import columns_of
+from benchmark.leaderboard.exports import json as json_export
+from benchmark.leaderboard.exports import latex
+from benchmark.leaderboard.frame import table_rows
 from benchmark.leaderboard.pages.html import html_page
 from benchmark.leaderboard.pages.markdown import escape
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.leaderboard.stats.secondary import AtThreshold
 from benchmark.leaderboard.stats.statistics import Estimate, estimate
-from benchmark.leaderboard.tables import build_tables
+from benchmark.leaderboard.terminal import terminal_table
 from benchmark.leaderboard.tracks import Track, settings_text, titles
 
 OTHER_DATASET = {"spec": {"dataset": {"name": "coco-lt"}}}
@@ -200,7 +204,7 @@ def with_scores(records, threshold: float | None = None, **values: float):
     samples = {}
     for number, record in enumerate(records):
         sample = make_sample(record)
-        beside = replace(sample.secondary, of1_top3=50.0 + number, **values)
+        beside = sample.secondary | {"of1_top3": 50.0 + number} | values
         at = None if threshold is None else AtThreshold(threshold, 30.0 + number, 60.0)
         samples[record.run_id] = replace(sample, secondary=beside, at_threshold=at)
     return samples
@@ -209,10 +213,10 @@ def with_scores(records, threshold: float | None = None, **values: float):
 def test_f1_is_that_of_the_three_highest_where_nothing_was_validated():
     records = [make_record(seed=seed) for seed in range(3)]
     (table,) = build_tables(records, with_scores(records))
-    assert [name for name in table.columns if "F1" in name] == ["CF1 top-3", "OF1 top-3"]
+    assert [column.title for column in columns_of(table) if "F1" in column.title] == ["CF1 top-3", "OF1 top-3"]
     row = rows_of(*records, sampled=with_scores(records))["erm"]
     assert (row["CF1 top-3"], row["OF1 top-3"]) == ("40.00 ± 0.00ˢ (3)", "51.00 ± 2.48ˢ (3)")
-    assert table.rows[0].threshold is None and math.isnan(table.to_pandas().loc[0, "OF1 val"])
+    assert table.rows[0].threshold is None and math.isnan(table_rows([table]).loc[0, "OF1 val"])
 
 
 def test_f1_at_the_threshold_is_a_column_where_a_row_has_one():
@@ -221,7 +225,7 @@ def test_f1_at_the_threshold_is_a_column_where_a_row_has_one():
     rows = rows_of(*first, *second, sampled=samples)
     assert (rows["erm"]["CF1 val"], rows["erm"]["OF1 val"]) == ("31.00 ± 2.48ˢ (3)", "60.00 ± 0.00ˢ (3)")
     assert (rows["asl"]["CF1 val"], rows["asl"]["OF1 val"]) == ("–", "–")
-    frame = build_tables([*first, *second], samples)[0].to_pandas().set_index("Method")
+    frame = table_rows(build_tables([*first, *second], samples)).set_index("Method")
     assert frame.loc["erm", "Threshold (logit)"] == -0.25 and math.isnan(frame.loc["asl", "Threshold (logit)"])
 
 
@@ -229,20 +233,20 @@ def test_a_row_of_which_a_seed_has_no_validation_logits_has_no_threshold():
     records = [make_record(seed=seed) for seed in range(2)]
     samples = with_scores(records[:1], 0.5) | with_scores(records[1:])
     row = build_tables(records, samples)[0].rows[0]
-    assert row.threshold is None and row.scores["OF1 val"] is None and row.scores["OF1 top-3"] is not None
+    assert row.threshold is None and row.beside("of1_val") is None and row.beside("of1_top3") is not None
 
 
 def test_details_are_means_over_seeds():
     records = [make_record(seed=seed) for seed in range(2)]
     row = build_tables(records, with_scores(records, lrap=float("nan")))[0].rows[0]
-    means = {name: value and value.mean for name, value in row.details.items()}
-    assert means == {"AP std": 20.0, "Micro AP": 65.0, "LRAP": None, "ECE": 3.0}
+    means = {name: (value := row.beside(name)) and value.mean for name in ("ap_std", "micro_ap", "lrap", "ece")}
+    assert means == {"ap_std": 20.0, "micro_ap": 65.0, "lrap": None, "ece": 3.0}
 
 
 def test_a_network_that_was_not_trained_has_no_calibration_error():
     record = make_record(history=[], selection={"epoch": 0})
     row = build_tables([record], with_scores([record]))[0].rows[0]
-    assert row.details["ECE"] is None and row.details["LRAP"].mean == 85.0
+    assert row.beside("ece") is None and row.beside("lrap").mean == 85.0
 
 
 def test_train_time_is_a_mean_with_its_device():
@@ -265,7 +269,7 @@ def test_views_of_the_test_are_a_column(test_time, shown):
     record = make_record(spec={"recipe": {"test_time": test_time}})
     assert rows_of(record)["erm"]["Test-time"] == shown
     (table,) = build_tables([record])
-    assert table.to_pandas().loc[0, "Test-time"] == shown
+    assert table_rows([table]).loc[0, "Test-time"] == shown
 
 
 def test_epochs_of_a_method_that_is_not_trained_are_none():
@@ -273,10 +277,7 @@ def test_epochs_of_a_method_that_is_not_trained_are_none():
     records = [make_record("erm"), untrained]
     assert {name: row["Epochs"] for name, row in rows_of(*records).items()} == {"erm": "8", "zero-shot": "0"}
     (table,) = build_tables(records)
-    assert dict(zip(table.to_pandas()["Method"], table.to_pandas()["Epochs"], strict=True)) == {
-        "erm": 8,
-        "zero-shot": 0,
-    }
+    assert table_rows([table]).set_index("Method")["Epochs"].to_dict() == {"erm": 8, "zero-shot": 0}
 
 
 def test_declared_weights_count():
@@ -321,7 +322,7 @@ def test_each_row_stands_against_the_baseline():
 def test_without_a_baseline_to_compare_with_there_is_no_such_column(methods):
     records, samples = compared(*((method, 70.0) for method in methods))
     [table] = build_tables(records, samples)
-    assert table.baseline is None and "vs ERM" not in table.columns
+    assert table.baseline is None and "vs ERM" not in [column.title for column in columns_of(table)]
     assert set(table.against_baseline.values()) == {None}
 
 
@@ -380,7 +381,7 @@ def test_all_that_equal_the_best_to_the_digits_shown_are_bold():
 
 def test_pandas_has_numbers():
     (table,) = build_tables([make_record("a", 0, 79.0), make_record("a", 1, 81.0), make_record("b", 0, None)])
-    frame = table.to_pandas()
+    frame = table_rows([table])
     assert list(frame["Method"]) == ["a", "b"]
     assert frame.loc[0, "Overall"] == 80.0
     assert frame.loc[0, "Overall ±"] == pytest.approx(12.706205, rel=1e-6)
@@ -394,7 +395,7 @@ def test_rich_table_shows_names_as_they_are():
     (table,) = build_tables([make_record(spec=changed, overall=80.0), make_record("b", overall=None)])
     console = Console(width=160)
     with console.capture() as capture:
-        console.print(table.to_rich())
+        console.print(terminal_table(table))
     shown = capture.get()
     assert "[red]a [31m" in shown and "\x1b[31m" not in shown
     assert "80.00" in shown and "–" in shown
@@ -407,7 +408,7 @@ def test_rich_table_fits_a_terminal_of_80_columns(seeds, shown):
     [table] = build_tables(records, {record.run_id: make_sample(record) for record in records})
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(table.to_rich())
+        console.print(terminal_table(table))
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80
     assert "Tail" in lines[2]
@@ -531,11 +532,11 @@ def test_a_summary_tells_versions_apart_on_all_datasets_alike():
         "erm v2": [False, True],
         "rw": [True, True],
     }
-    latex = to_latex(board).partition("Summary: ")[2]
-    [exported] = json.loads(to_json(board))["summaries"]
+    paper = latex.write(board).partition("Summary: ")[2]
+    [exported] = json.loads(json_export.write(board))["summaries"]
     page = html_page(board, {}).partition("Over datasets")[2]
     for label in there:
-        assert label.partition(" (")[0] in latex and f">{label}<" in page
+        assert label.partition(" (")[0] in paper and f">{label}<" in page
     assert [row["label"] for row in exported["rows"]] == list(there)
     assert [row[0] for row in rendered(markdown_page(board, {})).tables[-1]] == ["Method", *there]
 

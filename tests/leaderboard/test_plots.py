@@ -19,6 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from benchmark.leaderboard import plots as plots_package
+from benchmark.leaderboard.build import build_tables
 from benchmark.leaderboard.plots import (
     DESCRIPTION,
     FORMATS,
@@ -36,8 +37,9 @@ from benchmark.leaderboard.plots import (
 from benchmark.leaderboard.plots.content import MAX_PANELS, MAX_ROWS, short
 from benchmark.leaderboard.plots.difference import cliques
 from benchmark.leaderboard.plots.scales import Box, linear, logarithmic, number, spanning, spread, whisker
+from benchmark.leaderboard.rows import METRICS
 from benchmark.leaderboard.samples import Oracle
-from benchmark.leaderboard.tables import Table, build_tables
+from benchmark.leaderboard.tables import Table
 
 ALWAYS = {"groups", "classes", "heatmap", "training"}
 HOSTILE = {
@@ -144,7 +146,7 @@ def test_groups_are_means_with_intervals():
     first, second = data["methods"]
     assert first["label"] == "a" and first["n"] == 2
     assert first["bars"]["Overall"] == [80.0, 12.706]
-    assert [second["bars"][name] for name in Table.MAP_COLUMNS] == [
+    assert [second["bars"][name] for name in METRICS] == [
         [50.0, None],
         [55.0, None],
         [50.0, None],

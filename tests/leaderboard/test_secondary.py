@@ -40,8 +40,8 @@ def test_all_decisions_together_are_ranked_as_scikit_learn_does(levels):
     logits, targets = problem(levels)
     ap = np.array([50.0, 70.0, np.nan, 30.0])
     found = secondary(logits, targets, ap)
-    assert found.micro_ap == pytest.approx(100 * average_precision_score(targets, logits, average="micro"), abs=1e-9)
-    assert found.ap_std == pytest.approx(np.std([50, 70, 30]))
+    assert found["micro_ap"] == pytest.approx(100 * average_precision_score(targets, logits, average="micro"), abs=1e-9)
+    assert found["ap_std"] == pytest.approx(np.std([50, 70, 30]))
 
 
 @pytest.mark.parametrize("levels", KINDS.values(), ids=KINDS)
@@ -60,25 +60,25 @@ def test_top3_is_f1_of_the_three_highest():
     labels = np.zeros_like(targets)
     np.put_along_axis(labels, chosen, 1, axis=1)
     found = secondary(logits, targets, np.zeros(7))
-    assert found.of1_top3 == pytest.approx(100 * f1_score(targets, labels, average="micro"))
+    assert found["of1_top3"] == pytest.approx(100 * f1_score(targets, labels, average="micro"))
     precision = np.mean([(targets[:, k] & labels[:, k]).sum() / max(labels[:, k].sum(), 1) for k in range(7)])
     recall = np.mean([(targets[:, k] & labels[:, k]).sum() / targets[:, k].sum() for k in range(7)])
-    assert found.cf1_top3 == pytest.approx(100 * 2 * precision * recall / (precision + recall))
+    assert found["cf1_top3"] == pytest.approx(100 * 2 * precision * recall / (precision + recall))
 
 
 def test_a_shift_of_all_logits_changes_calibration_alone():
     logits, targets = problem()
     first, second = (secondary(values, targets, np.arange(7.0)) for values in (logits, logits + 4))
-    assert second.ece > first.ece + 1
+    assert second["ece"] > first["ece"] + 1
     for name in ("cf1_top3", "of1_top3", "ap_std", "micro_ap", "lrap"):
-        assert getattr(second, name) == pytest.approx(getattr(first, name), abs=1e-9)
+        assert second[name] == pytest.approx(first[name], abs=1e-9)
 
 
 def test_without_a_positive_there_is_calibration_alone():
     logits, targets = problem()
     found = secondary(logits, 0 * targets, np.full(7, np.nan))
-    values = [found.cf1_top3, found.of1_top3, found.ap_std, found.micro_ap, found.lrap]
-    assert np.isnan(values).all() and found.ece > 0
+    values = [found["cf1_top3"], found["of1_top3"], found["ap_std"], found["micro_ap"], found["lrap"]]
+    assert np.isnan(values).all() and found["ece"] > 0
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 30.0])

@@ -26,6 +26,7 @@ import benchmark.running.execute
 from benchmark.errors import InputError, RunFailed, RunInterrupted, StoreError
 from benchmark.evaluation import score
 from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.frame import table_rows
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.method import METHODS, LossMethod, ParameterGroup
 from benchmark.running.execute import DEFAULT_RESULTS, execute
@@ -244,7 +245,7 @@ def test_lists_without_a_label_are_warned_of_before_training_and_give_dashes(tin
     for metrics in (record.metrics, record.validation):
         assert set(metrics.numbers().values()) == {None}
     board = load_board(tmp_path, tmp_path, [])
-    [row] = board.tables[0].to_pandas().to_dict("records")
+    [row] = table_rows(board.tables).to_dict("records")
     missing = ["Overall", "Head", "Medium", "Tail", "CF1 top-3", "OF1 top-3", "CF1 val", "OF1 val", "Micro AP", "LRAP"]
     assert [name for name in missing if not math.isnan(row[name])] == []
     [line] = [line for line in markdown_page(board, {}).splitlines() if line.startswith("| – | erm |")]

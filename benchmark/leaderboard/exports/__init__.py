@@ -1,19 +1,22 @@
-"""The leaderboard for other programs and for papers: CSV, JSON, LaTeX; the same bytes for the same board."""
+"""The leaderboard for other programs and for papers: one module a format, named as it, and found by that.
+
+A module here has what `Export` says. It makes the same text for the same board, and imports what takes long to import
+only when it is called.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-from benchmark.leaderboard.board import Board
-from benchmark.leaderboard.exports.as_csv import to_csv
-from benchmark.leaderboard.exports.as_json import to_json
-from benchmark.leaderboard.exports.as_latex import to_latex
+if TYPE_CHECKING:
+    from benchmark.leaderboard.board import Board
 
-__all__ = ["FORMATS", "to_csv", "to_json", "to_latex"]
 
-# Name -> (file name, what makes its text).
-FORMATS: dict[str, tuple[str, Callable[[Board], str]]] = {
-    "csv": ("leaderboard.csv", to_csv),
-    "json": ("leaderboard.json", to_json),
-    "latex": ("leaderboard.tex", to_latex),
-}
+class Export(Protocol):
+    """What a module of this folder has. EXTENSION: of its file `leaderboard.EXTENSION`."""
+
+    EXTENSION: str
+
+    def write(self, board: Board, raw: bool = False) -> str:
+        """The text of that file. raw: text in it is for programs alone, see `exports.csv`."""
+        ...

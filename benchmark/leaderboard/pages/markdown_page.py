@@ -6,22 +6,15 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from benchmark.leaderboard.board import Board
+from benchmark.leaderboard.cells import IMAGES_MARK, MISSING, SEEDS_MARK, cell_text, part_texts
+from benchmark.leaderboard.columns import METHOD, Column, Part, columns_of
+from benchmark.leaderboard.kinds import SEEDS
 from benchmark.leaderboard.pages.markdown import escape, pipe_table
 from benchmark.leaderboard.pages.published_markdown import published_section
-from benchmark.leaderboard.published import unmeasured
+from benchmark.leaderboard.rows import METRICS, Row
 from benchmark.leaderboard.summary import Summary
-from benchmark.leaderboard.tables import (
-    IMAGES_MARK,
-    MISSING,
-    SEEDS_MARK,
-    Row,
-    Table,
-    against_text,
-    cell_text,
-    counts_text,
-    part_texts,
-    rank_text,
-)
+from benchmark.leaderboard.tables import Table
+from benchmark.leaderboard.verdicts import unmeasured
 from benchmark.ui.progress import plural
 
 _HEADER = f"""\
@@ -105,32 +98,20 @@ def _section(table: Table, pictures: Mapping[str, str], runs: str) -> str:
 
 
 def _table(table: Table, runs: str) -> str:
-    texts = {table.METHOD, table.SEEDS, table.WEIGHTS, table.SELECTION, table.TEST_TIME, table.TRAIN_TIME}
-    rules = [":--" if column in texts else "--:" for column in table.columns]
-    return pipe_table(table.columns, rules, [_cells(table, row, runs) for row in table.rows])
+    shown = columns_of(table)
+    rules = ["--:" if column.kind.numeric and not column.kind.left else ":--" for column in shown]
+    rows = [[_cell(table, row, column, runs) for column in shown] for row in table.rows]
+    return pipe_table([column.title for column in shown], rules, rows)
 
 
-def _cells(table: Table, row: Row, runs: str) -> list[str]:
-    cells = {
-        name: cell_text(score, _bold if table.is_best(row, name) else str) for name, score in row.scores.items()
-    } | {
-        table.RANK: rank_text(table.ranks[row.label]),
-        table.METHOD: escape(row.label),
-        table.BASELINE: _against_baseline(table, row),
-        table.WINS: counts_text(table.wins[row.label]),
-        table.ORACLE: cell_text(row.oracle),
-        table.SEEDS: _run_links(row, runs),
-    }
-    cells |= {name: escape(fact(row)) for name, fact in table.FACTS.items()}
-    return [cells[name] for name in table.columns]
-
-
-def _against_baseline(table: Table, row: Row) -> str:
-    return "baseline" if row is table.baseline else escape(against_text(table.against_baseline[row.label]))
-
-
-def _bold(text: str) -> str:
-    return f"**{text}**"
+def _cell(table: Table, row: Row, column: Column, runs: str) -> str:
+    if column.kind is SEEDS:
+        return _run_links(row, runs)
+    text = column.text(table, row)
+    if column.part is Part.METRIC and table.is_best(row, column.title):
+        mean, rest = map(escape, column.kind.parts(text))
+        return f"**{mean}** {rest}"
+    return escape(text)
 
 
 def _run_links(row: Row, runs: str) -> str:
@@ -141,13 +122,13 @@ def _run_links(row: Row, runs: str) -> str:
 
 def _interval_parts(table: Table) -> str:
     """What each ± is made of, folded away."""
-    columns = list(table.MAP_COLUMNS)
+    columns = list(METRICS)
     rows = [
         [escape(row.label), *(" / ".join(part_texts(row.scores[column])) for column in columns)] for row in table.rows
     ]
     return (
         "<details><summary>The two parts of each ±: seeds / test images</summary>\n\n"
-        + pipe_table([table.METHOD, *columns], [":--", *["--:"] * len(columns)], rows)
+        + pipe_table([METHOD.title, *columns], [":--", *["--:"] * len(columns)], rows)
         + "\n</details>\n"
     )
 
@@ -163,14 +144,14 @@ def _matrix(table: Table) -> str:
         "<details><summary>Wins, ties and losses of each method against each other</summary>\n\n"
         "The row's method is better (+) or worse (−) than the column's, or not told apart from it (=), at 95 % (Holm,\n"
         "all pairs).\n\n"
-        + pipe_table(["", table.METHOD, *numbers], ["--:", ":--", *[":-:"] * len(numbers)], rows)
+        + pipe_table(["", METHOD.title, *numbers], ["--:", ":--", *[":-:"] * len(numbers)], rows)
         + "\n</details>\n"
     )
 
 
 def _summary(summary: Summary) -> str:
     rows = [[escape(label), *map(cell_text, scores)] for label, scores in summary.rows.items()]
-    titles = [Table.METHOD, *map(escape, summary.datasets)]
+    titles = [METHOD.title, *map(escape, summary.datasets)]
     return "\n".join(
         [
             f"## Over datasets: {escape(summary.title)}\n",

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
+from benchmark.leaderboard.cells import MISSING, score_text
 from benchmark.leaderboard.pages.markdown import escape, pipe_table
-from benchmark.leaderboard.published import PROTOCOL, Kind, PublishedRow, PublishedTable, Verdict
-from benchmark.leaderboard.tables import MISSING, score_text
+from benchmark.leaderboard.verdicts import PROTOCOL, Kind, PublishedRow, PublishedTable, Verdict
 from benchmark.ui.progress import plural
 
 _TITLE = "## Published beside measured\n"
@@ -70,11 +70,11 @@ def _table(table: PublishedTable) -> str:
 
 
 def _cells(row: PublishedRow) -> list[str]:
-    reported = row.reported
+    result = row.result
     return [
-        escape(reported.method),
+        escape(result.method),
         escape(row.variant),
-        escape(reported.setting),
+        escape(result.setting),
         " / ".join(score.printed_text for score in row.scores.values()),
         _last_epoch(row),
         escape(row.our_label),

@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmark.leaderboard.rows import Row
 from benchmark.leaderboard.stats.statistics import Estimate
-from benchmark.leaderboard.tables import Row, Table
+from benchmark.leaderboard.tables import Table
 from benchmark.store.records import GROUPS
 from benchmark.ui.text import plain
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box, Scale, whisker
+from benchmark.leaderboard.rows import METRICS
 from benchmark.leaderboard.tables import Table
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def data(table: Table) -> dict[str, Any] | None:
         {
             "label": content.label(row),
             "n": row.n,
-            "bars": {name: content.interval(row.scores[name]) for name in table.MAP_COLUMNS},
+            "bars": {name: content.interval(row.scores[name]) for name in METRICS},
         }
         for row in rows
     ]

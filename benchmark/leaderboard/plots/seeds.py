@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box, linear
+from benchmark.leaderboard.rows import METRICS
 from benchmark.leaderboard.tables import Table
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ def data(table: Table) -> dict[str, Any] | None:
             "label": content.label(row),
             "seeds": {
                 name: [content.rounded(getattr(record.metrics, key)) for record in row.records]
-                for name, key in table.MAP_COLUMNS.items()
+                for name, key in METRICS.items()
             },
-            "means": {name: content.mean(row.scores[name]) for name in table.MAP_COLUMNS},
+            "means": {name: content.mean(row.scores[name]) for name in METRICS},
         }
         for row in rows
     ]

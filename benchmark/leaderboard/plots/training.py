@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.leaderboard.plots import content, style
 from benchmark.leaderboard.plots.scales import Box, Scale, linear, number
-from benchmark.leaderboard.tables import Row, Table
+from benchmark.leaderboard.rows import Row
+from benchmark.leaderboard.tables import Table
 from benchmark.ui.progress import plural
 
 if TYPE_CHECKING:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import InputError
+from benchmark.leaderboard.cells import MISSING, difference_text, score_text
+from benchmark.leaderboard.rows import METRICS, Row
 from benchmark.leaderboard.stats.comparison import Comparison, compare
 from benchmark.leaderboard.stats.resampling import class_scores, image_weights
 from benchmark.leaderboard.stats.statistics import Estimate, estimate, holm, noise_half_width
-from benchmark.leaderboard.tables import MISSING, Row, Table, score_text
+from benchmark.leaderboard.tables import Table
 from benchmark.registry import did_you_mean
 from benchmark.store.logits import load_logits
 from benchmark.ui.progress import Reporter
@@ -119,9 +121,8 @@ def contrast(results: Path, table: Table, first: Row, second: Row, reporter: Rep
 
 def change_cells(change: Change) -> list[str]:
     """Both scores, and their difference with its interval, as text."""
-    difference = MISSING if change.difference is None else f"{change.difference:+z.2f}"
     interval = "" if change.half_width is None else f" ± {change.half_width:.2f}"
-    return [score_text(change.first), score_text(change.second), difference + interval]
+    return [score_text(change.first), score_text(change.second), difference_text(change.difference) + interval]
 
 
 def p_text(p: float | None) -> str:
@@ -147,11 +148,11 @@ def _mean_changes(table: Table, first: Row, second: Row) -> tuple[Change, ...]:
     """Overall, head, medium and tail, as the table compares them."""
     at = tuple(next(i for i, row in enumerate(table.rows) if row is one) for one in (first, second))
     pairs = []
-    for column in table.MAP_COLUMNS:
+    for column in METRICS:
         comparison = table.compare_by(column)
         assert comparison is not None  # both rows have logits
         pairs.append((first.scores[column], second.scores[column], comparison, at))
-    return _changes(list(table.MAP_COLUMNS.values()), pairs)
+    return _changes(list(METRICS.values()), pairs)
 
 
 def _class_changes(

@@ -1,12 +1,14 @@
 """Scores beside the metric, from stored logits: F1 of chosen labels, rankings over all decisions, calibration.
 
-They can always be made from the logits of a run, so no record holds them. All are in percent.
+They can always be made from the logits of a run, so no record holds them. All are in percent. A further one is an entry
+of STATISTICS: tables, pages and exports have it by its title.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import expit
@@ -20,44 +22,44 @@ _BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Secondary:
-    """Of the test logits of one run, float64, NaN where no decision is positive.
+class Decisions:
+    """The test logits of one run, float32 [N, C], finite; targets {0, 1} [N, C]; class_ap: average precision in percent
+    of each class [C], NaN for a class without a positive."""
 
-    cf1_top3, of1_top3: where the three highest logits of each image are its labels. ap_std: standard deviation of
-    average precision over the classes that have one, in points. micro_ap: average precision of all decisions together.
-    lrap: label ranking average precision. ece: expected calibration error of the sigmoid, in points.
-    """
+    logits: np.ndarray
+    targets: np.ndarray
+    class_ap: np.ndarray
 
-    cf1_top3: float
-    of1_top3: float
-    ap_std: float
-    micro_ap: float
-    lrap: float
-    ece: float
+    @cached_property
+    def top3(self) -> tuple[float, float]:
+        """CF1 and OF1 in percent where the three highest logits of each image are its labels."""
+        cf1, of1 = f1_scores(highest(self.logits, TOP), self.targets)
+        return 100 * cf1, 100 * of1
 
 
 @dataclass(frozen=True)
-class AtThreshold:
-    """Test scores where every logit of at least `threshold`, chosen on the validation list, is a label."""
+class Statistic:
+    """A score beside the metric: its column's title, what computes it, and `help` for who points at the title.
 
-    threshold: float
-    cf1_val: float
-    of1_val: float
+    in_table: a column of the tables, highest best; else one of the details below them. of_probabilities: of a network
+    that was not trained there is none, and it needs no positive decision, where others are missing without one.
+    """
+
+    title: str
+    of: Callable[[Decisions], float]
+    help: str = ""
+    in_table: bool = False
+    of_probabilities: bool = False
 
 
-def secondary(logits: np.ndarray, targets: np.ndarray, class_ap: np.ndarray) -> Secondary:
-    """All of them. logits float32 [N, C], finite; targets {0, 1} [N, C]; class_ap: average precision in percent of each
-    class [C], NaN for a class without a positive."""
-    if not targets.any():
-        return Secondary(*[np.nan] * 5, ece=100 * calibration_error(logits, targets))
-    top3 = f1_scores(highest(logits, TOP), targets)
-    return Secondary(
-        *(100 * f1 for f1 in top3),
-        ap_std=float(class_ap[~np.isnan(class_ap)].std()),
-        micro_ap=100 * float(average_precision(logits.reshape(-1, 1), targets.reshape(-1, 1))[0]),
-        lrap=100 * label_ranking_average_precision(logits, targets),
-        ece=100 * calibration_error(logits, targets),
-    )
+def secondary(logits: np.ndarray, targets: np.ndarray, class_ap: np.ndarray) -> dict[str, float]:
+    """Name -> value of every statistic, NaN where it needs a positive decision and there is none. Arguments: those of
+    `Decisions`."""
+    decisions, has_positive = Decisions(logits, targets, class_ap), targets.any()
+    return {
+        name: float(one.of(decisions)) if has_positive or one.of_probabilities else np.nan
+        for name, one in STATISTICS.items()
+    }
 
 
 def highest(logits: np.ndarray, k: int) -> np.ndarray:
@@ -68,6 +70,15 @@ def highest(logits: np.ndarray, k: int) -> np.ndarray:
     last = np.partition(logits, -k, axis=1)[:, -k, None]
     above, equal = logits > last, logits == last
     return above | (equal & (equal.cumsum(axis=1) <= k - above.sum(axis=1, keepdims=True)))
+
+
+@dataclass(frozen=True)
+class AtThreshold:
+    """Test scores where every logit of at least `threshold`, chosen on the validation list, is a label."""
+
+    threshold: float
+    cf1_val: float
+    of1_val: float
 
 
 def best_threshold(validation: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None:
@@ -122,3 +133,31 @@ def calibration_error(logits: np.ndarray, targets: np.ndarray) -> float:
     bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     gap = np.bincount(bins, probability - targets.ravel(), BINS)
     return float(np.abs(gap).sum() / probability.size)
+
+
+# By name, in the order of their columns.
+STATISTICS = {
+    "cf1_top3": Statistic("CF1 top-3", lambda found: found.top3[0], in_table=True),
+    "of1_top3": Statistic("OF1 top-3", lambda found: found.top3[1], in_table=True),
+    "ap_std": Statistic(
+        "AP std",
+        lambda found: found.class_ap[~np.isnan(found.class_ap)].std(),
+        "standard deviation of average precision over the classes, in points",
+    ),
+    "micro_ap": Statistic(
+        "Micro AP",
+        lambda found: 100 * average_precision(found.logits.reshape(-1, 1), found.targets.reshape(-1, 1))[0],
+        "average precision of all decisions together",
+    ),
+    "lrap": Statistic(
+        "LRAP",
+        lambda found: 100 * label_ranking_average_precision(found.logits, found.targets),
+        "label ranking average precision",
+    ),
+    "ece": Statistic(
+        "ECE",
+        lambda found: 100 * calibration_error(found.logits, found.targets),
+        "expected calibration error of the sigmoid over all decisions, in points",
+        of_probabilities=True,
+    ),
+}

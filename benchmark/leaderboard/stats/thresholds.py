@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.leaderboard.build import row_key
 from benchmark.leaderboard.cache import cache_file, kept_in, read_cached, write_cached
 from benchmark.leaderboard.stats.secondary import AtThreshold, at_threshold, best_threshold
-from benchmark.leaderboard.tables import row_key
 from benchmark.store.logits import StoredLogits, logits_path, read_logits
 from benchmark.store.records import Record
 from benchmark.ui.progress import Reporter

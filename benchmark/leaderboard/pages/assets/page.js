@@ -2,14 +2,9 @@
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const MISSING = "–";
-  const SCORES = ["Overall", "Head", "Medium", "Tail"];
-  const BESIDE = [
-    "CF1 top-3", "OF1 top-3", "CF1 val", "OF1 val", "AP std", "Micro AP", "LRAP", "ECE", "Threshold (logit)",
-  ];
   // A table of more has a scroller of its own, in which its head stays in sight.
   const UNSCROLLED_ROWS = 40;
   const LEAST_DIGITS = 6;
-  const WEIGHT_SETS = { raw: "raw", ema: "EMA" };
   const collator = new Intl.Collator("en", { numeric: true });
   const board = document.getElementById("board");
   const runView = document.getElementById("run");
@@ -195,18 +190,20 @@
 
   const number = (value, text) => element("td", { class: "number", "data-value": value ?? "" }, text);
 
+  const weightSet = (name) => data().columns.weight_sets[name];
+
   const scoreRows = (run) => {
     const line = (name, note, scores) => [
       element("th", { scope: "row" }, name, note ? element("small", {}, ` ${note}`) : null),
-      ...SCORES.map((_, i) => number(scores[i], percent(scores[i]))),
+      ...data().columns.scores.map((_, i) => number(scores[i], percent(scores[i]))),
     ];
     const rows = Object.entries(run.scores).map(([set, scores]) =>
-      line(`Test, ${WEIGHT_SETS[set]} weights`, set === run.declared ? "these count" : "", scores),
+      line(`Test, ${weightSet(set)} weights`, set === run.declared ? "these count" : "", scores),
     );
-    if (run.validation) rows.push(line("Validation", `${WEIGHT_SETS[run.declared]} weights`, run.validation));
+    if (run.validation) rows.push(line("Validation", `${weightSet(run.declared)} weights`, run.validation));
     if (run.oracle) {
       const [scores, epoch, set] = run.oracle;
-      const note = `best on the test set, not ranked: epoch ${epoch}, ${WEIGHT_SETS[set]} weights`;
+      const note = `best on the test set, not ranked: epoch ${epoch}, ${weightSet(set)} weights`;
       rows.push(line("Oracle", note, scores));
     }
     const { runs, scores } = run.row;
@@ -218,14 +215,14 @@
   };
 
   const scoresPart = (run) => {
-    const columns = [header("Scores, %", false), ...SCORES.map((name) => header(name, true))];
+    const columns = [header("Scores, %", false), ...data().columns.scores.map((name) => header(name, true))];
     const [rule, epoch] = run.selection;
     const scored = `Scored: epoch ${epoch} of ${run.recipe.epochs}, chosen by the rule ${rule}.`;
     const table = grid(columns, scoreRows(run), { class: "names" });
     const beside = run.beside
       ? scroll(
           "Beside the metric",
-          grid(BESIDE.map((name) => header(name, true)), [run.beside.map((value) => number(value, percent(value)))]),
+          grid(data().columns.beside.map((name) => header(name, true)), [run.beside.map((value) => number(value, percent(value)))]),
         )
       : null;
     return part("Scores", scroll("Scores", table), beside, element("p", {}, epoch ? scored : "Nothing was trained."));

@@ -13,11 +13,12 @@ from kit.factories import make_record, make_sample
 from kit.pages import TABLE_TAGS, rendered
 
 from benchmark.data.dataset import DATASETS
-from benchmark.leaderboard import published as module
+from benchmark.leaderboard import verdicts as module
+from benchmark.leaderboard.build import build_tables
 from benchmark.leaderboard.pages.published_markdown import published_section
-from benchmark.leaderboard.published import Verdict, load_reported, published, unmeasured
-from benchmark.leaderboard.tables import build_tables
+from benchmark.leaderboard.published import load_published
 from benchmark.leaderboard.tracks import settings_text
+from benchmark.leaderboard.verdicts import Verdict, published, unmeasured
 from benchmark.models.backbones import BACKBONES
 from benchmark.running.plan import plan
 from benchmark.spec import PROTOCOLS
@@ -74,7 +75,7 @@ def compare(tmp_path):
     """The one line that a published result and these records give."""
 
     def run(records, **line):
-        [table] = published(build_tables(records), load_reported(write(tmp_path, line)))
+        [table] = published(build_tables(records), load_published(write(tmp_path, line)))
         [row] = table.rows
         return row
 
@@ -91,7 +92,7 @@ def both_datasets(measure) -> list:
 
 
 def test_what_is_published_of_our_methods_is_mapped():
-    lines = load_reported()
+    lines = load_published()
     assert len(lines) == 113
     mapped = {(line.method, line.row_label) for line in lines if line.measured_by}
     assert mapped == {
@@ -123,9 +124,9 @@ def test_every_last_epoch_has_the_best_one_of_its_log_beside_it(measure):
     """And only one of each: settings that the file gives to one of the two alone would part them."""
     rows = [row for table in published(build_tables(both_datasets(measure))) for row in table.rows]
     pairs = [row for row in rows if row.last]
-    assert len(pairs) == sum(line.epoch == "last" for line in load_reported()) == 12
-    assert len(rows) == len(load_reported()) - len(pairs)
-    assert {row.reported.epoch for row in pairs} == {"best on test"}
+    assert len(pairs) == sum(line.epoch == "last" for line in load_published()) == 12
+    assert len(rows) == len(load_published()) - len(pairs)
+    assert {row.result.epoch for row in pairs} == {"best on test"}
     for row in pairs:
         assert row.scores["Overall"].gap >= 0  # the best of all epochs is not below one of them
 
@@ -136,7 +137,7 @@ SEVEN_LOSSES = {"ERM", "RW", "Focal", "CB Focal", "DB", "DB Focal", "ASL"}
 def test_of_the_seven_losses_the_authors_own_rows_alone_have_a_known_length():
     known = {
         (line.dataset, line.method, line.variant)
-        for line in load_reported()
+        for line in load_published()
         if line.method in SEVEN_LOSSES and "length of training unknown" not in line.caveats
     }
     # The repository of the DB loss has the schedule of its own two.
@@ -145,14 +146,14 @@ def test_of_the_seven_losses_the_authors_own_rows_alone_have_a_known_length():
 
 
 def test_the_rows_of_cprfl_say_what_its_code_does_and_ours_does_not():
-    lines = [line for line in load_reported() if line.method.startswith("CPRFL")]
+    lines = [line for line in load_published() if line.method.startswith("CPRFL")]
     assert len(lines) == 8
     for line in lines:
         [said] = [caveat for caveat in line.caveats if caveat.startswith("released code trains")]
         assert all(part in said for part in ("text tower", "everything at one rate", "raw (unscaled) text embeddings"))
 
 
-MEASURED = sorted({(line.dataset, line.measured_by, line.settings) for line in load_reported() if line.measured_by})
+MEASURED = sorted({(line.dataset, line.measured_by, line.settings) for line in load_published() if line.measured_by})
 
 
 @pytest.mark.parametrize(("dataset", "method", "settings"), MEASURED)
@@ -173,7 +174,7 @@ def test_a_run_with_these_settings_has_the_label_and_the_printed_network(
         row
         for table in published([table])
         for row in table.rows
-        if (row.reported.measured_by, row.reported.settings) == (method, settings)
+        if (row.result.measured_by, row.result.settings) == (method, settings)
         and row.verdict.reasons != ("its images were not normalised",)
     ][:1]
     assert row.measured.row.records[0].spec.method == method
@@ -182,13 +183,13 @@ def test_a_run_with_these_settings_has_the_label_and_the_printed_network(
 
 def test_backbones_are_registered_ones():
     assert {name for names in module._BACKBONES.values() for name in names} <= set(BACKBONES)
-    printed = {line.backbone for line in load_reported()}
+    printed = {line.backbone for line in load_published()}
     assert printed - set(module._BACKBONES) == {"not stated"}
-    assert {line.pretraining for line in load_reported()} == set(module._PRETRAINING)
+    assert {line.pretraining for line in load_published()} == set(module._PRETRAINING)
 
 
 def test_caveats_that_decide_are_those_of_the_file():
-    assert set(module._SOMETHING_ELSE) <= {caveat for line in load_reported() for caveat in line.caveats}
+    assert set(module._SOMETHING_ELSE) <= {caveat for line in load_published() for caveat in line.caveats}
 
 
 def test_every_result_of_a_dataset_with_a_paper_track_has_a_line(measure):
@@ -196,10 +197,10 @@ def test_every_result_of_a_dataset_with_a_paper_track_has_a_line(measure):
     tables = build_tables(records)
     [table] = published(tables)
     assert (table.dataset, table.title) == ("voc-lt", "VOC-LT")
-    shown = [line for row in table.rows for line in (row.reported, row.last) if line]
-    assert sorted(shown, key=repr) == sorted((li for li in load_reported() if li.dataset == "voc-lt"), key=repr)
+    shown = [line for row in table.rows for line in (row.result, row.last) if line]
+    assert sorted(shown, key=repr) == sorted((li for li in load_published() if li.dataset == "voc-lt"), key=repr)
     assert unmeasured(tables) == {"COCO-LT": 55}
-    verdicts = {(row.reported.method, row.reported.variant): row.verdict for row in table.rows}
+    verdicts = {(row.result.method, row.result.variant): row.verdict for row in table.rows}
     assert verdicts["DB Focal", "printed"].kind == "within"
     assert verdicts["ERM", "printed"] == Verdict("not measured", ("no run of protocol paper",))
     assert verdicts["OLTR", "printed"] == Verdict("not measured", ("not implemented here",))
@@ -209,9 +210,9 @@ def test_every_result_of_a_dataset_with_a_paper_track_has_a_line(measure):
 def test_the_contradiction_in_what_was_printed_is_a_footnote(measure):
     [table] = published(build_tables(measure(93.0, 94.0, method="hp-dval")))
     notes = {
-        row.reported.variant: [table.footnotes[note - 1] for note in row.notes]
+        row.result.variant: [table.footnotes[note - 1] for note in row.notes]
         for row in table.rows
-        if row.reported.method == "HP-DVAL"
+        if row.result.method == "HP-DVAL"
     }
     contradiction = "the printed groups do not average to the printed overall, over the classes of this split"
     assert contradiction in notes["printed"] and contradiction not in notes["released log"]
@@ -229,7 +230,7 @@ def test_the_contradiction_in_what_was_printed_is_a_footnote(measure):
     ],
 )
 def test_groups_that_do_not_average_to_the_overall_are_a_footnote(overall, caveat, noted, measure, tmp_path):
-    lines = load_reported(write(tmp_path, {"overall": overall, "caveat": caveat}))
+    lines = load_published(write(tmp_path, {"overall": overall, "caveat": caveat}))
     [table] = published(build_tables(measure(79.0, 80.0)), lines)
     contradictions = [note for note in table.footnotes if "do not average to the printed overall" in note]
     assert len(contradictions) == noted
@@ -239,7 +240,7 @@ def test_groups_that_do_not_average_to_the_overall_are_a_footnote(overall, cavea
 
 def test_groups_that_do_so_with_medium_and_tail_exchanged_are_said_to(measure, tmp_path):
     # 6 x 85 + 6 x 75 + 8 x 80 over 20 classes.
-    [table] = published(build_tables(measure(79.0, 80.0)), load_reported(write(tmp_path, {"overall": "80.00"})))
+    [table] = published(build_tables(measure(79.0, 80.0)), load_published(write(tmp_path, {"overall": "80.00"})))
     [note] = table.footnotes
     assert note.endswith(
         "do not average to the printed overall, over the classes of this split; with medium and tail exchanged they do"
@@ -251,7 +252,7 @@ def test_which_packaged_results_contradict_themselves(measure):
     for table in published(build_tables(both_datasets(measure))):
         for number, text in enumerate(table.footnotes, 1):
             if "do not average to the printed overall" in text:
-                methods = [row.reported.method for row in table.rows if number in row.notes]
+                methods = [row.result.method for row in table.rows if number in row.notes]
                 found[table.dataset, text.endswith("exchanged they do")] = methods
     assert found == {
         ("voc-lt", False): ["LDAM", "MLC-NC", "PG Loss", "CAE-Net", "LMPT", "HP-DVAL"],
@@ -263,7 +264,7 @@ def test_which_packaged_results_contradict_themselves(measure):
 
 def test_no_caveat_of_the_file_says_what_is_computed():
     words = ("average to", "epoch picked", "best epoch", "last epoch", "best test")
-    assert not [line.caveat for line in load_reported() if any(word in line.caveat for word in words)]
+    assert not [line.caveat for line in load_published() if any(word in line.caveat for word in words)]
 
 
 def test_without_a_paper_track_nothing_is_beside(measure):
@@ -295,7 +296,7 @@ def test_the_noise_of_the_test_images_is_in_the_prediction_interval(measure, tmp
     [table] = build_tables(records, samples)
     images = table.rows[0].scores["Overall"].images
     for shift, kind in ((1.35 * images, "within"), (1.5 * images, "below"), (-1.5 * images, "above")):
-        [found] = published([table], load_reported(write(tmp_path, {"overall": f"{80 + shift:.2f}"})))
+        [found] = published([table], load_published(write(tmp_path, {"overall": f"{80 + shift:.2f}"})))
         assert found.rows[0].verdict == Verdict(kind)
 
 
@@ -400,7 +401,7 @@ def test_settings_tell_rows_apart(measure, compare):
     records = measure(79.0, 80.0, config={"sampler": "uniform"})
     assert compare(records).verdict == Verdict("not measured", ("no run of protocol paper",))
     assert compare(records, settings="sampler=uniform").verdict.kind == "within"
-    assert compare(records, settings="sampler=uniform").reported.row_label == "db-focal (sampler=uniform)"
+    assert compare(records, settings="sampler=uniform").result.row_label == "db-focal (sampler=uniform)"
 
 
 @pytest.mark.parametrize(
@@ -447,7 +448,7 @@ def compare_two(tmp_path, measure):
     """The rows that these lines give beside 79, 80, 81, of which a further run lies within 80 ± 4.968."""
 
     def run(*lines):
-        [table] = published(build_tables(measure(79.0, 80.0, 81.0)), load_reported(write(tmp_path, *lines)))
+        [table] = published(build_tables(measure(79.0, 80.0, 81.0)), load_published(write(tmp_path, *lines)))
         return table
 
     return run
@@ -457,7 +458,7 @@ def compare_two(tmp_path, measure):
 def test_ours_is_held_against_the_last_epoch(lines, compare_two):
     assert compare_two(BEST).rows[0].verdict.kind == "below"
     [row] = compare_two(*lines).rows
-    assert (row.reported.epoch, row.last.epoch) == ("best on test", "last")
+    assert (row.result.epoch, row.last.epoch) == ("best on test", "last")
     overall = row.scores["Overall"]
     assert (overall.printed, overall.last, overall.verdict) == (86.0, 80.1, Verdict("within"))
     assert overall.gap == pytest.approx(5.9) and overall.difference == pytest.approx(-0.1)
@@ -487,13 +488,13 @@ def test_a_group_that_the_last_epoch_lacks_is_not_compared_with_the_best_one(com
 def test_epochs_of_other_logs_stay_apart(other, compare_two):
     table = compare_two(BEST, LAST | other)
     assert all(row.last is None for row in table.rows)
-    assert [row.reported.epoch for row in table.rows][:1] == ["best on test"]
+    assert [row.result.epoch for row in table.rows][:1] == ["best on test"]
     assert len(table.rows) == (1 if "dataset" in other else 2)
 
 
 def test_a_last_epoch_too_many_is_not_lost(compare_two):
     rows = compare_two(BEST, LAST | {"overall": "79.00"}, LAST).rows
-    assert [(row.reported.overall, row.last and row.last.overall) for row in rows] == [(86.0, 80.1), (79.0, None)]
+    assert [(row.result.overall, row.last and row.last.overall) for row in rows] == [(86.0, 80.1), (79.0, None)]
 
 
 def test_that_the_test_set_picked_the_epoch_is_a_footnote_and_each_caveat_is_there_once(compare_two):
@@ -503,7 +504,7 @@ def test_that_the_test_set_picked_the_epoch_is_a_footnote_and_each_caveat_is_the
 
 
 def test_two_epochs_are_counted_as_one_result(tmp_path, measure):
-    lines = load_reported(write(tmp_path, BEST | {"dataset": "coco-lt"}, LAST | {"dataset": "coco-lt"}))
+    lines = load_published(write(tmp_path, BEST | {"dataset": "coco-lt"}, LAST | {"dataset": "coco-lt"}))
     assert unmeasured(build_tables(measure(80.0)), lines) == {"COCO-LT": 1}
 
 
@@ -530,9 +531,9 @@ def test_the_section_shows_printed_measured_difference_and_verdict(measure, tmp_
         {"method": "CAPNET", "measured_by": "", "head": "", "medium": "", "tail": "", "caveat": "best epoch"},
         {"dataset": "coco-lt"},
     ]
-    reported = load_reported(write(tmp_path, *lines))
+    results = load_published(write(tmp_path, *lines))
     tables = build_tables(measure(79.0, 80.0, 81.0))
-    text = published_section(published(tables, reported), unmeasured(tables, reported))
+    text = published_section(published(tables, results), unmeasured(tables, results))
     page = rendered(text)
     [[header, first, second]] = page.tables
     assert dict(zip(header, first, strict=True)) == {
@@ -561,8 +562,8 @@ def test_no_tables_no_section():
 
 
 def test_a_difference_of_nothing_has_no_minus(measure, tmp_path):
-    reported = load_reported(write(tmp_path, {}))
-    text = published_section(published(build_tables(measure(79.999, 79.999)), reported))
+    results = load_published(write(tmp_path, {}))
+    text = published_section(published(build_tables(measure(79.999, 79.999)), results))
     assert "+0.00" in text and "-0.00" not in text
 
 
@@ -570,8 +571,8 @@ def test_what_a_file_or_a_record_says_cannot_break_the_section(measure, tmp_path
     hostile = "<script>alert(1)</script>|[x](y)\n| *z*"
     line = dict.fromkeys(("method", "variant", "backbone", "pretraining", "source"), hostile)
     weights = {"name": hostile}
-    reported = load_reported(write(tmp_path, line | {"caveat": f"{hostile}; <b>"}))
-    page = rendered(published_section(published(build_tables(measure(80.0, weights=weights)), reported), {hostile: 2}))
+    results = load_published(write(tmp_path, line | {"caveat": f"{hostile}; <b>"}))
+    page = rendered(published_section(published(build_tables(measure(80.0, weights=weights)), results), {hostile: 2}))
     assert set(page.tags) <= {"h2", "h3", "p", "ul", "ol", "li", "strong", "em", "code", *TABLE_TAGS}
     [[header, row]] = page.tables
     assert len(row) == len(header)
@@ -601,7 +602,7 @@ def test_what_a_file_or_a_record_says_cannot_break_the_section(measure, tmp_path
 )
 def test_a_bad_value_is_named_with_file_and_line(change, said, tmp_path):
     path = write(tmp_path, {}, change)
-    message = refused(load_reported, path)
+    message = refused(load_published, path)
     assert message.startswith(f"{path}:3: ") and said in message
 
 
@@ -618,11 +619,11 @@ def test_a_bad_value_is_named_with_file_and_line(change, said, tmp_path):
 def test_a_file_of_another_form_is_refused(text, place, said, tmp_path):
     path = tmp_path / "published.csv"
     path.write_text(text)
-    message = refused(load_reported, path)
+    message = refused(load_published, path)
     assert message.startswith(f"{path}{place}: ") and said in message
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    assert "published.csv" in refused(load_reported, tmp_path / "published.csv")
+    assert "published.csv" in refused(load_published, tmp_path / "published.csv")
     (tmp_path / "published.csv").write_bytes(b"\xff\xfe\x00")
-    assert "UTF-8" in refused(load_reported, tmp_path / "published.csv")
+    assert "UTF-8" in refused(load_published, tmp_path / "published.csv")

@@ -8,20 +8,24 @@ from typing import Any
 import numpy as np
 
 from benchmark.leaderboard.board import Board
-from benchmark.leaderboard.exports.rounding import DIGITS, REPLICATE_DIGITS, number, p_value
-from benchmark.leaderboard.published import PublishedRow, PublishedTable
+from benchmark.leaderboard.columns import columns
+from benchmark.leaderboard.kinds import estimate_json
+from benchmark.leaderboard.rounding import REPLICATE_DIGITS, number, p_value
+from benchmark.leaderboard.rows import METRICS, Row
 from benchmark.leaderboard.stats.comparison import POWER, Comparison
 from benchmark.leaderboard.stats.resampling import REPLICATES
-from benchmark.leaderboard.stats.statistics import CONFIDENCE, Estimate, estimate
+from benchmark.leaderboard.stats.statistics import CONFIDENCE, estimate
 from benchmark.leaderboard.summary import Summary
-from benchmark.leaderboard.tables import Against, Detectable, Row, Table
+from benchmark.leaderboard.tables import Detectable, Table
+from benchmark.leaderboard.verdicts import PublishedRow, PublishedTable
 
+EXTENSION = "json"
 FORMAT = "ltbench leaderboard"
 # Raise it when a key goes or means something else; new keys do not count.
 VERSION = 2
 
 
-def to_json(board: Board) -> str:
+def write(board: Board, raw: bool = False) -> str:
     """The board as JSON: ASCII, keys sorted, one spelling for equal boards; null where there is no value.
 
     Scores and differences are mAP (or F1) in percent and percent points, times in seconds, means over seeds. `details`
@@ -78,15 +82,11 @@ def _track(table: Table, runs: str) -> dict[str, Any]:
 
 def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
     spec = row.records[0].spec
-    wins, counts = table.wins[row.label], row.parameter_counts
-    return {
-        "label": row.label,
-        "title": row.title,
+    data = {
         "method": spec.method,
         "method_version": spec.method_version,
         "config": spec.config,
         "config_overrides": spec.config_overrides,
-        "n": row.n,
         "runs": [
             {
                 "seed": record.spec.seed,
@@ -96,48 +96,23 @@ def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
             }
             for record in row.records
         ],
-        "scores": {key: _estimate(row.scores[column]) for column, key in Table.SCORES.items()},
-        "details": {key: _estimate(row.details[column]) for column, key in Table.DETAILS.items()},
-        "threshold": number(row.threshold),
-        "class_scores": [_estimate(row.class_scores(name)) for name in table.classes],
-        "rank_group": table.ranks[row.label],
-        "against_baseline": (against := table.against_baseline[row.label]) and _against(against),
-        "wins_ties_losses": None if wins is None else dict(zip(("wins", "ties", "losses"), wins, strict=True)),
-        "oracle": _estimate(row.oracle),
-        "oracle_gap": _estimate(row.oracle_gap),
-        "parameters": {"all": counts and counts.all, "trained": counts and counts.trained},
-        "epochs": row.epochs,
+        "class_scores": [estimate_json(row.class_scores(name)) for name in table.classes],
+        "oracle_gap": estimate_json(row.oracle_gap),
         "times": {
-            name: _estimate(estimate([getattr(record.timings, name) for record in row.records]))
+            name: estimate_json(estimate([getattr(record.timings, name) for record in row.records]))
             for name in ("prepare_s", "train_s", "evaluate_s", "total_s")
         },
         "device": row.device,
         "code_versions": row.code_versions,
-        "weights": row.weights,
-        "selection": row.selection,
-        "test_time": row.test_time,
     }
-
-
-def _estimate(score: Estimate | None) -> dict[str, Any] | None:
-    if score is None:
-        return None
-    return {
-        "mean": number(score.mean),
-        "half_width": number(score.half_width, DIGITS if score.images is None else REPLICATE_DIGITS),
-        "n": score.n,
-        "seeds": number(score.seeds),
-        "images": number(score.images, REPLICATE_DIGITS),
-    }
-
-
-def _against(against: Against) -> dict[str, Any]:
-    return {
-        "difference": number(against.difference, REPLICATE_DIGITS),
-        "half_width": number(against.half_width, REPLICATE_DIGITS),
-        "p": p_value(against.p),
-        "p_holm": p_value(against.p_holm),
-    }
+    for column in columns():
+        if column.json:
+            *path, name = column.json.split(".")
+            inner = data
+            for part in path:
+                inner = inner.setdefault(part, {})
+            inner[name] = column.kind.json(column.value(table, row))
+    return data
 
 
 def _detectable(found: Detectable) -> dict[str, Any]:
@@ -177,7 +152,8 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "score": "overall",
         "datasets": list(summary.datasets),
         "rows": [
-            {"label": label, "scores": [_estimate(score) for score in scores]} for label, scores in summary.rows.items()
+            {"label": label, "scores": [estimate_json(score) for score in scores]}
+            for label, scores in summary.rows.items()
         ],
     }
 
@@ -194,15 +170,15 @@ def _published(table: PublishedTable) -> dict[str, Any]:
 def _published_row(row: PublishedRow) -> dict[str, Any]:
     measured = row.measured
     return {
-        "reported": row.reported.model_dump(mode="json"),
+        "reported": row.result.model_dump(mode="json"),
         "last_epoch": row.last and row.last.model_dump(mode="json"),
         "measured": None if measured is None else {"track": measured.track.slug, "label": measured.row.label},
         "scores": {
-            Table.MAP_COLUMNS[column]: {
+            METRICS[column]: {
                 "printed": score.printed,
                 "last_epoch": score.last,
                 "gap": number(score.gap),
-                "measured": _estimate(score.measured),
+                "measured": estimate_json(score.measured),
                 "difference": number(score.difference),
                 "verdict": score.verdict and {"kind": score.verdict.kind, "reasons": list(score.verdict.reasons)},
             }
