@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.audit.undeclared import undeclared_recipe_change
+from benchmark.base.memory import paused_collections
 from benchmark.data.registered import majority, registered
 from benchmark.errors import StoreError
 from benchmark.leaderboard.published import PublishedTable, published
@@ -172,16 +171,3 @@ def _agreeing(
             )
         )
     return kept
-
-
-@contextlib.contextmanager
-def paused_collections() -> Iterator[None]:
-    """Pause Python's search for cycles: records hold none, and going through them again and again while thousands are
-    read takes as long as reading them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

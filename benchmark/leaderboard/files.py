@@ -13,8 +13,9 @@ from typing import TypeVar
 from benchmark.base.atomic import write_atomically
 from benchmark.base.files import read_regular
 from benchmark.base.lock import folder_lock
+from benchmark.base.memory import paused_collections
 from benchmark.errors import StoreError
-from benchmark.leaderboard.board import Board, paused_collections
+from benchmark.leaderboard.board import Board
 from benchmark.leaderboard.exports import FORMATS as EXPORTS
 from benchmark.leaderboard.exports import to_csv
 from benchmark.leaderboard.pages.html import HTML_FILE, html_page
