@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from benchmark.base.memory import KEEP_MEMORY
 from benchmark.errors import StoreError
 
-# glibc gives the memory of a large array back at once, and having it cleared and mapped anew for the next array takes
-# as long as computing with it. Read when a process starts; elsewhere nobody reads it.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 # A new process would look for Python's own modules in the working directory first: a file there with such a name would
 # run.
 _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
@@ -30,7 +28,7 @@ def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes, which an error or Ctrl-C ends at once. Raises StoreError when one of them is killed."""
     before = dict(os.environ)
     others = set(multiprocessing.active_children())
-    wanted = _KEEP_MEMORY | _SAFE_PATH
+    wanted = KEEP_MEMORY | _SAFE_PATH
     os.environ.update({name: value for name, value in wanted.items() if name not in before})
     try:
         # Spawned, not forked: PyTorch's threads may be running here.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from benchmark.audit.agreement import SCORED, Agreement, Disagreement
 from benchmark.audit.files import RECORD, FolderFiles
 from benchmark.audit.judge import record_faults
 from benchmark.audit.lists import label_faults
+from benchmark.base.memory import paused_collections
 from benchmark.errors import StoreError
 from benchmark.leaderboard.build import build_tables
 from benchmark.leaderboard.samples import Sample, samples
@@ -122,16 +121,3 @@ def _judged(
 
 def _files(results: Path, record: Record) -> FolderFiles:
     return FolderFiles(results / "runs" / record.folder_name)
-
-
-@contextlib.contextmanager
-def paused_collections() -> Iterator[None]:
-    """Pause Python's search for cycles: records hold none, and going through them again and again while thousands are
-    read takes as long as reading them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

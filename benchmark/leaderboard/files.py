@@ -13,8 +13,9 @@ from typing import TypeVar
 from benchmark.base.atomic import write_atomically
 from benchmark.base.files import read_regular
 from benchmark.base.lock import folder_lock
+from benchmark.base.memory import paused_collections
 from benchmark.errors import StoreError
-from benchmark.leaderboard.board import Board, paused_collections
+from benchmark.leaderboard.board import Board
 from benchmark.leaderboard.formats import PAGES, file_name, format_names, load_export
 from benchmark.leaderboard.pages.html import html_page
 from benchmark.leaderboard.pages.markdown_page import markdown_page
