@@ -207,8 +207,7 @@ class Cluster(Backend):
 
 
 def _load_backends() -> None:
-    from benchmark.launch import backends
-
+    backends = importlib.import_module("benchmark.launch.backends")
     for module in pkgutil.iter_modules(backends.__path__, f"{backends.__name__}."):
         importlib.import_module(module.name)
 
