@@ -18,8 +18,6 @@ from benchmark.errors import InputError
 FOLDER = Path(__file__).resolve().parents[1] / "methods"
 # The user's folders, with os.pathsep between them.
 VARIABLE = "LTBENCH_METHODS"
-# What the package of the project's methods is called where `methods` is the user's; the beginning of other packages'.
-_PACKAGE = "ltbench_methods"
 
 
 def load_files() -> None:
@@ -39,8 +37,7 @@ def load_files() -> None:
         # Processes that this one starts may be in another working directory.
         os.environ[VARIABLE] = os.pathsep.join(map(str, folders))
     for folder in folders:
-        digest = hashlib.sha256(str(folder).encode()).hexdigest()
-        if not import_folder(folder, f"{_PACKAGE}_{digest[:8]}"):
+        if not import_folder(folder, _package_of(folder)):
             raise InputError(f"{folder}: there is no Python file in it; name a folder of method files, or none")
 
 
@@ -58,13 +55,18 @@ def source_file(module: str) -> Path | None:
 
 def _load_own() -> None:
     places = _places()
-    package = "methods" if places[:1] == [FOLDER] else _PACKAGE
+    package = "methods" if places[:1] == [FOLDER] else _package_of(FOLDER)
     for module in import_folder(FOLDER, package):
         name = module.__name__.rpartition(".")[2]
         # Where the folder is a part of the user's `methods`, no file will be imported under that name too.
         spec = PathFinder.find_spec(f"methods.{name}", list(map(str, places)))
         if spec is not None and spec.origin and Path(spec.origin).resolve() == file_of(module.__name__):
             sys.modules[f"methods.{name}"] = module
+
+
+def _package_of(folder: Path) -> str:
+    """A package's name that no other folder has, the same in every process."""
+    return f"ltbench_methods_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
 def _places() -> list[Path]:

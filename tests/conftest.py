@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items):
 def _own_cache(tmp_path_factory):
     """Nothing is read from or left in the user's cache, and no variable of the user changes a test."""
     os.environ["LTBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    for name in ("LTBENCH_DATA", "LTBENCH_RESULTS", "LTBENCH_TRACEBACK"):
+    for name in ("LTBENCH_DATA", "LTBENCH_METHODS", "LTBENCH_RESULTS", "LTBENCH_TRACEBACK"):
         os.environ.pop(name, None)
 
 

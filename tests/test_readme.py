@@ -134,6 +134,7 @@ def test_the_methods_example_is_found_and_trains(clone):
 def test_the_methods_example_works_in_a_folder_elsewhere(clone, tmp_path):
     """The commands of methods/README.md with a folder's name."""
     [code] = [block for block in blocks("python") if "METHODS.register" in block]
+    (clone / "methods" / "brier.py").unlink(missing_ok=True)
     (tmp_path / "brier.py").write_text(code)
     train, show = [c.replace("path/to/folder", str(tmp_path)) for c in commands(METHODS) if "path/to/folder" in c]
     done = call(clone, shlex.split(train))

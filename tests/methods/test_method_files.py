@@ -15,6 +15,7 @@ from kit.command import ltbench, refused
 from kit.paths import ROOT
 from kit.tiny import TINY_ARGS
 
+from benchmark.base.modules import file_of
 from benchmark.data.dataset import DATASETS
 from benchmark.method import ENTRY_POINTS, METHODS, _load_methods
 from benchmark.method_files import VARIABLE
@@ -105,7 +106,7 @@ def mine(tmp_path):
 
 
 @pytest.fixture
-def call(monkeypatch):
+def call(tmp_path, monkeypatch):
     """Calls `ltbench` as a new process would that had imported the project's methods: it loads all others anew."""
     own = METHODS._entries.copy()
 
@@ -118,7 +119,7 @@ def call(monkeypatch):
         return ltbench(*args, folder=folder)
 
     def forget():
-        for name in [name for name in sys.modules if name.partition(".")[0].startswith(("ltbench_methods_", "other"))]:
+        for name in [name for name in sys.modules if tmp_path in getattr(file_of(name), "parents", ())]:
             del sys.modules[name]
 
     yield called
