@@ -11,14 +11,16 @@ import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from kit.factories import make_record, make_scored, write_scored
+from matplotlib.text import Text
 from rich.console import Console
 
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.build import build_tables
 from benchmark.leaderboard.files import check, write
-from benchmark.leaderboard.plots import Plot, fonts, plots, sheet
+from benchmark.leaderboard.plots import Plot, fonts, layout, plots
 from benchmark.ui.progress import Reporter
 
+set_text = Text.set_text
 NAMES = {"人": 400, "犬": 100, "sofa": 99, "猫 (cat)": 20, "ソファ": 3}
 
 
@@ -53,11 +55,11 @@ def installed(monkeypatch):
         monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(path) for path in paths])
         entries = [entry for entry in fonts.fontManager.ttflist if "matplotlib" in entry.fname]
         monkeypatch.setattr(fonts.fontManager, "ttflist", entries)
-        for function in (fonts._file, fonts._installed, fonts._letters, sheet._set, sheet._outline):
+        for function in (fonts._family, fonts._installed, fonts._letters, layout._width):
             function.cache_clear()
 
     yield only
-    for function in (fonts._file, fonts._installed, fonts._letters, sheet._set, sheet._outline):
+    for function in (fonts._family, fonts._installed, fonts._letters, layout._width):
         function.cache_clear()
 
 
@@ -75,8 +77,7 @@ def test_a_font_that_has_the_letters_is_taken(installed, tmp_path, table):
     few, all_of_them = made_font(tmp_path / "Few.ttf", "人犬"), made_font(tmp_path / "Many.ttf", "人犬猫ソファ (cat)")
     installed(few, all_of_them)
     assert fonts.has("人犬") and fonts.has("ソファ") and not fonts.has("人鳥")
-    assert fonts.font_of("猫 (cat)").get_file() == str(all_of_them)
-    assert fonts.font_of("sofa").get_file() == fonts._base() == fonts.font_of("人鳥").get_file()
+    assert fonts.families(["人犬", "sofa", "人鳥", "猫 (cat)", "ソファ"]) == ["Few", "Many"]
     for plot in plots(table).values():
         assert plot.undrawn == []
     heatmap = plots(table)["heatmap"]
@@ -90,10 +91,7 @@ def test_a_font_that_has_the_letters_is_taken(installed, tmp_path, table):
 def test_without_one_a_class_is_told_by_its_index(installed, table, kind, monkeypatch):
     installed()
     drawn = []
-    original = sheet.Sheet.text
-    monkeypatch.setattr(
-        sheet.Sheet, "text", lambda self, x, y, text, **how: (drawn.append(text), original(self, x, y, text, **how))
-    )
+    monkeypatch.setattr(Text, "set_text", lambda self, text: (drawn.append(str(text)), set_text(self, text)))
     plot = plots(table)[kind]
     plot.files()
     assert {"#0", "#1", "sofa", "#3", "#4"} <= {text.split(" ")[0] for text in drawn}

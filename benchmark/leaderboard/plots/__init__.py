@@ -1,9 +1,7 @@
 """Plots of a track: what is drawn is data first, so that it can be compared without drawing it.
 
 Every file carries a digest of what it shows in its field `Description`. The bytes are the same for the same data under
-one version of matplotlib; this digest is the same under all, and another tells whether the file was changed since it
-was written (`seal`). Each kind is a module: `data` says what a table gives to
-draw, or None, and `draw` draws that on a sheet.
+one version of matplotlib; this digest is the same under all. Each module of `kinds` is a kind of picture.
 """
 
 from __future__ import annotations
@@ -12,31 +10,22 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.base.processes import cores, spawned
-from benchmark.leaderboard.plots import classes, content, cost, difference, groups, heatmap, oracle, seeds, training
-from benchmark.leaderboard.plots.seal import DESCRIPTION, description_of
+from benchmark.leaderboard.plots import content, kinds, picture
+from benchmark.leaderboard.plots.picture import DESCRIPTION, description_of
 from benchmark.leaderboard.plots.style import STYLE_VERSION
 from benchmark.leaderboard.tables import Table
 from benchmark.spec import canonical_json
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["DESCRIPTION", "FORMATS", "Plot", "description_of", "draw", "plots"]
 
 FORMATS = ("png", "svg")
-PICTURES_A_PROCESS = 16  # for fewer, starting a process takes longer than drawing
-
-_KINDS: dict[str, ModuleType] = {
-    "groups": groups,
-    "difference": difference,
-    "classes": classes,
-    "heatmap": heatmap,
-    "seeds": seeds,
-    "cost": cost,
-    "training": training,
-    "oracle": oracle,
-}
+PICTURES_A_PROCESS = 7  # for fewer, starting a process takes longer than drawing
 
 
 @dataclass(frozen=True)
@@ -49,13 +38,13 @@ class Plot:
     @cached_property
     def description(self) -> str:
         """The field `Description` of its files."""
-        content = canonical_json({"kind": self.kind, "style": STYLE_VERSION, "data": self.data})
-        return DESCRIPTION + hashlib.sha256(content.encode()).hexdigest()
+        shown = canonical_json({"kind": self.kind, "style": STYLE_VERSION, "data": self.data})
+        return DESCRIPTION + hashlib.sha256(shown.encode()).hexdigest()
 
     @property
     def alt(self) -> str:
         """What it shows, in one line."""
-        return _KINDS[self.kind].ALT
+        return kinds.named(self.kind).ALT
 
     @property
     def undrawn(self) -> list[str]:
@@ -67,14 +56,21 @@ class Plot:
 
         return [item["label"] for item in others if not fonts.has(item["label"])]
 
-    def files(self) -> dict[str, bytes]:
-        """The picture in each of FORMATS. Draws it: takes about a tenth of a second."""
-        from benchmark.leaderboard.plots.sheet import Sheet, drawing
+    def figure(self) -> Figure:
+        """The picture as a matplotlib figure; to be drawn and saved within `layout.drawing`."""
+        from matplotlib.figure import Figure
 
-        with drawing():
-            sheet = Sheet()
-            _KINDS[self.kind].draw(sheet, _with_numbers(self.data, self.undrawn))
-            return sheet.files(self.description)
+        figure = Figure()
+        kinds.named(self.kind).draw(figure, _with_numbers(self.data, self.undrawn))
+        return figure
+
+    def files(self) -> dict[str, bytes]:
+        """The picture in each of FORMATS. Draws it: takes about half a second."""
+        from benchmark.leaderboard.plots import fonts, layout
+
+        others = [item["label"] for item in content.in_other_scripts(self.data)]
+        with layout.drawing(fonts.families(others)):
+            return picture.files(self.figure(), self.description)
 
 
 def _with_numbers(data: dict[str, Any], undrawn: Sequence[str]) -> dict[str, Any]:
@@ -91,15 +87,15 @@ def _with_numbers(data: dict[str, Any], undrawn: Sequence[str]) -> dict[str, Any
 
 def plots(table: Table) -> dict[str, Plot]:
     """The pictures of a track, by what they show: those that make sense for its rows."""
-    found = {kind: module.data(table) for kind, module in _KINDS.items()}
-    return {kind: Plot(kind, data) for kind, data in found.items() if data is not None}
+    found = {name: module.data(table) for name, module in kinds.found().items()}
+    return {name: Plot(name, data) for name, data in found.items() if data is not None}
 
 
 def draw(pictures: Sequence[Plot]) -> Iterator[dict[str, bytes]]:
     """The files of each picture, in order. Many are drawn by several processes."""
     workers = min(cores(), len(pictures) // PICTURES_A_PROCESS)
     if workers < 2:
-        yield from (picture.files() for picture in pictures)
+        yield from (plot.files() for plot in pictures)
         return
     with spawned(workers) as pool:
         yield from pool.map(Plot.files, pictures)

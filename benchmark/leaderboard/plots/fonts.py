@@ -6,9 +6,10 @@ shows: its description is the same on every machine.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache, lru_cache
 
-from matplotlib.font_manager import FontEntry, FontProperties, findfont, findSystemFonts, fontManager, get_font
+from matplotlib.font_manager import FontEntry, findSystemFonts, fontManager, get_font
 
 BASE = "DejaVu Sans"
 _BOXES = "Last Resort"  # comes with matplotlib too, and has a box for every letter
@@ -16,43 +17,36 @@ _BOXES = "Last Resort"  # comes with matplotlib too, and has a box for every let
 
 def has(text: str) -> bool:
     """Whether a font here has every letter of a text."""
-    return _file(text) is not None
+    return _family(text) is not None
 
 
-def font_of(text: str) -> FontProperties:
-    """The font that has all letters of a text: DejaVu Sans where it does, or where none does."""
-    return FontProperties(fname=_file(text) or _base())
-
-
-@lru_cache(maxsize=1)
-def _base() -> str:
-    return findfont(BASE)
+def families(texts: Iterable[str]) -> list[str]:
+    """The fonts that, beside DejaVu Sans, have the letters of these texts."""
+    found = dict.fromkeys(_family(text) for text in texts)
+    return [family for family in found if family not in (None, BASE)]
 
 
 @lru_cache(maxsize=4096)
-def _file(text: str) -> str | None:
+def _family(text: str) -> str | None:
     letters = {ord(char) for char in text if not char.isspace()}
-    if letters <= _letters(_base()):
-        return _base()
-    return next((path for path in _installed() if letters <= _letters(path)), None)
+    return next((entry.name for entry in _installed() if letters <= _letters(entry.fname)), None)
 
 
 @lru_cache(maxsize=1)
-def _installed() -> tuple[str, ...]:
-    """The files of the fonts that are installed now, upright ones of normal weight first."""
+def _installed() -> list[FontEntry]:
+    """The fonts that are installed now: DejaVu Sans, then upright ones of normal weight."""
     known = {entry.fname for entry in fontManager.ttflist}
     for path in sorted(set(findSystemFonts()) - known):  # matplotlib's own list may be from before they were
         try:
             fontManager.addfont(path)
         except Exception:  # whatever matplotlib cannot read is no font here
             continue
-    found = [entry for entry in fontManager.ttflist if not entry.name.startswith(_BOXES)]
-    return tuple(dict.fromkeys(entry.fname for entry in sorted(found, key=_order)))
+    return sorted((entry for entry in fontManager.ttflist if not entry.name.startswith(_BOXES)), key=_order)
 
 
 def _order(entry: FontEntry) -> tuple:
     weight = entry.weight if isinstance(entry.weight, int) else 400
-    return entry.style != "normal", abs(weight - 400), "Sans" not in entry.name, entry.name, entry.fname
+    return entry.name != BASE, entry.style != "normal", abs(weight - 400), "Sans" not in entry.name, entry.name
 
 
 @cache
