@@ -23,7 +23,9 @@ from benchmark.running.stop import stop_on_signal
 from benchmark.running.task import make_task
 from benchmark.store.records import EpochLogits, Metrics, Record
 from benchmark.store.runs import RunFolder, Store
-from benchmark.training.loop import ImageSet, Trainer, seed_everything
+from benchmark.training.loop import Trainer
+from benchmark.training.randomness import seed_everything
+from benchmark.training.setup import ImageSet, Runtime, Saving, TrainingConfig, TrainingData
 from benchmark.ui.progress import Reporter
 
 DEFAULT_RESULTS = Path("results/local")
@@ -180,25 +182,14 @@ def _make_trainer(
     observe: Callable[[int, Iterator[str]], EpochLogits] | None = None,
 ) -> Trainer:
     spec = work.spec
+    validation = _image_set(work, cached, "val") if "val" in cached else None
     return Trainer(
         method,
-        spec.recipe,
-        work.method.samplers(work.config),
-        work.method.stages(work.config),
-        train=_image_set(work, cached, "train"),
-        validation=_image_set(work, cached, "val") if "val" in cached else None,
-        groups=work.dataset.groups,
-        normalizer=make_normalizer(work, device),
-        seed=spec.seed,
-        device=device,
-        reporter=reporter,
-        checkpoint=folder.checkpoint_path,
-        run_id=work.run_id,
-        code_digest=code_digest(work.method),
-        data_digest=cached["train"].digest,
-        stop=stop,
-        peers=peers,
-        observe=observe,
+        TrainingConfig(spec.recipe, work.method.samplers(work.config), work.method.stages(work.config), spec.seed),
+        TrainingData(_image_set(work, cached, "train"), validation, work.dataset.groups, make_normalizer(work, device)),
+        Runtime(device, reporter, peers, stop),
+        Saving(folder.checkpoint_path, work.run_id, code_digest(work.method), cached["train"].digest),
+        observe,
     )
 
 

@@ -20,7 +20,8 @@ from benchmark.running.plan import Plan
 from benchmark.store.records import SCHEMA_VERSION, EpochLogits, Parameters, Record, Selection, Timings
 from benchmark.store.runs import Claim
 from benchmark.training.inference import Normalizer, predict
-from benchmark.training.loop import Outcome, Trainer
+from benchmark.training.loop import Trainer
+from benchmark.training.progress import Outcome
 from benchmark.ui.progress import Reporter
 
 
@@ -107,7 +108,9 @@ def evaluate(
             all=sum(p.numel() for p in method.parameters()),
             trained=outcome.num_trained,
         ),
-        environment=describe(work.method, scorer.device, trainer.amp, trainer.peers.size),
+        environment=describe(
+            work.method, scorer.device, trainer.runtime.autocasts(spec.recipe), trainer.runtime.peers.size
+        ),
         attempts=claim.number,
         data_digests={name: images.digest for name, images in cached.items()},
         model_digest=state_digest(outcome.states[declared]),

@@ -50,7 +50,7 @@ def count_beginnings(log: Path) -> None:
 
     def counted(self: Trainer):
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(descriptor, f"{self.seed}\n".encode())
+        os.write(descriptor, f"{self.config.seed}\n".encode())
         os.close(descriptor)
         return original(self)
 

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from benchmark.errors import RunInterrupted
 from benchmark.running.execute import execute
 from benchmark.running.plan import Plan
 from benchmark.store.records import Record
-from benchmark.training.loop import Trainer
+from kit.trainers import stopping
 
 # What says when and how fast, not what came out.
 TIMES = {"timings", "peak_memory_mb", "finished", "attempts"}
@@ -29,14 +28,8 @@ def outcome(record: Record) -> dict:
 
 def execute_with_stops(work: Plan, results: Path, stops: set[int], total: int) -> Record:
     """Stopped after each of these steps of `total`, in processes whose generators are in any state."""
-    original = Trainer.__init__
     stopped = []
-
-    def stopping(self, *args, **kwargs):
-        original(self, *args, **(kwargs | {"stop": lambda: self.step in stops}))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "__init__", stopping)
+    with stopping(lambda trainer: trainer.progress.step in stops):
         while True:
             torch.manual_seed(1000 + len(stopped))
             try:

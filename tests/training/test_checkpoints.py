@@ -1,6 +1,8 @@
 """A whole checkpoint with the wrong content: one clear line or a fresh start that says so, never a traceback, never
 another result."""
 
+# ruff: noqa: F811 - fixtures
+
 from __future__ import annotations
 
 import io
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from kit.checkpoints import write
+from kit.checkpoints import resume, stopped, work, write  # noqa: F401 - fixtures
 from kit.command import ltbench
 from kit.runs import outcome
 from rich.console import Console
