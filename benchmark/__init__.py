@@ -17,22 +17,22 @@ __version__ = "0.1.0"
 
 # Looked up when first used: PyTorch takes seconds to import and much of the command line does without it.
 _PUBLIC = {
-    "run": "benchmark.running.execute",
-    "plan": "benchmark.running.plan",
-    "execute": "benchmark.running.execute",
-    "load_records": "benchmark.store.runs",
-    "load_logits": "benchmark.store.logits",
-    "METHODS": "benchmark.method",
-    "DATASETS": "benchmark.data.dataset",
-    "PROTOCOLS": "benchmark.spec",
-    "LtbenchError": "benchmark.errors",
+    "run": "benchmark.running.run.run",
+    "plan": "benchmark.running.plan.make_plan",
+    "load_records": "benchmark.store.runs.load_records",
+    "load_logits": "benchmark.store.logits.load_logits",
+    "METHODS": "benchmark.method.METHODS",
+    "DATASETS": "benchmark.data.dataset.DATASETS",
+    "PROTOCOLS": "benchmark.spec.PROTOCOLS",
+    "LtbenchError": "benchmark.errors.LtbenchError",
 }
 __all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        module, _, attribute = _PUBLIC[name].rpartition(".")
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'benchmark' has no attribute {name!r}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from kit.checks import refused
-from kit.paths import ROOT
+from kit.paths import kit_environment
 from kit.peer import Job, normalise
 from kit.runs import outcome
 from kit.tiny import TINY, write_tiny_dataset
@@ -92,9 +91,9 @@ def start(jobs: list[Job], folder: Path) -> list[list[list[dict[str, Any]]]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, str(ROOT / "tests" / "peer.py"), str(folder / "jobs.json"), str(folder)]
+    command = [sys.executable, "-m", "kit.peer", str(folder / "jobs.json"), str(folder)]
     processes = [
-        subprocess.Popen(command, env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        subprocess.Popen(command, env=kit_environment() | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
     ]
     try:

@@ -269,6 +269,8 @@ def _run_inline(plans: list[Plan], results: Path, rerun: Rerun, device: str, as_
     """Run every plan in this process; one that fails does not stop the others."""
     from benchmark.launch.worker import Ending
     from benchmark.running.execute import execute, summary
+    from benchmark.running.rerun import decide
+    from benchmark.store.runs import Store
     from benchmark.ui.progress import Reporter
 
     reporter = Reporter(console(stderr=True))
@@ -278,7 +280,9 @@ def _run_inline(plans: list[Plan], results: Path, rerun: Rerun, device: str, as_
             reporter.line(f"run {number} of {len(plans)}")
         run = work.spec.folder_name
         try:
-            endings[run] = Ending("done", summary(execute(work, results, rerun.value, device, reporter).metrics))
+            folder = Store(results).folder(work.spec)
+            record = execute(work, decide(work, folder, rerun.value), folder, device, reporter)
+            endings[run] = Ending("done", summary(record.metrics))
         except RunInterrupted:
             raise
         except Exception as error:

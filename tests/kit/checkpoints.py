@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import benchmark.running.execute as runner
-from benchmark.distributed import ALONE
 from benchmark.errors import RunInterrupted
 from benchmark.running.execute import execute
 from benchmark.running.plan import Plan, plan
 from benchmark.store.runs import Store
+from benchmark.training.setup import Runtime
 from benchmark.ui.progress import Reporter
 from kit.tiny import TINY, write_tiny_dataset
 from kit.trainers import stopping
@@ -54,9 +54,8 @@ def resume(work) -> Callable[..., bool]:
     def begin(results: Path, train: bool = True) -> bool:
         folder = Store(results).folder(work.spec)
         method = runner._make_method(work, Reporter())
-        trainer = runner._make_trainer(
-            work, method, cached, folder, torch.device("cpu"), Reporter(), lambda: False, ALONE, lambda *args: None
-        )
+        runtime = Runtime(torch.device("cpu"), Reporter())
+        trainer = runner._make_trainer(work, method, cached, folder, runtime, lambda *args: None)
         if train:
             return bool(trainer.run())
         trainer._begin()

@@ -1,6 +1,6 @@
 """Many processes that walk one list of runs, each run a few milliseconds of work.
 
-    python launchers.py DATASET RESULTS LOG PROCESSES RUNS
+    python -m kit.launchers DATASET RESULTS LOG PROCESSES RUNS
 
 Every run whose training really begins appends its seed to LOG. PyTorch is imported once: the processes are forks.
 """

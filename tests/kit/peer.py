@@ -1,4 +1,4 @@
-"""One of several processes that train together: `python tests/peer.py JOBS OUT`, with torchrun's variables.
+"""One of several processes that train together: `python -m kit.peer JOBS OUT`, with torchrun's variables.
 
 JOBS is a JSON list of `Job`s, done one after the other; OUT/<rank>.json gets how each ended, and OUT/<rank>.pt what the
 jobs of batch norm gave.

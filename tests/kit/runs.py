@@ -11,10 +11,14 @@ from typing import Any
 
 import torch
 
+from benchmark.distributed import ALONE, Peers
 from benchmark.errors import RunInterrupted
 from benchmark.running.execute import execute
 from benchmark.running.plan import Plan
+from benchmark.running.rerun import Rerun, decide
 from benchmark.store.records import Record
+from benchmark.store.runs import Store
+from benchmark.ui.progress import Reporter
 from kit.trainers import stopping
 
 # What says when and how fast, not what came out.
@@ -26,6 +30,19 @@ def outcome(record: Record) -> dict:
     return {key: value for key, value in record.model_dump(mode="json").items() if key not in TIMES}
 
 
+def execute_plan(
+    plan: Plan,
+    results: Path,
+    rerun: Rerun = "missing",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    peers: Peers = ALONE,
+) -> Record | None:
+    """Decide what is to be done of a plan, and do it."""
+    folder = Store(results).folder(plan.spec)
+    return execute(plan, decide(plan, folder, rerun), folder, device, reporter, peers)
+
+
 def execute_with_stops(work: Plan, results: Path, stops: set[int], total: int) -> Record:
     """Stopped after each of these steps of `total`, in processes whose generators are in any state."""
     stopped = []
@@ -33,7 +50,7 @@ def execute_with_stops(work: Plan, results: Path, stops: set[int], total: int) -
         while True:
             torch.manual_seed(1000 + len(stopped))
             try:
-                record = execute(work, results)
+                record = execute_plan(work, results)
                 break
             except RunInterrupted as interruption:
                 stopped.append(str(interruption))
