@@ -13,9 +13,10 @@ for record in benchmark.load_records("results"):  # the published ones
 for finding in benchmark.verify("results").findings:  # every score made again from the stored logits
     print(finding.kind, finding.message)
 
-run: one run, to its record. sweep: many, on this machine or a cluster; the axes are those of `ltbench sweep`. plan,
-execute: the two halves of `run`. load_records, load_logits: what is stored. verify: whether it holds. METHODS,
-DATASETS, PROTOCOLS: what is registered by name. LtbenchError: the base of every error that is explained by its message.
+run: one run, to its record. sweep: many, on this machine or a cluster; the axes are those of `ltbench sweep`. plan:
+what `run` would carry out. load_records, load_logits: what is stored. results: the same as a pandas frame. verify:
+whether it holds. METHODS, DATASETS, PROTOCOLS: what is registered by name. LtbenchError: the base of every error that
+is explained by its message.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ __version__ = "0.1.0"
 
 # Looked up when first used: PyTorch takes seconds to import and much of the command line does without it.
 _PUBLIC = {
-    "run": "benchmark.running.execute",
-    "sweep": "benchmark.launch.launch",
-    "plan": "benchmark.running.plan",
-    "execute": "benchmark.running.execute",
-    "load_records": "benchmark.store.runs",
-    "load_logits": "benchmark.store.logits",
-    "verify": "benchmark.audit.verify",
-    "results": "benchmark.leaderboard.frame",
-    "METHODS": "benchmark.method",
-    "DATASETS": "benchmark.data.dataset",
-    "PROTOCOLS": "benchmark.spec",
-    "LtbenchError": "benchmark.errors",
+    "run": "benchmark.running.run.run",
+    "sweep": "benchmark.launch.launch.sweep",
+    "plan": "benchmark.running.plan.make_plan",
+    "load_records": "benchmark.store.runs.load_records",
+    "load_logits": "benchmark.store.logits.load_logits",
+    "results": "benchmark.leaderboard.frame.results",
+    "verify": "benchmark.audit.verify.verify",
+    "METHODS": "benchmark.method.METHODS",
+    "DATASETS": "benchmark.data.dataset.DATASETS",
+    "PROTOCOLS": "benchmark.spec.PROTOCOLS",
+    "LtbenchError": "benchmark.errors.LtbenchError",
 }
 __all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        module, _, attribute = _PUBLIC[name].rpartition(".")
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'benchmark' has no attribute {name!r}")
 
 

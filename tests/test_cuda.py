@@ -9,6 +9,7 @@ import pytest
 import torch
 from kit.paths import ROOT
 from kit.tiny import TINY, TINY_ARGS
+from kit.trainers import stopping
 
 import benchmark
 from benchmark.data.augment import Augmenter
@@ -19,7 +20,6 @@ from benchmark.running.plan import plan
 from benchmark.spec import Augment
 from benchmark.store.logits import load_logits
 from benchmark.store.runs import load_records
-from benchmark.training.loop import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and PyTorch sees none")
 
@@ -53,13 +53,10 @@ def test_gpu_and_cpu_agree_without_autocast(tiny, tmp_path):
     assert abs(logits[0] - logits[1]).max() < 0.05
 
 
-def test_an_interrupted_run_goes_on_on_the_gpu(tiny, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_on_the_gpu(tiny, tmp_path):
     work = plan("erm", str(tiny), **TINY)
-    original = Trainer.__init__
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "__init__", lambda self, *a, **k: original(self, *a, **(k | {"stop": lambda: True})))
-        with pytest.raises(RunInterrupted):
-            execute(work, tmp_path, device="cuda")
+    with stopping(), pytest.raises(RunInterrupted):
+        execute(work, tmp_path, device="cuda")
     assert execute(work, tmp_path, device="cuda").attempts == 2
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from kit.checks import refused
-from kit.paths import ROOT
+from kit.paths import kit_environment
 from kit.peer import Job, normalise
 from kit.runs import outcome
 from kit.tiny import TINY, write_tiny_dataset
@@ -33,7 +32,9 @@ from benchmark.store.logits import load_logits
 from benchmark.store.records import Record
 from benchmark.store.runs import Store
 from benchmark.training.inference import Normalizer
-from benchmark.training.loop import ImageSet, Trainer
+from benchmark.training.loop import Trainer
+from benchmark.training.randomness import own_draws
+from benchmark.training.setup import ImageSet, Runtime, TrainingConfig, TrainingData
 from benchmark.ui.progress import Reporter
 
 CPU = torch.device("cpu")
@@ -91,9 +92,9 @@ def start(jobs: list[Job], folder: Path) -> list[list[list[dict[str, Any]]]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, str(ROOT / "tests" / "kit" / "peer.py"), str(folder / "jobs.json"), str(folder)]
+    command = [sys.executable, "-m", "kit.peer", str(folder / "jobs.json"), str(folder)]
     processes = [
-        subprocess.Popen(command, env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        subprocess.Popen(command, env=kit_environment() | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
     ]
     try:
@@ -211,17 +212,14 @@ def pixel_trainer(peers: Peers) -> Trainer:
     }
     return Trainer(
         Pixels(),
-        parse(Recipe, recipe, "recipe"),
-        ("uniform", "class-aware"),
-        (Stage(),),
-        train=ImageSet(IMAGES, np.eye(30, dtype=np.uint8)),
-        validation=None,
-        groups={"a": "head"},
-        normalizer=Normalizer((0.4, 0.5, 0.6), (0.2, 0.2, 0.2), CPU),
-        seed=0,
-        device=CPU,
-        reporter=Reporter(),
-        peers=peers,
+        TrainingConfig(parse(Recipe, recipe, "recipe"), ("uniform", "class-aware"), (Stage(),), seed=0),
+        TrainingData(
+            ImageSet(IMAGES, np.eye(30, dtype=np.uint8)),
+            None,
+            {"a": "head"},
+            Normalizer((0.4, 0.5, 0.6), (0.2, 0.2, 0.2), CPU),
+        ),
+        Runtime(CPU, Reporter(), peers),
     )
 
 
@@ -229,12 +227,7 @@ def pixel_trainer(peers: Peers) -> Trainer:
 def test_each_drawn_image_is_used_once_and_augmented_as_in_one_process(processes):
     def batches(peers: Peers) -> list[Batch]:
         trainer = pixel_trainer(peers)
-        found = []
-        for step in range(trainer.total_steps):
-            trainer.step = step
-            epoch, position = divmod(step, trainer.steps_per_epoch)
-            found += [trainer._batch(sampler, epoch, position) for sampler in range(2)]
-        return found
+        return [batch for step in range(trainer.table.total_steps) for batch in trainer.batches.of_step(step)]
 
     whole = batches(ALONE)
     parts = [batches(Peers(rank, processes)) for rank in range(processes)]
@@ -247,10 +240,8 @@ def test_each_drawn_image_is_used_once_and_augmented_as_in_one_process(processes
 
 def test_draws_of_a_step_are_the_process_s_own_and_leave_the_others_as_they_were():
     def draw(rank: int, step: int) -> tuple[float, ...]:
-        trainer = pixel_trainer(Peers(rank, 2))
-        trainer.step = step
         torch.manual_seed(5)
-        with trainer._own_draws():
+        with own_draws(0, step, Peers(rank, 2), CPU):
             own = torch.rand(1).item(), random.random(), float(np.random.rand())
         assert torch.equal(torch.rand(1), torch.rand(1, generator=torch.Generator().manual_seed(5)))
         return own

@@ -122,7 +122,7 @@ def fulfil(order: Order, team: Team) -> Ending:
     """
     from rich.console import Console
 
-    from benchmark.running.execute import carry_out, summary
+    from benchmark.running.execute import execute, summary
     from benchmark.running.plan import plan
     from benchmark.running.rerun import Decision
     from benchmark.ui.progress import Reporter
@@ -142,7 +142,7 @@ def fulfil(order: Order, team: Team) -> Ending:
                 f"{order.run}: lists, images, weights or settings have changed since the sweep was planned"
             )
         reporter = Reporter(Console(file=_Unheard(), width=10_000, force_terminal=False))
-        record = carry_out(planned, folder, Decision(**order.decision), order.device, reporter, peers)
+        record = execute(planned, Decision(**order.decision), folder, order.device, reporter, peers)
         return Ending("done", summary(record.metrics) if record else "")
     except RunInterrupted as error:
         return Ending("interrupted", str(error), "interrupted")

@@ -14,15 +14,15 @@ from benchmark.running.plan import Plan
 from benchmark.running.task import make_task
 
 
-def absences(work: Plan) -> list[str]:
+def absences(plan: Plan) -> list[str]:
     """What a run needs and is not on this machine, a line each: images, and weights, those of other networks that its
     method asks for included."""
     missing = []
     try:
-        work.dataset.source.check(work.dataset.splits.values())
+        plan.dataset.source.check(plan.dataset.splits.values())
     except InputError as error:
         missing.append(str(error))
-    for backbone, weights in _networks(work).items():
+    for backbone, weights in _networks(plan).items():
         if not weights.is_here():
             missing.append(
                 f"weights {weights.ref.name} ({backbone}) are not here: they are fetched when a run starts, where "
@@ -31,14 +31,14 @@ def absences(work: Plan) -> list[str]:
     return missing
 
 
-def _networks(work: Plan) -> dict[str, PretrainedWeights]:
+def _networks(plan: Plan) -> dict[str, PretrainedWeights]:
     """What each network of a run is -> its weights."""
-    recipe = work.spec.recipe
-    found = {recipe.backbone: work.weights}
-    task = make_task(recipe, work.dataset, work.spec.weights, None, load=False)
+    recipe = plan.spec.recipe
+    found = {recipe.backbone: plan.weights}
+    task = make_task(recipe, plan.dataset, plan.spec.weights, None, load=False)
 
     def text_tower(weights: str) -> TextTower:
-        found[f"text tower for {work.spec.method}"] = resolve_weights(clip_backbone_of(weights), weights, 224)
+        found[f"text tower for {plan.spec.method}"] = resolve_weights(clip_backbone_of(weights), weights, 224)
         return task.make_text_tower(weights)
 
     def other_backbone(name: str, weights: str) -> Backbone:
@@ -46,5 +46,5 @@ def _networks(work: Plan) -> dict[str, PretrainedWeights]:
         return task.make_other_backbone(name, weights)
 
     with torch.device("meta"):
-        work.method(replace(task, make_text_tower=text_tower, make_other_backbone=other_backbone), work.config)
+        plan.method(replace(task, make_text_tower=text_tower, make_other_backbone=other_backbone), plan.config)
     return found

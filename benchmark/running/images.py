@@ -13,25 +13,25 @@ from benchmark.store.records import Record
 from benchmark.ui.progress import Reporter
 
 
-def has_images_to_compare(work: Plan) -> bool:
+def has_images_to_compare(plan: Plan) -> bool:
     """Whether the images are files of a registered dataset, all of them here.
 
     Its lists do not say what is in the files. Of a dataset of one's own the contents are part of the fingerprint, and
     rendered images follow from the lists.
     """
-    source = work.dataset.source
-    return type(source) is FileImages and not source.is_absent(work.dataset.splits.values())
+    source = plan.dataset.source
+    return type(source) is FileImages and not source.is_absent(plan.dataset.splits.values())
 
 
-def known_pixels(work: Plan) -> dict[str, str | None]:
+def known_pixels(plan: Plan) -> dict[str, str | None]:
     """Split -> sha256 of its pixels as a run would see them, None where they are not decoded; nothing where there is
     nothing to compare."""
-    if not has_images_to_compare(work):
+    if not has_images_to_compare(plan):
         return {}
-    sizes, interpolation = cached_sizes(work), work.spec.weights.interpolation
+    sizes, interpolation = cached_sizes(plan), plan.spec.weights.interpolation
     return {
-        name: known_digest(split, work.dataset.source, sizes[name], interpolation)
-        for name, split in work.dataset.splits.items()
+        name: known_digest(split, plan.dataset.source, sizes[name], interpolation)
+        for name, split in plan.dataset.splits.items()
     }
 
 
@@ -41,13 +41,13 @@ def other_images(record: Record, pixels: Mapping[str, str | None]) -> list[str]:
     return [name for name, digest in pixels.items() if digest not in (None, record.data_digests.get(name, digest))]
 
 
-def prepare_images(work: Plan, reporter: Reporter) -> dict[str, CachedImages]:
+def prepare_images(plan: Plan, reporter: Reporter) -> dict[str, CachedImages]:
     """Check that every image of a plan's dataset is there and decode it into the cache, as `execute` does first; all
     pixels that are there are compared with their digests."""
-    work.dataset.source.check(work.dataset.splits.values())
-    for warning in label_warnings(work.dataset):
+    plan.dataset.source.check(plan.dataset.splits.values())
+    for warning in label_warnings(plan.dataset):
         reporter.line(warning)
-    return cache_images(work, reporter, thorough=True)
+    return cache_images(plan, reporter, thorough=True)
 
 
 def label_warnings(dataset: Dataset) -> list[str]:
@@ -61,30 +61,30 @@ def label_warnings(dataset: Dataset) -> list[str]:
 
 
 def cache_images(
-    work: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test"), thorough: bool = False
+    plan: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test"), thorough: bool = False
 ) -> dict[str, CachedImages]:
-    sizes = cached_sizes(work)
+    sizes = cached_sizes(plan)
     cached = {}
-    for split in [split for name, split in work.dataset.splits.items() if name in names]:
+    for split in [split for name, split in plan.dataset.splits.items() if name in names]:
         with reporter.task(f"decoding {split.name} images", len(split)) as task:
             cached[split.name] = cache_split(
                 split,
-                work.dataset.source,
+                plan.dataset.source,
                 sizes[split.name],
-                work.spec.weights.interpolation,
+                plan.spec.weights.interpolation,
                 advance=lambda done, total, task=task: task.update(done),
                 thorough=thorough,
             )
     return cached
 
 
-def cached_sizes(work: Plan) -> dict[str, int]:
+def cached_sizes(plan: Plan) -> dict[str, int]:
     """Split -> side in pixels of its images in the cache."""
-    recipe = work.spec.recipe
+    recipe = plan.spec.recipe
     scoring = recipe.test_time.decoded_size(recipe.image_size)
     training = training_cache_size(recipe.image_size, recipe.augment)
     return {
-        "train": training if work.method.trains_on == "images" else recipe.image_size,
+        "train": training if plan.method.trains_on == "images" else recipe.image_size,
         "val": scoring,
         "test": scoring,
     }

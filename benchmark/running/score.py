@@ -20,47 +20,40 @@ from benchmark.running.plan import Plan
 from benchmark.store.claim import Claim
 from benchmark.store.records import SCHEMA_VERSION, EpochLogits, Parameters, Record, Selection, Timings
 from benchmark.training.inference import Normalizer, predict
-from benchmark.training.loop import Outcome, Trainer
-from benchmark.ui.progress import Reporter
+from benchmark.training.progress import Outcome
+from benchmark.training.setup import Runtime
 
 
-def make_normalizer(work: Plan, device: torch.device) -> Normalizer:
-    return Normalizer(work.spec.weights.mean, work.spec.weights.std, device)
+def make_normalizer(plan: Plan, device: torch.device) -> Normalizer:
+    """What the plan's pretrained weights want."""
+    return Normalizer(plan.spec.weights.mean, plan.spec.weights.std, device)
 
 
 @dataclass(frozen=True)
 class Scorer:
     """Scores images of a split with the method as it is."""
 
-    work: Plan
+    plan: Plan
     method: Method
     cached: dict[str, CachedImages]
-    device: torch.device
-    reporter: Reporter
+    runtime: Runtime
 
     def logits(self, split: str, what: str) -> np.ndarray:
-        """float32 [N, C]."""
-        images = self.cached[split].load()
-        with self.reporter.task(f"scoring {split} ({what})", len(images)) as task:
-            normalizer = make_normalizer(self.work, self.device)
-            return predict(self.method, images, normalizer, self.device, self.work.spec.recipe.test_time, task.update)
+        """float32 [N, C]. what: for people, which weights the method holds."""
+        images, device = self.cached[split].load(), self.runtime.device
+        with self.runtime.reporter.task(f"scoring {split} ({what})", len(images)) as task:
+            normalizer = make_normalizer(self.plan, device)
+            return predict(self.method, images, normalizer, device, self.plan.spec.recipe.test_time, task.update)
 
-    def keep_epoch(self, claim: Claim, epoch: int, weight_sets: Iterator[str]) -> EpochLogits:
-        """Store the test logits of an epoch: nothing that trains hears of them."""
-        return claim.store_epoch(epoch, {name: self.logits("test", f"epoch {epoch}, {name}") for name in weight_sets})
+    def keep_epoch(self, claim: Claim, epoch: int, names: Iterator[str]) -> EpochLogits:
+        """Store the test logits of an epoch, an `Observer` of training: nothing that trains hears of them."""
+        return claim.store_epoch(epoch, {name: self.logits("test", f"epoch {epoch}, {name}") for name in names})
 
 
-def evaluate(
-    work: Plan,
-    trainer: Trainer,
-    outcome: Outcome,
-    cached: dict[str, CachedImages],
-    scorer: Scorer,
-    claim: Claim,
-    prepare_s: float,
-) -> Record:
+def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -> Record:
     """Score the test set, once, with the weights that training selected."""
-    spec, dataset, method = work.spec, work.dataset, trainer.method
+    plan, method, runtime = scorer.plan, scorer.method, scorer.runtime
+    spec, dataset = plan.spec, plan.dataset
     declared = spec.recipe.report
     started = time.monotonic()
 
@@ -72,7 +65,7 @@ def evaluate(
     with watching() as network:
         logits = {weight_set: logits_of("test", weight_set) for weight_set in outcome.states}
     if not network.used:
-        scorer.reporter.line(
+        runtime.reporter.line(
             f"{spec.method} scores images by a network of its own and not by the recipe's {spec.recipe.backbone}: its "
             "row stands in a table apart"
         )
@@ -84,7 +77,7 @@ def evaluate(
         schema_version=SCHEMA_VERSION,
         run_id=spec.run_id,
         spec=spec,
-        method_title=work.method.row_title(work.config),
+        method_title=plan.method.row_title(plan.config),
         dataset_title=dataset.card.title,
         groups=dataset.groups,
         class_counts=dict(zip(dataset.classes, dataset.class_counts.tolist(), strict=True)),
@@ -102,14 +95,14 @@ def evaluate(
             evaluate_s=time.monotonic() - started,
             images_per_second=outcome.images_per_second,
         ),
-        peak_memory_mb=peak_memory_mb(scorer.device),
+        peak_memory_mb=peak_memory_mb(runtime.device),
         parameters=Parameters(
             all=sum(p.numel() for p in method.parameters()),
             trained=outcome.num_trained,
         ),
-        environment=describe(work.method, scorer.device, trainer.amp, trainer.peers.size),
+        environment=describe(plan.method, runtime.device, runtime.autocasts(spec.recipe), runtime.peers.size),
         attempts=claim.number,
-        data_digests={name: images.digest for name, images in cached.items()},
+        data_digests={name: images.digest for name, images in scorer.cached.items()},
         model_digest=state_digest(outcome.states[declared]),
         logits=claim.store_logits(logits, test.targets, validation),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -120,6 +113,7 @@ def evaluate(
 
 
 def state_digest(state: dict[str, torch.Tensor]) -> str:
+    """sha256 over the names and values of a state dict on the CPU, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode() + b"\0" + state[name].contiguous().numpy().tobytes())

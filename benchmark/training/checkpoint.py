@@ -1,9 +1,14 @@
-"""Checkpoints that are whole or are not loaded: PyTorch's format, followed by the sha256 of it."""
+"""Checkpoints: a run that was stopped goes on from its own, and from no other.
+
+A file is whole or is not loaded: PyTorch's format, followed by the sha256 of it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +17,132 @@ import torch
 from benchmark.base.atomic import write_atomically
 from benchmark.base.files import read_regular
 from benchmark.errors import StoreError
+from benchmark.method import Method
+from benchmark.store.records import EpochLog, EpochLogits
+from benchmark.training.checkpoint_checks import check_progress, check_tensors
+from benchmark.training.progress import Best, Progress
+from benchmark.training.randomness import random_states, restore_random_states
+from benchmark.training.setup import Runtime, Saving
+from benchmark.training.stages import StageTraining, Timetable
 
 _DIGEST_BYTES = 32
+
+
+class Checkpoint:
+    """The checkpoint of a run: written by the first process, read by all.
+
+    selection: the recipe's rule for the epoch. observed: whether the run has an observer, whose results of all epochs
+    the checkpoint must then hold.
+    """
+
+    def __init__(self, saving: Saving, table: Timetable, selection: str, observed: bool, runtime: Runtime):
+        self._path = saving.path
+        self._table = table
+        self._selection = selection
+        self._observed = observed
+        self._runtime = runtime
+        self._made_by = {
+            "run": saving.run_id,
+            "code": saving.code_digest,
+            "device": runtime.device.type,
+            "images": saving.data_digest,
+        }
+
+    def save(self, progress: Progress, method: Method, stage: StageTraining) -> None:
+        """Replace the checkpoint. Raises StoreError; an older one then stays."""
+        state = {
+            "made_by": self._made_by,
+            "stage": progress.stage,
+            "step": progress.step,
+            "train_s": progress.train_s,
+            "epoch_loss": progress.epoch_loss,
+            "history": [entry.model_dump() for entry in progress.history],
+            "best": None if progress.best is None else vars(progress.best),
+            "observed": [entry.model_dump() for entry in progress.observed],
+            "method": method.state_dict(),
+            "optimizer": stage.optimizer.state_dict(),
+            "ema": stage.ema.state() if stage.ema else None,
+            "rng": random_states(self._runtime.device),
+        }
+        save_checkpoint(self._path, state)
+
+    def load(self) -> dict[str, Any] | None:
+        """The state to go on from, None to start anew; the first process decides, and says why.
+
+        Raises StoreError for a file that is damaged or cannot be of this run, and when this process does not read the
+        first one's.
+        """
+        state = self._own(load_checkpoint(self._path))
+        step = None if state is None else state["step"]
+        first = self._runtime.peers.tell(step)
+        if first is None:
+            return None
+        if step != first:
+            raise StoreError(
+                f"{self._path}: process {self._runtime.peers.rank} reads a checkpoint of step {step}, the first "
+                f"process one of step {first}; the results folder must be the same for all"
+            )
+        return state
+
+    def restore(self, state: dict[str, Any], method: Method, stage: StageTraining) -> Progress:
+        """Give a loaded state to the method and its stage, which has begun, and to the random generators.
+
+        Raises StoreError when the state does not fit them.
+        """
+        device = self._runtime.device
+        with self._refused():
+            check_tensors(state, method, stage, device)
+        method.load_state_dict(state["method"])
+        stage.optimizer.load_state_dict(state["optimizer"])
+        if stage.ema:
+            stage.ema.restore(state["ema"])
+        # Last: to begin a stage may draw random numbers.
+        with self._refused():
+            restore_random_states(state["rng"], device)
+        best = state["best"] if self._runtime.peers.is_first else None
+        return Progress(
+            stage=state["stage"],
+            step=state["step"],
+            train_s=state["train_s"],
+            epoch_loss=state["epoch_loss"],
+            history=[EpochLog(**entry) for entry in state["history"]],
+            best=None if best is None else Best(best["epoch"], best["val_overall"], best["states"]),
+            observed=[EpochLogits(**entry) for entry in state["observed"]] if self._observed else [],
+        )
+
+    def _own(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """A state that this run goes on from; None for one of something else, which is said."""
+        if state is None:
+            return None
+        say = self._runtime.reporter.line
+        if state.get("made_by") != self._made_by:
+            # Going on would mix two computations in one result.
+            say("the checkpoint is another run's, or of other code, another device or other images")
+            say("starting anew")
+            return None
+        with self._refused():
+            check_progress(state, self._table, self._selection)
+        if self._observed and not self._has_every_epoch(state):
+            say("the checkpoint was made without keeping the logits of every epoch; starting anew")
+            return None
+        return state
+
+    def _has_every_epoch(self, state: dict[str, Any]) -> bool:
+        """Whether it holds what an observer returned for each epoch of the last stage so far."""
+        first = self._table.first_step(len(self._table.stages) - 1)
+        epochs = max(0, state["step"] - first) // self._table.steps_per_epoch
+        return len(state["observed"]) == epochs
+
+    @contextmanager
+    def _refused(self) -> Iterator[None]:
+        """What does not fit the run is refused in one line."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StoreError(
+                f"{self._path}: not a checkpoint of this run ({reason}); remove it, or start anew with --rerun always"
+            ) from None
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -45,57 +174,3 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     if not isinstance(state, dict):
         raise StoreError(f"{path}: not a checkpoint of this version (it holds a {type(state).__name__}); remove it")
     return state
-
-
-def check_alike(found: Any, expected: Any, place: str) -> None:
-    """Raise ValueError, naming the first place, unless two parts of checkpoints have the same form: types, keys,
-    lengths, and shapes and types of tensors. Values may differ."""
-    if type(found) is not type(expected):
-        raise ValueError(f"{place} is a {type(found).__name__}, not a {type(expected).__name__}")
-    if isinstance(expected, torch.Tensor):
-        if (found.shape, found.dtype) != (expected.shape, expected.dtype):
-            raise ValueError(
-                f"{place} is {found.dtype} {list(found.shape)}, not {expected.dtype} {list(expected.shape)}"
-            )
-    elif isinstance(expected, dict):
-        if found.keys() != expected.keys():
-            key = sorted(map(str, found.keys() ^ expected.keys()))[0]
-            raise ValueError(f"{place} {'has no' if key in map(str, expected) else 'has an unknown'} {key!r}")
-        for key, value in expected.items():
-            check_alike(found[key], value, f"{place}.{key}")
-    elif isinstance(expected, (list, tuple)):
-        if len(found) != len(expected):
-            raise ValueError(f"{place} has {len(found)} parts, not {len(expected)}")
-        for number, (part, value) in enumerate(zip(found, expected, strict=True)):
-            check_alike(part, value, f"{place}.{number}")
-
-
-# What an optimiser keeps of a parameter: all of it or, of one without a gradient so far, nothing.
-_KEPT = {"SGD": {"momentum_buffer"}, "Adam": {"step", "exp_avg", "exp_avg_sq"}}
-_KEPT["AdamW"] = _KEPT["Adam"]
-
-
-def check_optimizer(found: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError unless a state is one of this optimiser, whose settings are those of the run: loading would take
-    others over, and a state of other shapes too."""
-    expected = optimizer.state_dict()
-    check_alike(found, expected | {"state": found["state"]} if isinstance(found, dict) else expected, "optimizer")
-    for number, (group, own) in enumerate(zip(found["param_groups"], expected["param_groups"], strict=True)):
-        for key in own.keys() - {"lr"}:  # of every step, which sets it
-            if group[key] != own[key]:
-                raise ValueError(f"optimizer.param_groups.{number}.{key} is {group[key]!r}, not {own[key]!r}")
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    check_alike(found["state"], {key: found["state"][key] for key in found["state"]}, "optimizer.state")
-    for index, kept in found["state"].items():
-        place = f"optimizer.state.{index}"
-        if type(index) is not int or not 0 <= index < len(parameters):
-            raise ValueError(f"{place} is of no parameter")
-        names = _KEPT[type(optimizer).__name__]
-        if not isinstance(kept, dict) or not (kept.keys() == names or not kept):
-            raise ValueError(f"{place} does not hold {', '.join(sorted(names))}")
-        for name, value in kept.items():
-            shape = parameters[index].shape if name != "step" else torch.Size()
-            if value is None and name == "momentum_buffer":
-                continue
-            if not isinstance(value, torch.Tensor) or value.shape != shape or not value.is_floating_point():
-                raise ValueError(f"{place}.{name} is not a tensor {list(shape)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -90,6 +92,15 @@ class EMA:
             live.copy_(average)
             average.copy_(kept)
 
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the module holds the average."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
     def state(self) -> dict:
         """For a checkpoint."""
         return {"steps": self._steps, "average": dict(zip(self._live, self._average, strict=True))}
@@ -99,6 +110,24 @@ class EMA:
         self._steps = state["steps"]
         for name, average in zip(self._live, self._average, strict=True):
             average.copy_(state["average"][name])
+
+
+def weight_sets(ema: EMA | None) -> Iterator[str]:
+    """The names of the kept weight sets; until the next is asked for, the module holds that set's weights."""
+    yield "raw"
+    if ema is not None:
+        with ema.applied():
+            yield "ema"
+
+
+def copied_states(module: nn.Module, ema: EMA | None) -> dict[str, dict[str, torch.Tensor]]:
+    """Weight set -> the module's state dict with its weights, copied to the CPU."""
+    return {name: copied_state(module) for name in weight_sets(ema)}
+
+
+def copied_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The module's state dict, copied to the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
 def _changing_tensors(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,21 +1,24 @@
-"""The stages of training: how many epochs each gets, and what belongs to one alone."""
+"""The stages of training: which epochs and steps each gets, and what belongs to one alone."""
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmark.distributed import ALONE, Peers
 from benchmark.errors import InputError
 from benchmark.method import Batch, Method, Stage
 from benchmark.models.synced_batch_norm import sync_batch_norm
 from benchmark.spec import Recipe
 from benchmark.training.optim import EMA, lr_factor, make_optimizer
+from benchmark.training.setup import Runtime
 
 
 def epochs_per_stage(stages: Sequence[Stage], epochs: int) -> tuple[int, ...]:
@@ -37,26 +40,48 @@ def epochs_per_stage(stages: Sequence[Stage], epochs: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
+@dataclass(frozen=True)
+class Timetable:
+    """Which steps of a run belong to which stage. Steps are counted from 0 and epochs from 1, through all stages.
+
+    ends: of each stage the first step that is not its own.
+    """
+
+    stages: tuple[Stage, ...]
+    steps_per_epoch: int
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, stages: tuple[Stage, ...], epochs: int, steps_per_epoch: int) -> Timetable:
+        """The epochs divided among the stages. Raises InputError when there are too few."""
+        last_epochs = itertools.accumulate(epochs_per_stage(stages, epochs))
+        return cls(stages, steps_per_epoch, tuple(epoch * steps_per_epoch for epoch in last_epochs))
+
+    @property
+    def total_steps(self) -> int:
+        """0 where nothing is trained."""
+        return self.ends[-1] if self.ends else 0
+
+    def first_step(self, stage: int) -> int:
+        """The first step of a stage, which is named by its index."""
+        return self.ends[stage - 1] if stage else 0
+
+    def stage_of(self, epoch: int) -> Stage:
+        """The stage that an epoch is in."""
+        return self.stages[bisect.bisect(self.ends, (epoch - 1) * self.steps_per_epoch)]
+
+
 class StageTraining:
-    """One stage while it is trained: its optimiser, learning rate and EMA, and which of the run's steps are its own.
+    """One stage while it is trained: its optimiser, learning rate and EMA.
 
     training_loss: the method's, of this process's part of the batches; its gradient is the mean over all processes.
 
-    Making it begins the stage in the method. first_step, end: of the run's steps, counted from 0; end is the first
-    that is not the stage's. trained: the parameters that the optimiser changes, in the method's order.
+    Making it begins the stage in the method. end: the first step of the run that is not the stage's. trained: the
+    parameters that the optimiser changes, in the method's order.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        stage: Stage,
-        recipe: Recipe,
-        first_step: int,
-        end: int,
-        steps_per_epoch: int,
-        device: torch.device,
-        peers: Peers = ALONE,
-    ):
+    def __init__(self, method: Method, index: int, table: Timetable, recipe: Recipe, runtime: Runtime):
+        stage, device, peers = table.stages[index], runtime.device, runtime.peers
         method.begin_stage(stage)
         method.to(device, memory_format=torch.channels_last)  # a stage may add modules
         self.training_loss: Callable[..., torch.Tensor] = method.training_loss
@@ -64,15 +89,15 @@ class StageTraining:
             sync_batch_norm(method, peers.size)
             self.training_loss = _parallel(_TrainingLoss(method, device))
         self.name = stage.name
-        self.first_step = first_step
-        self.end = end
+        self.end = table.ends[index]
         self.optimizer = make_optimizer(method, recipe.optimizer, device, stage.lr_scale)
         self.ema = EMA(method, recipe.ema_decay) if recipe.ema_decay is not None else None
         optimized = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         self.trained = [p for p in method.parameters() if id(p) in optimized]
         self._schedule = recipe.schedule
         self._base_lr = recipe.optimizer.lr * stage.lr_scale
-        self._steps_per_epoch = steps_per_epoch
+        self._steps_per_epoch = table.steps_per_epoch
+        self._first_step = table.first_step(index)
 
     def lr(self, step: int) -> float:
         """Learning rate of the backbone at a step of the run."""
@@ -85,7 +110,7 @@ class StageTraining:
             group["lr"] = group["base_lr"] * factor
 
     def _factor(self, step: int) -> float:
-        return lr_factor(self._schedule, step - self.first_step, self._steps_per_epoch, self.end - self.first_step)
+        return lr_factor(self._schedule, step - self._first_step, self._steps_per_epoch, self.end - self._first_step)
 
 
 def _parallel(loss: nn.Module) -> DistributedDataParallel:

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import benchmark.running.execute as runner
-from benchmark.distributed import ALONE
 from benchmark.errors import RunInterrupted
 from benchmark.running.execute import execute
 from benchmark.running.plan import Plan, plan
 from benchmark.store.runs import Store
-from benchmark.training.loop import Trainer
+from benchmark.training.setup import Runtime
 from benchmark.ui.progress import Reporter
 from kit.tiny import TINY, write_tiny_dataset
+from kit.trainers import stopping
 
 SETTINGS = {**TINY["settings"], "recipe.selection": "best-val"}
 
@@ -34,13 +34,7 @@ def work(tmp_path_factory) -> Plan:
 def stopped(work, tmp_path_factory) -> Path:
     """Results of the run that was stopped in its second epoch."""
     results = tmp_path_factory.mktemp("stopped")
-    original = Trainer.__init__
-
-    def stopping(self, *args, **kwargs):
-        original(self, *args, **(kwargs | {"stop": lambda: self.step == self.steps_per_epoch + 1}))
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(RunInterrupted):
-        patch.setattr(Trainer, "__init__", stopping)
+    with pytest.raises(RunInterrupted), stopping(lambda t: t.progress.step == t.table.steps_per_epoch + 1):
         execute(work, results)
     return results
 
@@ -60,9 +54,11 @@ def resume(work) -> Callable[..., bool]:
     def begin(results: Path, train: bool = True) -> bool:
         folder = Store(results).folder(work.spec)
         method = runner._make_method(work, Reporter())
-        trainer = runner._make_trainer(
-            work, method, cached, folder, torch.device("cpu"), Reporter(), lambda: False, ALONE, lambda *args: None
-        )
-        return bool(trainer.run()) if train else trainer._resume()
+        runtime = Runtime(torch.device("cpu"), Reporter())
+        trainer = runner._make_trainer(work, method, cached, folder, runtime, lambda *args: None)
+        if train:
+            return bool(trainer.run())
+        trainer._begin()
+        return trainer.progress.step > 0
 
     return begin

@@ -33,6 +33,7 @@ from torch import nn
 import benchmark.data.images
 import benchmark.training.inference
 import benchmark.training.loop
+import benchmark.training.validation
 from benchmark.method import METHODS, Batch, Method, MethodConfig, Stage, Task
 from benchmark.running.environment import git_state
 from benchmark.running.execute import execute
@@ -196,7 +197,7 @@ PLACES: dict[str, Callable[[int], None]] = {
     "backward": lambda n: after(torch.Tensor, "backward", nth(n, die)),
     "average": lambda n: before(EMA, "update", nth(n, die)),
     "stage": lambda n: before(Trainer, "_begin_stage", nth(n, die)),
-    "validation": lambda n: after(benchmark.training.loop, "predict", nth(n, die)),
+    "validation": lambda n: after(benchmark.training.validation, "predict", nth(n, die)),
     "scoring": while_scoring,
     "end": partial(when_stopped, "end"),
     "release": partial(when_stopped, "release"),
@@ -221,16 +222,13 @@ for phase in ("part", "written", "renamed"):
 
 def save_now_and_then() -> None:
     """A checkpoint after every third step and when asked to stop, whatever the clock says."""
-    init, save = Trainer.__init__, Trainer._save
+    save = Trainer._save
 
-    def often(self: Trainer, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **(kwargs | {"checkpoint_every_s": 0.0}))
+    def seldom(self: Trainer) -> None:
+        if self.progress.step % SAVED_EVERY == 0 or self.runtime.stop():
+            save(self)
 
-    def seldom(self: Trainer, train_s: float) -> None:
-        if self.step % SAVED_EVERY == 0 or self.stop():
-            save(self, train_s)
-
-    Trainer.__init__, Trainer._save = often, seldom
+    benchmark.training.loop.SAVE_EVERY_S, Trainer._save = 0.0, seldom
 
 
 def live(work: Plan, order: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Many processes that walk one list of runs, each run a few milliseconds of work.
 
-    python launchers.py DATASET RESULTS LOG PROCESSES RUNS
+    python -m kit.launchers DATASET RESULTS LOG PROCESSES RUNS
 
 Every run whose training really begins appends its seed to LOG. PyTorch is imported once: the processes are forks.
 """
@@ -50,7 +50,7 @@ def count_beginnings(log: Path) -> None:
 
     def counted(self: Trainer):
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(descriptor, f"{self.seed}\n".encode())
+        os.write(descriptor, f"{self.config.seed}\n".encode())
         os.close(descriptor)
         return original(self)
 

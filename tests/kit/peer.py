@@ -1,4 +1,4 @@
-"""One of several processes that train together: `python tests/kit/peer.py JOBS OUT`, with torchrun's variables.
+"""One of several processes that train together: `python -m kit.peer JOBS OUT`, with torchrun's variables.
 
 JOBS is a JSON list of `Job`s, done one after the other; OUT/<rank>.json gets how each ended, and OUT/<rank>.pt what the
 jobs of batch norm gave.
@@ -21,7 +21,9 @@ from benchmark.models.synced_batch_norm import sync_batch_norm
 from benchmark.running.execute import execute
 from benchmark.running.plan import plan
 from benchmark.running.score import state_digest
-from benchmark.training.loop import Outcome, Trainer
+from benchmark.training.loop import Trainer
+from benchmark.training.progress import Outcome
+from kit.trainers import stopping
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,20 @@ def carry_out(job: Job, peers: Peers) -> list[dict[str, Any]]:
     """How every call ended: whether it gave a record, and its error. Where it trained to the end, what this process had
     then: the history, and a digest of the weights."""
     work = plan(**job.arguments)
-    begin, run = Trainer.__init__, Trainer.run
+    run = Trainer.run
     ending: dict[str, Any] = {}
 
-    def stopping(self: Trainer, *args: Any, **kwargs: Any) -> None:
-        asked = {"stop": lambda: peers.rank == peers.size - 1 and self.step in job.stop}
-        begin(self, *args, **kwargs | asked)
+    def asked(trainer: Trainer) -> bool:
+        return peers.rank == peers.size - 1 and trainer.progress.step in job.stop
 
     def noting(self: Trainer) -> Outcome:
         outcome = run(self)
-        ending["history"] = [entry.model_dump() for entry in self.history]
+        ending["history"] = [entry.model_dump() for entry in self.progress.history]
         ending["weights"] = state_digest(self.method.state_dict())
         return outcome
 
     endings = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "__init__", stopping)
+    with stopping(asked), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "run", noting)
         for call in range(job.calls):
             torch.manual_seed(1000 * call + peers.rank)  # whatever state the process is in

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
+from benchmark.distributed import ALONE, Peers
 from benchmark.errors import RunInterrupted
 from benchmark.running.execute import execute
 from benchmark.running.plan import Plan
+from benchmark.running.rerun import Rerun, decide
 from benchmark.store.records import Record
-from benchmark.training.loop import Trainer
+from benchmark.store.runs import Store
+from benchmark.ui.progress import Reporter
+from kit.trainers import stopping
 
 # What says when and how fast, not what came out.
 TIMES = {"timings", "peak_memory_mb", "finished", "attempts"}
@@ -27,20 +30,27 @@ def outcome(record: Record) -> dict:
     return {key: value for key, value in record.model_dump(mode="json").items() if key not in TIMES}
 
 
+def execute_plan(
+    plan: Plan,
+    results: Path,
+    rerun: Rerun = "missing",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    peers: Peers = ALONE,
+) -> Record | None:
+    """Decide what is to be done of a plan, and do it."""
+    folder = Store(results).folder(plan.spec)
+    return execute(plan, decide(plan, folder, rerun), folder, device, reporter, peers)
+
+
 def execute_with_stops(work: Plan, results: Path, stops: set[int], total: int) -> Record:
     """Stopped after each of these steps of `total`, in processes whose generators are in any state."""
-    original = Trainer.__init__
     stopped = []
-
-    def stopping(self, *args, **kwargs):
-        original(self, *args, **(kwargs | {"stop": lambda: self.step in stops}))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "__init__", stopping)
+    with stopping(lambda trainer: trainer.progress.step in stops):
         while True:
             torch.manual_seed(1000 + len(stopped))
             try:
-                record = execute(work, results)
+                record = execute_plan(work, results)
                 break
             except RunInterrupted as interruption:
                 stopped.append(str(interruption))

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 
 import pytest
-from kit.paths import TESTS
+from kit.paths import kit_environment
 from kit.tiny import TINY, write_tiny_dataset
 
 import benchmark.running.execute
@@ -28,9 +28,8 @@ PROCESSES, RUNS = 8, 1000
 def test_of_many_launchers_exactly_one_does_each_run(tmp_path):
     dataset = write_tiny_dataset(tmp_path / "tiny", {"train": 5, "test": 5})
     results, log = tmp_path / "results", tmp_path / "log"
-    helper = TESTS / "kit" / "launchers.py"
-    command = [sys.executable, helper, dataset, results, log, str(PROCESSES), str(RUNS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "kit.launchers", dataset, results, log, str(PROCESSES), str(RUNS)]
+    done = subprocess.run(command, env=kit_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
     begun = Counter(map(int, log.read_text().split()))

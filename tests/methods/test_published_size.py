@@ -19,6 +19,7 @@ from benchmark.running.plan import plan
 from benchmark.running.task import make_task
 from benchmark.spec import PROTOCOLS
 from benchmark.training.loop import seed_everything
+from benchmark.training.randomness import seed_everything
 from methods.cprfl import ReleasedLayer
 
 DATASET = "voc-lt"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit.paths import TESTS
+from kit.paths import kit_environment
 from kit.runs import outcome
 from kit.tiny import write_tiny_dataset
 
@@ -24,7 +24,6 @@ from benchmark.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc, to tell what is written")
 
-HELPER = TESTS / "kit" / "killed_run.py"
 KILLED = -9
 SEED = 20
 STEPS = 96
@@ -108,8 +107,10 @@ def shuffle_labels(dataset: Path) -> None:
 def helper(tmp_path_factory) -> Iterator[Helper]:
     dataset = write_tiny_dataset(tmp_path_factory.mktemp("killed") / "tiny")
     shuffle_labels(dataset)
-    command = [sys.executable, str(HELPER), str(dataset)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "kit.killed_run", str(dataset)]
+    with subprocess.Popen(
+        command, env=kit_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield Helper(process, process.stdout.readline().strip())
 
 

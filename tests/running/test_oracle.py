@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from kit.runs import execute_with_stops, outcome
 from kit.tiny import TINY
+from kit.trainers import stopping
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
@@ -68,21 +69,13 @@ def test_a_stopped_run_ends_with_the_same_epochs(tiny, tmp_path, stops):
     epochs_of(work, tmp_path / "two", again)
 
 
-def stopped_at(work, results, step, monkeypatch):
-    from benchmark.training.loop import Trainer
-
-    original = Trainer.__init__
-
-    def stopping(self, *args, **kwargs):
-        original(self, *args, **(kwargs | {"stop": lambda: self.step == step}))
-
-    with monkeypatch.context() as patch, pytest.raises(RunInterrupted):
-        patch.setattr(Trainer, "__init__", stopping)
+def stopped_at(work, results, step):
+    with pytest.raises(RunInterrupted), stopping(lambda trainer: trainer.progress.step == step):
         execute(work, results)
 
 
-def test_a_checkpoint_without_epochs_is_not_continued_where_they_are_wanted(tiny, tmp_path, monkeypatch):
-    stopped_at(tiny_plan(tiny), tmp_path, 4, monkeypatch)
+def test_a_checkpoint_without_epochs_is_not_continued_where_they_are_wanted(tiny, tmp_path):
+    stopped_at(tiny_plan(tiny), tmp_path, 4)
     work = tiny_plan(tiny, oracle=True)
     record = execute(work, tmp_path)
     log = Store(tmp_path).folder(work.spec).log_path.read_text()
@@ -90,8 +83,8 @@ def test_a_checkpoint_without_epochs_is_not_continued_where_they_are_wanted(tiny
     assert [epoch.epoch for epoch in record.oracle] == [1, 2]
 
 
-def test_a_checkpoint_with_epochs_goes_on_without(tiny, tmp_path, monkeypatch):
-    stopped_at(tiny_plan(tiny, oracle=True), tmp_path, 4, monkeypatch)
+def test_a_checkpoint_with_epochs_goes_on_without(tiny, tmp_path):
+    stopped_at(tiny_plan(tiny, oracle=True), tmp_path, 4)
     work = tiny_plan(tiny)
     record = execute(work, tmp_path)
     folder = Store(tmp_path).folder(work.spec)

@@ -15,6 +15,7 @@ from kit.disks import PAGE, SmallDisk, mounted
 from kit.factories import make_record, make_scored, write_scored, write_store
 from kit.runs import outcome
 from kit.tiny import TINY, TINY_ARGS
+from kit.trainers import save_every_step
 
 import benchmark.leaderboard.files
 from benchmark.running.execute import execute
@@ -68,11 +69,6 @@ def at_call(patch: pytest.MonkeyPatch, owner: object, name: str, n: int, act: Ca
         return original(*args, **kwargs)
 
     patch.setattr(owner, name, wrapped)
-
-
-def save_every_step(patch: pytest.MonkeyPatch) -> None:
-    original = Trainer.__init__
-    patch.setattr(Trainer, "__init__", lambda self, *a, **k: original(self, *a, **(k | {"checkpoint_every_s": 0.0})))
 
 
 def interrupt(*args: object) -> None:

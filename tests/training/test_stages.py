@@ -22,8 +22,10 @@ from benchmark.running.plan import plan
 from benchmark.spec import Recipe, parse
 from benchmark.store.logits import load_logits
 from benchmark.training.inference import Normalizer
-from benchmark.training.loop import ImageSet, Outcome, Trainer
+from benchmark.training.loop import Trainer
 from benchmark.training.optim import EMA
+from benchmark.training.progress import Outcome
+from benchmark.training.setup import ImageSet, Runtime, TrainingConfig, TrainingData
 from benchmark.training.stages import epochs_per_stage
 from benchmark.ui.progress import Reporter
 
@@ -47,16 +49,14 @@ def train(method: Method, *stages: Stage, **recipe) -> Outcome:
     cpu = torch.device("cpu")
     return Trainer(
         method,
-        parse(Recipe, common | recipe, "recipe"),
-        ("uniform",),
-        stages,
-        train=ImageSet(IMAGES, TARGETS),
-        validation=ImageSet(IMAGES, TARGETS),
-        groups={"a": "head", "b": "medium", "c": "tail"},
-        normalizer=Normalizer((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), cpu),
-        seed=0,
-        device=cpu,
-        reporter=Reporter(),
+        TrainingConfig(parse(Recipe, common | recipe, "recipe"), ("uniform",), stages, seed=0),
+        TrainingData(
+            ImageSet(IMAGES, TARGETS),
+            ImageSet(IMAGES, TARGETS),
+            {"a": "head", "b": "medium", "c": "tail"},
+            Normalizer((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), cpu),
+        ),
+        Runtime(cpu, Reporter()),
     ).run()
 
 

@@ -15,14 +15,17 @@ class Inline(Backend):
         """Whether a run is launched is decided when the one before it has ended. A run that is launched alone raises
         what stops it, and so does the first of several for what the user gave: that is most often wrong for all."""
         from benchmark.running.execute import execute, summary
+        from benchmark.running.rerun import decide
+        from benchmark.store.folder import RunFolder
 
         runs = []
         for number, plan in enumerate(launch.plans, 1):
             if len(launch.plans) > 1:
                 launch.reporter.line(f"run {number} of {len(launch.plans)}")
             path = launch.results / "runs" / plan.folder_name
+            folder = RunFolder(path)
             try:
-                record = execute(plan, launch.results, launch.rerun, launch.device, launch.reporter)
+                record = execute(plan, decide(plan, folder, launch.rerun), folder, launch.device, launch.reporter)
                 runs.append(RunReport(path, "done", summary(record.metrics)))
             except RunInterrupted:
                 raise
