@@ -40,12 +40,12 @@ def data(
 ) -> None:
     from benchmark.data.dataset import find_dataset
     from benchmark.running.images import prepare_images
-    from benchmark.running.plan import plan
+    from benchmark.running.plan import make_plan
 
     reporter = stderr_reporter()
     opened = find_dataset(dataset).open(data_root)
     _naming_all_bad(opened, reporter, lambda: opened.source.check(opened.splits.values()))
-    planned = plan(
+    planned = make_plan(
         method,
         dataset,
         protocol=protocol,

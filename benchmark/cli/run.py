@@ -64,7 +64,7 @@ def run(
     from benchmark.launch.backend import make_backend
     from benchmark.launch.launch import launch, left_to_do
     from benchmark.launch.product import parse_seeds
-    from benchmark.running.plan import plan
+    from benchmark.running.plan import make_plan
 
     common = {
         "protocol": protocol,
@@ -77,7 +77,7 @@ def run(
         "oracle": oracle,
     }
     chosen = parse_seeds(seeds) if seeds is not None else [seed or 0]
-    plans = [plan(method, dataset, seed=s, **common) for s in chosen]
+    plans = [make_plan(method, dataset, seed=s, **common) for s in chosen]
     if dry_run:
         print_plan(left_to_do(plans, results, rerun.value), results, as_json)
         return

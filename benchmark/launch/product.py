@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from benchmark.base.yamlio import load_yaml, parse_value
 from benchmark.errors import InputError, Unfit
 from benchmark.method import METHODS
-from benchmark.running.plan import Plan, plan_seeds
+from benchmark.running.plan import Plan, make_plans
 from benchmark.spec import Strict, parse
 
 MOST_SEEDS = 1000
@@ -98,7 +98,7 @@ def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], lis
         axes = sweep.settings | (own or {})
         for values in itertools.product(*axes.values()):
             try:
-                plans = plan_seeds(
+                plans = make_plans(
                     method,
                     dataset,
                     seeds=sweep.seeds,
