@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from kit.paths import ROOT
+from kit.runs import execute_plan
 from kit.tiny import TINY, TINY_ARGS
 from kit.trainers import stopping
 
@@ -15,8 +16,7 @@ import benchmark
 from benchmark.data.augment import Augmenter
 from benchmark.data.samplers import generator
 from benchmark.errors import RunInterrupted
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.spec import Augment
 from benchmark.store.logits import load_logits
 from benchmark.store.runs import load_records
@@ -54,10 +54,10 @@ def test_gpu_and_cpu_agree_without_autocast(tiny, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_on_the_gpu(tiny, tmp_path):
-    work = plan("erm", str(tiny), **TINY)
+    plan = make_plan("erm", str(tiny), **TINY)
     with stopping(), pytest.raises(RunInterrupted):
-        execute(work, tmp_path, device="cuda")
-    assert execute(work, tmp_path, device="cuda").attempts == 2
+        execute_plan(plan, tmp_path, device="cuda")
+    assert execute_plan(plan, tmp_path, device="cuda").attempts == 2
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")

@@ -17,15 +17,14 @@ import torch
 from kit.checks import refused
 from kit.paths import kit_environment
 from kit.peer import Job, normalise
-from kit.runs import outcome
+from kit.runs import execute_plan, outcome
 from kit.tiny import TINY, write_tiny_dataset
 
 import benchmark.distributed
 from benchmark.data.samplers import generator
 from benchmark.distributed import ALONE, Peers, batch_mean, batch_sum, check_batch_size, joined
 from benchmark.method import Batch, Method, MethodConfig, Stage
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.spec import Recipe, parse
 from benchmark.store.logits import load_logits
 from benchmark.store.records import Record
@@ -81,7 +80,7 @@ class Crew:
     def record(self, name: str) -> Record:
         """The record of a job."""
         job = self.jobs[name]
-        return Store(job.results).folder(plan(**job.arguments).spec).record()
+        return Store(job.results).folder(make_plan(**job.arguments).spec).record()
 
 
 def start(jobs: list[Job], folder: Path) -> list[list[list[dict[str, Any]]]]:
@@ -125,7 +124,7 @@ def crew(tmp_path_factory) -> Crew:
     jobs["held"] = job("erm", {"recipe.optimizer.lr": 0.003}, "failed")
     inputs, coefficients = (torch.randn(6, 5, 4, 3, generator=generator(name)) for name in ("inputs", "coefficients"))
     torch.save((3 * inputs + 100, coefficients), folder / "inputs.pt")
-    held = Store(jobs["held"].results).folder(plan(**jobs["held"].arguments).spec)
+    held = Store(jobs["held"].results).folder(make_plan(**jobs["held"].arguments).spec)
     with held.claim() as claim:
         both = start(list(jobs.values()), folder)
         claim.withdraw()
@@ -156,7 +155,7 @@ def assert_close(together: Record, alone: Record, results: Path, alone_results: 
 @pytest.mark.parametrize("name", SAME)
 def test_the_record_of_two_processes_is_that_of_one(crew, tmp_path, name):
     job = crew.jobs[f"same: {name}"]
-    alone = execute(plan(**job.arguments), tmp_path)
+    alone = execute_plan(make_plan(**job.arguments), tmp_path)
     record = crew.record(f"same: {name}")
     assert_close(record, alone, Path(job.results), tmp_path)
     assert record.environment.processes == 2 and alone.environment.processes == 1
@@ -286,9 +285,9 @@ def test_a_run_of_two_processes_that_was_stopped_ends_as_an_undisturbed_one(crew
 def test_one_process_goes_on_from_what_two_have_saved(crew, tmp_path):
     job = crew.jobs["left"]
     assert all("stopped at step 4" in ending["error"] for [ending] in crew.endings["left"])
-    record = execute(plan(**job.arguments), job.results)
+    record = execute_plan(make_plan(**job.arguments), job.results)
     assert record.attempts == 2
-    assert_close(record, execute(plan(**job.arguments), tmp_path), Path(job.results), tmp_path)
+    assert_close(record, execute_plan(make_plan(**job.arguments), tmp_path), Path(job.results), tmp_path)
 
 
 def test_a_run_that_was_done_before_is_not_done_again(crew):

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 from kit.bundles import members_of, pack
-from kit.checkpoints import resume, stopped, work, write  # noqa: F401 - fixtures
+from kit.checkpoints import plan, resume, stopped, write  # noqa: F401 - fixtures
 from kit.keys import write_key
 from kit.paths import ROOT
 from kit.stores import make_store, run_of
@@ -327,10 +327,10 @@ def is_trusted(path: tuple) -> bool:
     return path[-1] in TRUSTED or (path[0] == "rng" and len(path) > 1) or (path[0] == "optimizer" and len(path) == 3)
 
 
-def test_checkpoints(work, stopped, resume, tmp_path):  # noqa: F811 - fixtures
+def test_checkpoints(plan, stopped, resume, tmp_path):  # noqa: F811 - fixtures
     """What is not as it was saved is refused, or trained anew; whoever can sign numbers can choose them."""
     results = shutil.copytree(stopped, tmp_path / "results")
-    path = Store(results).folder(work.spec).checkpoint_path
+    path = Store(results).folder(plan.spec).checkpoint_path
     content = path.read_bytes()
     state = load_checkpoint(path)
     refused = 0

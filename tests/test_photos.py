@@ -9,7 +9,7 @@ import pytest
 
 import benchmark
 from benchmark.errors import InputError
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 
 WEIGHTS = "mobilenet_v2_imagenet.safetensors"
 
@@ -20,16 +20,16 @@ def options(photos: Path, **changes):
 
 
 def test_a_folder_without_a_card_groups_its_classes_and_keeps_folded_batch_norm(photos):
-    work = plan("db-focal", str(photos), **options(photos))
-    groups = work.dataset.groups
+    plan = make_plan("db-focal", str(photos), **options(photos))
+    groups = plan.dataset.groups
     assert [c for c in groups if groups[c] == "head"] == ["person", "dog", "cat", "horse", "sheep"]
     assert [c for c in groups if groups[c] == "medium"] == ["cow", "sofa", "chair", "car"]
     assert [c for c in groups if groups[c] == "tail"] == ["pottedplant", "bottle", "tvmonitor", "diningtable"]
-    assert work.spec.protocol == "controlled" and work.spec.recipe.batch_norm == "frozen"
-    assert work.spec.weights.mean == work.spec.weights.std == (0.5, 0.5, 0.5)
-    assert work.spec.weights.batch_norm == "folded" and work.spec.overrides == {}
+    assert plan.spec.protocol == "controlled" and plan.spec.recipe.batch_norm == "frozen"
+    assert plan.spec.weights.mean == plan.spec.weights.std == (0.5, 0.5, 0.5)
+    assert plan.spec.weights.batch_norm == "folded" and plan.spec.overrides == {}
     with pytest.raises(InputError, match="batch norm is folded"):
-        plan("erm", str(photos), **options(photos, settings={"recipe.batch_norm": "train"}))
+        make_plan("erm", str(photos), **options(photos, settings={"recipe.batch_norm": "train"}))
 
 
 def test_two_epochs_on_photographs_are_far_above_chance(photos, tmp_path):
@@ -64,12 +64,12 @@ def test_classes_without_a_text_embedding_are_named(photos, tmp_path):
     (folder / "classes.txt").write_text((photos / "classes.txt").read_text().replace("dog", "dogg"))
     settings = {"semantics": str(folder / "clip_vit_b16_text.npz")}
     with pytest.raises(InputError, match=r"clip_vit_b16_text.npz: .*'dogg'"):
-        plan("cprfl", str(folder), **options(photos, settings=settings))
+        make_plan("cprfl", str(folder), **options(photos, settings=settings))
 
 
 def test_weights_of_another_architecture_are_refused(photos):
     with pytest.raises(InputError, match="weights of 'mobilenet_v2', not of 'resnet18'"):
-        plan("erm", str(photos), **options(photos, backbone="resnet18"))
+        make_plan("erm", str(photos), **options(photos, backbone="resnet18"))
 
 
 def test_a_damaged_photograph_is_named(photos, tmp_path):

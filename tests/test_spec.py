@@ -27,7 +27,7 @@ from benchmark.data.samplers import make_sampler
 from benchmark.errors import InputError
 from benchmark.launch.product import Sweep
 from benchmark.method import METHODS
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.spec import PROTOCOLS, Protocol, Recipe, RunSpec, canonical_json, deep_merge, flatten, parse
 from benchmark.store.records import Record
 
@@ -282,10 +282,10 @@ def test_published_recipe_of_cprfl():
     ],
 )
 def test_the_shared_recipe_trains_past_its_warm_up(method, dataset, steps, milestones):
-    work = plan(method, dataset, protocol="paper")
-    recipe = work.spec.recipe
-    [name] = work.method.samplers(work.config)
-    draws = make_sampler(name, work.dataset.splits["train"].targets, seed=0).epoch_length
+    plan = make_plan(method, dataset, protocol="paper")
+    recipe = plan.spec.recipe
+    [name] = plan.method.samplers(plan.config)
+    draws = make_sampler(name, plan.dataset.splits["train"].targets, seed=0).epoch_length
     assert recipe.epochs * math.ceil(draws / recipe.batch_size) == steps > recipe.schedule.warmup_steps
     assert recipe.schedule.milestones == milestones and recipe.neck == 256 and recipe.dropout == 0.5
     assert (recipe.optimizer.name, recipe.optimizer.lr) == ("sgd", 0.07 if method == "asl" else 0.02)
@@ -293,20 +293,20 @@ def test_the_shared_recipe_trains_past_its_warm_up(method, dataset, steps, miles
 
 def test_a_neck_of_relu_cannot_be_planned_and_its_record_can_be_read():
     with pytest.raises(InputError, match=r"recipe.neck_width was a linear layer and ReLU.*use recipe.neck"):
-        plan("erm", "voc-lt", protocol="paper", settings={"recipe.neck_width": 256})
+        make_plan("erm", "voc-lt", protocol="paper", settings={"recipe.neck_width": 256})
     old = Record.from_file(TESTS / "records" / "v1.json").spec.recipe
     assert (old.neck_width, old.neck) == (256, None)
 
 
 def test_a_neck_is_part_of_the_id_and_no_neck_is_not():
-    plain, necked = (plan("erm", "voc-lt", settings={"recipe.neck": width}).spec for width in (None, 256))
-    assert plain == plan("erm", "voc-lt").spec and necked.run_id != plain.run_id
+    plain, necked = (make_plan("erm", "voc-lt", settings={"recipe.neck": width}).spec for width in (None, 256))
+    assert plain == make_plan("erm", "voc-lt").spec and necked.run_id != plain.run_id
     assert "neck" not in plain.identity()["recipe"] and necked.identity()["recipe"]["neck"] == 256
 
 
 def test_a_neck_needs_batches_with_a_spread():
     with pytest.raises(InputError, match=r"neck: its batch norm needs batches of 2 images or more"):
-        plan("erm", "voc-lt", protocol="paper", settings={"recipe.batch_size": 1})
+        make_plan("erm", "voc-lt", protocol="paper", settings={"recipe.batch_size": 1})
 
 
 @pytest.mark.parametrize(
@@ -593,7 +593,7 @@ def test_numbers_of_numpy_and_pytorch_are_numbers(tiny):
     """As they come from a loop over `np.arange` or out of an array."""
     settings = {"gamma_neg": 2.0, "detach_focusing": False, "recipe.batch_size": 8, "recipe.optimizer.lr": 0.5}
     steps = {"recipe.schedule.name": "step", "recipe.schedule.milestones": [1.0, 2.0]}
-    plain = plan("asl", str(tiny), seed=1, protocol="demo", image_size=16, epochs=3, settings=settings | steps)
+    plain = make_plan("asl", str(tiny), seed=1, protocol="demo", image_size=16, epochs=3, settings=settings | steps)
     given = {
         "gamma_neg": np.float32(2.0),
         "detach_focusing": np.bool_(False),
@@ -602,7 +602,7 @@ def test_numbers_of_numpy_and_pytorch_are_numbers(tiny):
         "recipe.schedule.name": np.str_("step"),
         "recipe.schedule.milestones": np.array([1.0, 2.0]),
     }
-    found = plan(
+    found = make_plan(
         "asl",
         str(tiny),
         seed=np.int64(1),
@@ -613,7 +613,9 @@ def test_numbers_of_numpy_and_pytorch_are_numbers(tiny):
     )
     assert found.spec == plain.spec and type(found.spec.seed) is int
     assert found.request == plain.request and json.loads(json.dumps(found.request)) == found.request
-    nested_in = plan("asl", str(tiny), seed=1, settings={"recipe.optimizer": {"lr": np.float64(0.5)}}, epochs=3).spec
+    nested_in = make_plan(
+        "asl", str(tiny), seed=1, settings={"recipe.optimizer": {"lr": np.float64(0.5)}}, epochs=3
+    ).spec
     assert nested_in.recipe.optimizer.lr == 0.5
     sweep = parse(Sweep, {"methods": "erm", "seeds": np.arange(2), "epochs": np.int32(3)}, "sweep")
     assert (sweep.seeds, sweep.epochs) == ([0, 1], 3)
@@ -623,7 +625,7 @@ def test_numbers_of_numpy_and_pytorch_are_numbers(tiny):
     "seed", [True, np.bool_(True), 1.0, np.float64(1), "1", None, -1, np.int64(-1), 2**31, np.uint64(2**40)], ids=repr
 )
 def test_seeds_that_are_no_whole_numbers_in_range_are_refused(seed):
-    assert f"seed {seed} is out of range" in refusal(plan, "erm", seed=seed)
+    assert f"seed {seed} is out of range" in refusal(make_plan, "erm", seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -637,19 +639,19 @@ def test_seeds_that_are_no_whole_numbers_in_range_are_refused(seed):
     ids=str,
 )
 def test_what_is_no_number_is_refused_by_name(given, words):
-    message = refusal(plan, "asl", **given)
+    message = refusal(make_plan, "asl", **given)
     assert [word for word in words if word not in message] == []
 
 
 @pytest.mark.parametrize("method", ["erm", "hp-dval", "linear-probe"])
 @pytest.mark.parametrize(("name", "near"), [("resnet_50", "resnet50"), ("clip_vit_b16", "clip_vit_b_16")])
 def test_an_unknown_backbone_is_told_with_the_near_names_and_nothing_else(method, name, near):
-    message = refusal(plan, method, backbone=name)
+    message = refusal(make_plan, method, backbone=name)
     assert message.startswith(f"unknown backbone {name!r}; did you mean {near!r}") and "--weights" not in message
-    assert message == refusal(plan, method, backbone=name, weights="none", protocol="controlled")
+    assert message == refusal(make_plan, method, backbone=name, weights="none", protocol="controlled")
 
 
 def test_weights_of_another_backbone_than_the_protocols_are_still_asked_for():
     assert "these are protocol 'controlled-clip''s: give --weights too" in refusal(
-        plan, "erm", protocol="controlled-clip", backbone="resnet50"
+        make_plan, "erm", protocol="controlled-clip", backbone="resnet50"
     )

@@ -125,13 +125,13 @@ def data(
 ) -> None:
     from benchmark.data.dataset import find_dataset
     from benchmark.running.images import prepare_images
-    from benchmark.running.plan import plan
+    from benchmark.running.plan import make_plan
     from benchmark.ui.progress import Reporter
 
     reporter = Reporter(console(stderr=True))
     opened = find_dataset(dataset).open(data_root)
     _naming_all_bad(opened, reporter, lambda: opened.source.check(opened.splits.values()))
-    work = plan(
+    work = make_plan(
         method,
         dataset,
         protocol=protocol,

@@ -88,7 +88,7 @@ def run(
     if seed is not None and seeds is not None:
         raise InputError("give --seed or --seeds, not both")
     from benchmark.launch.product import parse_seeds
-    from benchmark.running.plan import plan
+    from benchmark.running.plan import make_plan
 
     common = {
         "protocol": protocol,
@@ -101,7 +101,7 @@ def run(
         "oracle": oracle,
     }
     chosen = parse_seeds(seeds) if seeds is not None else [seed or 0]
-    plans = [plan(method, dataset, seed=s, **common) for s in chosen]
+    plans = [make_plan(method, dataset, seed=s, **common) for s in chosen]
     if dry_run:
         _show_plan(_stand(plans, results, rerun), results, as_json)
     elif gpus == 1:

@@ -17,7 +17,7 @@ from benchmark.base.yamlio import load_yaml, parse_value
 from benchmark.errors import InputError, Unfit
 from benchmark.method import METHODS
 from benchmark.running.images import cached_sizes, known_pixels
-from benchmark.running.plan import Plan, plan_seeds
+from benchmark.running.plan import Plan, make_plans
 from benchmark.running.rerun import Decision, Rerun, decide, lacks_oracle
 from benchmark.spec import RunSpec, Strict, canonical_json, parse
 from benchmark.store.records import Record
@@ -119,7 +119,7 @@ def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], lis
         axes = sweep.settings | (own or {})
         for values in itertools.product(*axes.values()):
             try:
-                works = plan_seeds(
+                works = make_plans(
                     method,
                     dataset,
                     seeds=sweep.seeds,

@@ -122,7 +122,7 @@ def fulfil(order: Order, team: Team) -> Ending:
     from rich.console import Console
 
     from benchmark.running.execute import execute, summary
-    from benchmark.running.plan import plan
+    from benchmark.running.plan import make_plan
     from benchmark.running.rerun import Decision
     from benchmark.ui.progress import Reporter
 
@@ -135,7 +135,7 @@ def fulfil(order: Order, team: Team) -> Ending:
         return Ending("failed", str(error))
     try:
         root = order.request["data_root"]
-        work = plan(**order.request | {"data_root": root and Path(root)})
+        work = make_plan(**order.request | {"data_root": root and Path(root)})
         if work.spec.folder_name != order.run:
             raise InputError(
                 f"{order.run}: lists, images, weights or settings have changed since the sweep was planned"

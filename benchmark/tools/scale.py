@@ -166,12 +166,12 @@ def build(folder: Path, size: Size, reporter: Reporter) -> Scale:
     states = {"done": 0, "failed": 0, "preempted": 0, "pending": 0}
     store, maker = Store(folder), _RecordMaker()
     with reporter.task("writing records", len(plans)) as task:
-        for number, work in enumerate(plans, 1):
-            run = store.folder(work.spec)
-            if work.spec.method != UNFINISHED:
+        for number, plan in enumerate(plans, 1):
+            run = store.folder(plan.spec)
+            if plan.spec.method != UNFINISHED:
                 state = "done"
                 run.path.mkdir(parents=True)
-                record, logits = maker.make(work)
+                record, logits = maker.make(plan)
                 (run.path / record.logits.file).write_bytes(logits)
                 run.record_path.write_text(record.to_json(), encoding="utf-8")
             else:
@@ -195,11 +195,11 @@ class _RecordMaker:
         self._random = np.random.default_rng(0)
         self._environments: dict[str, Environment] = {}
 
-    def make(self, work: Plan) -> tuple[Record, bytes]:
-        """A record of the run that `work` plans, and the file of its logits."""
-        spec, dataset = work.spec, work.dataset
+    def make(self, plan: Plan) -> tuple[Record, bytes]:
+        """A record of the run that a plan is of, and the file of its logits."""
+        spec, dataset = plan.spec, plan.dataset
         if spec.method not in self._environments:
-            real = describe(work.method, torch.device("cpu"), amp=False)
+            real = describe(plan.method, torch.device("cpu"), amp=False)
             self._environments[spec.method] = real.model_copy(update={"host": "synthetic"})
         targets = dataset.splits["test"].targets
         # Another mean for each method, another skill for each class and run.
@@ -214,7 +214,7 @@ class _RecordMaker:
             schema_version=SCHEMA_VERSION,
             run_id=spec.run_id,
             spec=spec,
-            method_title=f"{work.method.title} ({TITLE})",
+            method_title=f"{plan.method.title} ({TITLE})",
             dataset_title=f"{dataset.card.title} ({TITLE})",
             groups=dataset.groups,
             class_counts=dict(zip(dataset.classes, dataset.class_counts.tolist(), strict=True)),

@@ -21,6 +21,7 @@ import yaml
 from kit.bundles import Members, bundle_of, change, members_of, nothing_arrives, pack
 from kit.command import ltbench, refused
 from kit.disks import SmallDisk, mounted
+from kit.runs import execute_plan
 from kit.stores import as_first_version, edit_record, edit_tensors, make_store, register_tiny, run_of, snapshot
 from kit.tiny import TINY
 
@@ -29,8 +30,7 @@ from benchmark.audit import bundles
 from benchmark.audit.bundles import export, import_bundle
 from benchmark.audit.verify import verify
 from benchmark.errors import StoreError
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.spec import RunSpec
 from benchmark.store.runs import RunFolder
 from benchmark.ui.progress import Reporter
@@ -337,7 +337,7 @@ def test_labels_other_than_those_of_the_registered_list_are_refused(store, made,
 def test_another_split_than_that_of_the_records_there_is_refused(bundle, made, target, tmp_path):
     other = shutil.copytree(made.parent / "tiny", tmp_path / "other" / "tiny")
     (other / "val.txt").unlink()
-    execute(plan("erm", str(other), **TINY), target)
+    execute_plan(make_plan("erm", str(other), **TINY), target)
     line = nothing_arrives(bundle, target, "the split differs: dataset 'tiny' has the fingerprint", "--results")
     assert str(target) in line
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from benchmark.audit.reproduce import _spelt, command
 from benchmark.base.yamlio import parse_value
 from benchmark.cli.options import parse_settings
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.spec import RunSpec
 from benchmark.store.records import Record
 
@@ -78,15 +78,15 @@ def planned(words: list[str]) -> str:
     ],
 )  # fmt: skip
 def test_the_command_plans_the_same_run(method, dataset, given, words):
-    work = plan(method, dataset, **given)
-    text = command(record_of(work.spec))
+    plan = make_plan(method, dataset, **given)
+    text = command(record_of(plan.spec))
     assert text.endswith(words) or words in text
     assert "#" not in text
-    assert planned(words_of(text)) == work.run_id
+    assert planned(words_of(text)) == plan.run_id
 
 
 def test_what_the_protocol_has_is_left_out():
-    assert command(record_of(plan("erm", "voc-lt").spec)) == (
+    assert command(record_of(make_plan("erm", "voc-lt").spec)) == (
         "ltbench run --method erm --dataset voc-lt --protocol controlled --seed 0"
     )
 
@@ -95,18 +95,18 @@ def test_a_dataset_folder_and_files_have_no_name(tiny, tmp_path):
     weights, text = tmp_path / "mine.safetensors", tmp_path / "text.npz"
     save_file({}, weights, {"architecture": "small_cnn", "mean": "[0, 0, 0]", "std": "[1, 1, 1]"})
     np_savez(text)
-    work = plan(
+    plan = make_plan(
         "cprfl", str(tiny), **TINY | {"settings": {"recipe.batch_size": 8, "semantics": f"{text}:own"}},
         weights=str(weights),
     )  # fmt: skip
-    told = command(record_of(work.spec))
+    told = command(record_of(plan.spec))
     assert str(tmp_path) not in told
     comment = told.partition("  # ")[2]
-    assert f"dataset folder with fingerprint {work.spec.dataset.fingerprint}" in comment
-    assert f"weights file with sha256 {work.spec.weights.digest}" in comment
+    assert f"dataset folder with fingerprint {plan.spec.dataset.fingerprint}" in comment
+    assert f"weights file with sha256 {plan.spec.weights.digest}" in comment
     assert "file of setting 'semantics' with sha256 " in comment
     places = {"FOLDER": str(tiny), "FILE": str(weights), "semantics=FILE.npz:own": f"semantics={text}:own"}
-    assert planned([places.get(word, word) for word in words_of(told)]) == work.run_id
+    assert planned([places.get(word, word) for word in words_of(told)]) == plan.run_id
 
 
 def np_savez(path: Path) -> None:
@@ -116,21 +116,21 @@ def np_savez(path: Path) -> None:
 
 
 def test_a_folder_that_is_named_as_a_registered_dataset_is_still_a_folder(tiny):
-    spec = plan("erm", str(tiny), **TINY).spec
+    spec = make_plan("erm", str(tiny), **TINY).spec
     named = spec.dataset.model_copy(update={"name": "voc-lt"})
     told = command(record_of(spec.model_copy(update={"dataset": named})))
     assert "--dataset FOLDER" in told and "dataset folder with fingerprint" in told
 
 
 def test_without_the_protocol_backbone_weights_and_size_are_named():
-    spec = plan("erm", "shapes-lt").spec.model_copy(update={"protocol": "theirs"})
+    spec = make_plan("erm", "shapes-lt").spec.model_copy(update={"protocol": "theirs"})
     assert command(record_of(spec)).endswith(
         "--protocol theirs --seed 0 --backbone small_cnn --weights none --image-size 64"
     )
 
 
 def test_the_logits_of_every_epoch_are_asked_for_where_the_record_has_them():
-    spec = plan("erm", "shapes-lt").spec
+    spec = make_plan("erm", "shapes-lt").spec
     epochs = [
         {"epoch": epoch, "file": f"epoch-{epoch:03d}-0123456789abcdef.safetensors", "sha256": "a" * 64}
         for epoch in range(1, spec.recipe.epochs + 1)
@@ -142,7 +142,7 @@ def test_the_logits_of_every_epoch_are_asked_for_where_the_record_has_them():
 
 @pytest.mark.parametrize("text", ["a; rm -rf $HOME", "`id`", 'it\'s "so"', "# no\ncomment", "-x", "", " ", "\x1b[0m"])
 def test_what_a_record_says_is_no_command(text):
-    spec = plan("cprfl", "shapes-lt").spec
+    spec = make_plan("cprfl", "shapes-lt").spec
     changes = {
         "config": spec.config | {"semantics": text, text: f"sha256:{'a' * 64}"},
         "config_overrides": {"semantics": text, text: text},

@@ -10,7 +10,7 @@ from kit.tiny import TINY
 
 from benchmark.audit.undeclared import undeclared_change
 from benchmark.data.dataset import DATASETS
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 
 
 def change_of(spec, **changes) -> str | None:
@@ -38,21 +38,21 @@ def change_of(spec, **changes) -> str | None:
     ],
 )
 def test_a_planned_run_names_all_that_it_changed(method, dataset, given):
-    spec = plan(method, dataset, **given).spec
+    spec = make_plan(method, dataset, **given).spec
     assert change_of(spec) is None
 
 
 def test_so_does_one_of_a_folder(tiny):
-    assert change_of(plan("db-focal", str(tiny), **TINY).spec) is None
+    assert change_of(make_plan("db-focal", str(tiny), **TINY).spec) is None
 
 
 def test_a_registered_dataset_given_by_its_folder_is_the_registered_one():
-    by_name = plan("db-focal", "coco-lt", protocol="paper").spec
-    assert plan("db-focal", str(DATASETS.get("coco-lt").path), protocol="paper").spec == by_name
+    by_name = make_plan("db-focal", "coco-lt", protocol="paper").spec
+    assert make_plan("db-focal", str(DATASETS.get("coco-lt").path), protocol="paper").spec == by_name
 
 
 def test_a_change_of_the_recipe_that_is_not_named_is_found():
-    spec = plan("erm", "shapes-lt", epochs=3, settings={"recipe.optimizer.lr": 0.5}).spec
+    spec = make_plan("erm", "shapes-lt", epochs=3, settings={"recipe.optimizer.lr": 0.5}).spec
     found = change_of(spec, overrides={"optimizer.lr": 0.5})
     assert found.startswith("recipe.epochs is 3, and 25 in protocol 'demo' version 2")
     found = change_of(spec, overrides={})
@@ -60,12 +60,12 @@ def test_a_change_of_the_recipe_that_is_not_named_is_found():
 
 
 def test_a_change_of_the_configuration_that_is_not_named_is_found():
-    spec = plan("asl", "shapes-lt", settings={"gamma_neg": 2.0}).spec
+    spec = make_plan("asl", "shapes-lt", settings={"gamma_neg": 2.0}).spec
     assert change_of(spec, config_overrides={}).startswith("gamma_neg is 2.0, and 4.0 in 'asl' version 1")
 
 
 def test_of_other_versions_nothing_can_be_told():
-    spec = plan("asl", "shapes-lt", epochs=3, settings={"gamma_neg": 2.0}).spec
+    spec = make_plan("asl", "shapes-lt", epochs=3, settings={"gamma_neg": 2.0}).spec
     hidden = {"overrides": {}, "config_overrides": {}}
     assert change_of(spec, protocol_version=1, method_version=9, **hidden) is None
     assert change_of(spec, protocol="theirs", method="theirs", **hidden) is None

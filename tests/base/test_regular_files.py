@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from kit.bundles import nothing_arrives
 from kit.command import ltbench, refused
+from kit.runs import execute_plan
 from kit.stores import make_store, run_of, snapshot
 from kit.tiny import TINY
 from kit.verification import faults
@@ -23,8 +24,7 @@ from benchmark.launch.logs import follow_log
 from benchmark.launch.status import rows
 from benchmark.launch.sweeps import Sweeps
 from benchmark.leaderboard.plots import description_of
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.store.lease import Lease
 from benchmark.store.runs import RunFolder, Store
 from benchmark.training.checkpoint import load_checkpoint
@@ -191,15 +191,15 @@ def precious(tmp_path) -> Path:
 
 @pytest.mark.parametrize("name", ["lock", "run.log"])
 def test_a_run_writes_through_no_link(tiny, tmp_path, precious, name):
-    work = plan("erm", str(tiny), **TINY)
-    folder = Store(tmp_path / "results").folder(work.spec)
+    plan = make_plan("erm", str(tiny), **TINY)
+    folder = Store(tmp_path / "results").folder(plan.spec)
     folder.path.mkdir(parents=True)
     (folder.path / name).symlink_to(precious)
     with pytest.raises(StoreError, match=rf"{name}.* is a link, and what it leads to is left alone; remove it"):
-        execute(work, tmp_path / "results")
+        execute_plan(plan, tmp_path / "results")
     assert precious.read_text() == "years of work\n" and (folder.path / name).is_symlink()
     (folder.path / name).unlink()
-    assert execute(work, tmp_path / "results").attempts <= 2
+    assert execute_plan(plan, tmp_path / "results").attempts <= 2
 
 
 def test_a_link_that_leads_nowhere_makes_no_file(tmp_path):
@@ -254,5 +254,5 @@ def test_a_list_may_name_images_that_are_links_out_of_the_root(tiny, tmp_path):
     (tiny / "images").mkdir()
     for image in (tmp_path / "store").iterdir():
         (tiny / "images" / image.name).symlink_to(image)
-    record = execute(plan("erm", str(tiny), **TINY), tmp_path / "results")
+    record = execute_plan(make_plan("erm", str(tiny), **TINY), tmp_path / "results")
     assert record.num_train_images == 24

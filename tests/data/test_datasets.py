@@ -27,7 +27,7 @@ from benchmark.data.dataset import (
     read_list,
 )
 from benchmark.errors import InputError
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 
 VOC_LT_COUNTS = [6, 34, 8, 14, 154, 17, 249, 29, 479, 4, 240, 48, 11, 20, 775, 100, 5, 82, 7, 64]
 PUBLISHED = {
@@ -450,7 +450,7 @@ def test_only_regular_files_are_read(file, kind, tmp_path):
         (tmp_path / file).symlink_to("/dev/zero")
     else:
         (tmp_path / file).mkdir()
-    for call in (lambda: find_dataset(str(tmp_path)).open(), lambda: plan("erm", str(tmp_path), protocol="demo")):
+    for call in (lambda: find_dataset(str(tmp_path)).open(), lambda: make_plan("erm", str(tmp_path), protocol="demo")):
         message = refused(call)
         assert str(tmp_path / file) in message
         assert ("directory" if kind == "folder" else "not a regular file") in message

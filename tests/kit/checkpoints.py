@@ -13,11 +13,11 @@ import torch
 
 import benchmark.running.execute as runner
 from benchmark.errors import RunInterrupted
-from benchmark.running.execute import execute
-from benchmark.running.plan import Plan, plan
+from benchmark.running.plan import Plan, make_plan
 from benchmark.store.runs import Store
 from benchmark.training.setup import Runtime
 from benchmark.ui.progress import Reporter
+from kit.runs import execute_plan
 from kit.tiny import TINY, write_tiny_dataset
 from kit.trainers import stopping
 
@@ -25,17 +25,17 @@ SETTINGS = {**TINY["settings"], "recipe.selection": "best-val"}
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory) -> Plan:
+def plan(tmp_path_factory) -> Plan:
     tiny = write_tiny_dataset(tmp_path_factory.mktemp("data") / "tiny")
-    return plan("erm", str(tiny), **TINY | {"settings": SETTINGS, "epochs": 3}, oracle=True)
+    return make_plan("erm", str(tiny), **TINY | {"settings": SETTINGS, "epochs": 3}, oracle=True)
 
 
 @pytest.fixture(scope="module")
-def stopped(work, tmp_path_factory) -> Path:
+def stopped(plan, tmp_path_factory) -> Path:
     """Results of the run that was stopped in its second epoch."""
     results = tmp_path_factory.mktemp("stopped")
     with pytest.raises(RunInterrupted), stopping(lambda t: t.progress.step == t.table.steps_per_epoch + 1):
-        execute(work, results)
+        execute_plan(plan, results)
     return results
 
 
@@ -46,16 +46,16 @@ def write(path: Path, state: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def resume(work) -> Callable[..., bool]:
+def resume(plan) -> Callable[..., bool]:
     """Goes on with the checkpoint of a results folder; train: False looks at the checkpoint alone, and returns whether
     it would."""
-    cached = runner.cache_images(work, Reporter())
+    cached = runner.cache_images(plan, Reporter())
 
     def begin(results: Path, train: bool = True) -> bool:
-        folder = Store(results).folder(work.spec)
-        method = runner._make_method(work, Reporter())
+        folder = Store(results).folder(plan.spec)
+        method = runner._make_method(plan, Reporter())
         runtime = Runtime(torch.device("cpu"), Reporter())
-        trainer = runner._make_trainer(work, method, cached, folder, runtime, lambda *args: None)
+        trainer = runner._make_trainer(plan, method, cached, folder, runtime, lambda *args: None)
         if train:
             return bool(trainer.run())
         trainer._begin()

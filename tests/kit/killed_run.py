@@ -36,11 +36,11 @@ import benchmark.training.loop
 import benchmark.training.validation
 from benchmark.method import METHODS, Batch, Method, MethodConfig, Stage, Task
 from benchmark.running.environment import git_state
-from benchmark.running.execute import execute
-from benchmark.running.plan import Plan, plan
+from benchmark.running.plan import Plan, make_plan
 from benchmark.store.runs import Claim
 from benchmark.training.loop import Trainer
 from benchmark.training.optim import EMA
+from kit.runs import execute_plan
 
 # 96 steps, 6 an epoch; half of them in either stage.
 SPECIFICATION = {
@@ -231,7 +231,7 @@ def save_now_and_then() -> None:
     benchmark.training.loop.SAVE_EVERY_S, Trainer._save = 0.0, seldom
 
 
-def live(work: Plan, order: dict[str, Any]) -> None:
+def live(plan: Plan, order: dict[str, Any]) -> None:
     """What a process does: it never returns."""
     code = 1
     try:
@@ -242,7 +242,7 @@ def live(work: Plan, order: dict[str, Any]) -> None:
         save_now_and_then()
         if "place" in order:
             PLACES[order["place"]](order["n"])
-        execute(work, order["results"])
+        execute_plan(plan, order["results"])
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -251,14 +251,14 @@ def live(work: Plan, order: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    work = plan("restless", sys.argv[1], **SPECIFICATION)
+    plan = make_plan("restless", sys.argv[1], **SPECIFICATION)
     git_state()  # once for all: the tree may change between two processes
-    print(Path("runs") / work.spec.folder_name, flush=True)
+    print(Path("runs") / plan.spec.folder_name, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
         if child == 0:
-            live(work, order)
+            live(plan, order)
         if "after_s" in order:
             time.sleep(order["after_s"])
             os.kill(child, signal.SIGKILL)

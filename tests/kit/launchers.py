@@ -19,9 +19,9 @@ from torch import nn
 from benchmark.errors import StoreError
 from benchmark.method import METHODS, Batch, Method, MethodConfig, Stage, Task
 from benchmark.running.environment import git_state
-from benchmark.running.execute import execute
-from benchmark.running.plan import Plan, plan
+from benchmark.running.plan import Plan, make_plan
 from benchmark.training.loop import Trainer
+from kit.runs import execute_plan
 
 
 @METHODS.register("trivial")
@@ -61,13 +61,13 @@ def walk(plans: list[Plan], results: Path) -> None:
     """All runs in the same order as everybody; those that others hold again, until every one has its record."""
     while plans:
         held = []
-        for work in plans:
+        for plan in plans:
             try:
-                execute(work, results)
+                execute_plan(plan, results)
             except StoreError as error:
                 if "is being worked on" not in str(error):
                     raise
-                held.append(work)
+                held.append(plan)
         plans = held
         time.sleep(0.01)
 
@@ -76,7 +76,7 @@ def main() -> None:
     dataset, results, log, processes, runs = sys.argv[1:]
     settings = {"recipe.ema_decay": None, "recipe.report": "raw"}
     plans = [
-        plan("trivial", dataset, protocol="demo", image_size=16, epochs=1, seed=seed, settings=settings)
+        make_plan("trivial", dataset, protocol="demo", image_size=16, epochs=1, seed=seed, settings=settings)
         for seed in range(int(runs))
     ]
     git_state()  # once for all

@@ -18,11 +18,11 @@ import torch
 from benchmark.distributed import Peers, joined
 from benchmark.errors import LtbenchError
 from benchmark.models.synced_batch_norm import sync_batch_norm
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.running.score import state_digest
 from benchmark.training.loop import Trainer
 from benchmark.training.progress import Outcome
+from kit.runs import execute_plan
 from kit.trainers import stopping
 
 
@@ -42,7 +42,7 @@ class Job:
 def carry_out(job: Job, peers: Peers) -> list[dict[str, Any]]:
     """How every call ended: whether it gave a record, and its error. Where it trained to the end, what this process had
     then: the history, and a digest of the weights."""
-    work = plan(**job.arguments)
+    plan = make_plan(**job.arguments)
     run = Trainer.run
     ending: dict[str, Any] = {}
 
@@ -62,7 +62,7 @@ def carry_out(job: Job, peers: Peers) -> list[dict[str, Any]]:
             torch.manual_seed(1000 * call + peers.rank)  # whatever state the process is in
             ending.clear()
             try:
-                ending["record"] = execute(work, job.results, device="cpu", peers=peers) is not None
+                ending["record"] = execute_plan(plan, job.results, device="cpu", peers=peers) is not None
             except LtbenchError as error:
                 ending["error"] = f"{type(error).__name__}: {error}"
             endings.append(ending.copy())

@@ -43,14 +43,14 @@ def execute_plan(
     return execute(plan, decide(plan, folder, rerun), folder, device, reporter, peers)
 
 
-def execute_with_stops(work: Plan, results: Path, stops: set[int], total: int) -> Record:
+def execute_with_stops(plan: Plan, results: Path, stops: set[int], total: int) -> Record:
     """Stopped after each of these steps of `total`, in processes whose generators are in any state."""
     stopped = []
     with stopping(lambda trainer: trainer.progress.step in stops):
         while True:
             torch.manual_seed(1000 + len(stopped))
             try:
-                record = execute_plan(work, results)
+                record = execute_plan(plan, results)
                 break
             except RunInterrupted as interruption:
                 stopped.append(str(interruption))

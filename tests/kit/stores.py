@@ -14,12 +14,12 @@ from safetensors.numpy import load_file, save
 from benchmark.data import registered as splits
 from benchmark.data.dataset import DATASETS, DatasetFolder
 from benchmark.evaluation import f1_scores
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.spec import deep_merge
 from benchmark.store.records import Record
 from benchmark.store.runs import RunFolder
 from kit.factories import _means
+from kit.runs import execute_plan
 from kit.tiny import TINY, write_tiny_dataset
 
 
@@ -27,7 +27,7 @@ def make_store(folder: Path) -> Path:
     """`<folder>/results`: erm with the logits of every epoch, erm with another seed, asl; on `<folder>/tiny`."""
     tiny = str(write_tiny_dataset(folder / "tiny"))
     for method, changes in (("erm", {"oracle": True}), ("erm", {"seed": 1}), ("asl", {})):
-        execute(plan(method, tiny, **TINY, **changes), folder / "results")
+        execute_plan(make_plan(method, tiny, **TINY, **changes), folder / "results")
     return folder / "results"
 
 

@@ -10,11 +10,11 @@ from collections import Counter
 
 import pytest
 from kit.paths import kit_environment
+from kit.runs import execute_plan
 from kit.tiny import TINY, write_tiny_dataset
 
 from benchmark.errors import InputError
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.store.runs import Claim, RunFolder, Store, load_records
 from benchmark.training.loop import Trainer
 
@@ -45,10 +45,10 @@ def test_of_many_launchers_exactly_one_does_each_run(tmp_path):
 )
 def test_what_another_launcher_does_meanwhile_is_not_done_again(tiny, tmp_path, monkeypatch, rerun, when):
     """Another launcher does the whole run just when this one has looked where it stands, or is about to claim it."""
-    work = plan("erm", str(tiny), **TINY | {"epochs": 1})
+    plan = make_plan("erm", str(tiny), **TINY | {"epochs": 1})
     if rerun == "stale":
-        execute(work, tmp_path)
-        path = Store(tmp_path).folder(work.spec).record_path
+        execute_plan(plan, tmp_path)
+        path = Store(tmp_path).folder(plan.spec).record_path
         record = json.loads(path.read_text())
         record["environment"]["code_digest"] = "0" * 64
         path.write_text(json.dumps(record))
@@ -64,12 +64,12 @@ def test_what_another_launcher_does_meanwhile_is_not_done_again(tiny, tmp_path, 
         if not others:
             with monkeypatch.context() as patch:
                 patch.setattr(RunFolder, when, original)
-                others.append(execute(work, tmp_path, rerun=rerun))
+                others.append(execute_plan(plan, tmp_path, rerun=rerun))
         return found
 
     monkeypatch.setattr(Trainer, "run", counted)
     monkeypatch.setattr(RunFolder, when, interrupted)
-    assert execute(work, tmp_path, rerun=rerun) == others[0]
+    assert execute_plan(plan, tmp_path, rerun=rerun) == others[0]
     assert len(trained) == 1
 
 

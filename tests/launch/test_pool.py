@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kit.checks import refused
 from kit.paths import ROOT
-from kit.runs import outcome, wait_for
+from kit.runs import execute_plan, outcome, wait_for
 from kit.tiny import TINY, TINY_ARGS, write_tiny_dataset
 from rich.console import Console
 
@@ -22,8 +22,7 @@ from benchmark.launch.backends.local import Pool, local_slots
 from benchmark.launch.crew import Slot
 from benchmark.launch.product import stand
 from benchmark.launch.worker import order
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.store.runs import RunFolder, Store, load_records
 
 # Long enough to be stopped on the way.
@@ -63,12 +62,12 @@ def undisturbed(tmp_path_factory):
     """A tiny dataset, and what the long run on it gives in this process."""
     folder = tmp_path_factory.mktemp("undisturbed")
     tiny = write_tiny_dataset(folder / "tiny")
-    record = execute(plan("erm", str(tiny), **TINY | {"epochs": EPOCHS}), folder / "results", device="cpu")
+    record = execute_plan(make_plan("erm", str(tiny), **TINY | {"epochs": EPOCHS}), folder / "results", device="cpu")
     return tiny, outcome(record)
 
 
 def test_a_queue_of_runs_on_two_slots_with_a_live_display(tiny, tmp_path):
-    plans = [plan(method, str(tiny), seed=seed, **TINY) for method in ("erm", "asl") for seed in (0, 1)]
+    plans = [make_plan(method, str(tiny), seed=seed, **TINY) for method in ("erm", "asl") for seed in (0, 1)]
     orders = [order(job, tmp_path, "cpu") for job in stand(plans, tmp_path, "missing")]
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=150)
@@ -77,10 +76,10 @@ def test_a_queue_of_runs_on_two_slots_with_a_live_display(tiny, tmp_path):
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert "CPU 0" in shown and "CPU 1" in shown and "2 running, 2 waiting" in shown
     assert "4 done, 0 failed, 0 running, 0 waiting" in shown and "[4/4] done: " in shown
-    for work in plans:
-        folder = Store(tmp_path).folder(work.spec)
+    for plan in plans:
+        folder = Store(tmp_path).folder(plan.spec)
         assert folder.state() == "done" and "epoch 2/2" in folder.log_path.read_text()
-    here = execute(plans[0], tmp_path / "here", device="cpu")
+    here = execute_plan(plans[0], tmp_path / "here", device="cpu")
     there = next(r for r in load_records(tmp_path) if r.run_id == here.run_id)
     assert outcome(here) == outcome(there), "a worker process computes what this one does"
 

@@ -7,9 +7,9 @@ from kit.checks import refused
 from kit.command import ltbench
 from kit.command import refused as refused_call
 from kit.paths import ROOT
+from kit.runs import execute_plan
 from kit.tiny import TINY_ARGS
 
-import benchmark.running.execute
 from benchmark.launch.product import Sweep, estimate, expand, parse_axis, stand
 from benchmark.method import METHODS
 from benchmark.spec import parse
@@ -18,7 +18,7 @@ from benchmark.spec import parse
 def runs(**axes):
     """(method, dataset, protocol, backbone, changed settings, seed) of every run."""
     found, _ = expand(parse(Sweep, axes, "sweep"))
-    specs = [work.spec for work in found]
+    specs = [plan.spec for plan in found]
     return [(s.method, s.dataset.name, s.protocol, s.recipe.backbone, s.config_overrides, s.seed) for s in specs]
 
 
@@ -45,7 +45,7 @@ def test_what_two_ways_lead_to_is_run_once():
 def test_methods_that_do_not_fit_are_left_out_of_all_and_refused_by_name():
     found, unfit = expand(parse(Sweep, {"methods": "all", "protocols": "demo"}, "sweep"))
     fit = [name for name, method in METHODS.items() if method.requires == "any"]
-    assert sorted(work.spec.method for work in found) == fit and len(fit) >= 9
+    assert sorted(plan.spec.method for plan in found) == fit and len(fit) >= 9
     assert len(unfit) == len(METHODS.items()) - len(fit) >= 4
     assert "capnet" in refused(expand, parse(Sweep, {"methods": ["erm", "capnet"], "protocols": "demo"}, "sweep"))
 
@@ -86,7 +86,7 @@ def test_the_estimate_is_of_runs_of_the_same_method_else_of_the_same_recipe(tiny
     planned, _ = expand(sweep)
     jobs = stand(planned, tmp_path, "missing")
     assert [job.decision.launch for job in jobs] == [True] * 4 and estimate(jobs, []) == (0.0, 4)
-    record = benchmark.running.execute.execute(planned[0], tmp_path)
+    record = execute_plan(planned[0], tmp_path)
     seconds = record.timings.prepare_s + record.timings.train_s + record.timings.evaluate_s
     jobs = stand(planned, tmp_path, "missing")
     assert [(job.decision.state, job.decision.launch) for job in jobs] == [("done", False)] + [("pending", True)] * 3

@@ -27,7 +27,7 @@ from benchmark.leaderboard.samples import samples
 from benchmark.leaderboard.stats import thresholds as thresholds_module
 from benchmark.leaderboard.stats.resampling import REPLICATES, image_weights, replicate_weights, run_scores
 from benchmark.leaderboard.stats.secondary import at_threshold, best_threshold, secondary
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.store.records import Record
 from benchmark.store.runs import RunFolder, load_records
 
@@ -362,7 +362,7 @@ def test_a_record_of_another_split_than_the_registered_one_is_left_out(store):
 
 def test_a_record_that_hides_what_was_changed_is_left_out(store):
     raw = {"recipe.report": "raw", "recipe.ema_decay": None}
-    spec = plan("asl", "shapes-lt", epochs=3, settings={"gamma_neg": 2.0, **raw}).spec.model_dump(mode="json")
+    spec = make_plan("asl", "shapes-lt", epochs=3, settings={"gamma_neg": 2.0, **raw}).spec.model_dump(mode="json")
     spec["dataset"] = RUNS[0].record.spec.dataset.model_dump()
     write_scored(store, [make_scored("asl", 5, spec=spec, history=HISTORY)])
     board, problems = board_of(store)

@@ -19,7 +19,7 @@ from benchmark.leaderboard.published import Verdict, load_reported, published, u
 from benchmark.leaderboard.tables import build_tables
 from benchmark.leaderboard.tracks import settings_text
 from benchmark.models.backbones import BACKBONES
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.spec import PROTOCOLS
 
 LINE = {
@@ -166,7 +166,7 @@ def test_a_run_with_these_settings_has_the_label_and_the_printed_network(
     np.savez("glove_300.npz", **{key: np.ones((len(names), 300), np.float32), f"{key}_names": names})
     given = dict(item.split("=") for item in settings.split(", ") if item)
     given = {name: json.loads(value) if value.startswith('"') else value for name, value in given.items()}
-    spec = plan(method, dataset, protocol="paper", settings=given).spec
+    spec = make_plan(method, dataset, protocol="paper", settings=given).spec
     assert settings_text(spec.config_overrides) == settings and spec.overrides == {}
     [table] = build_tables([make_record(method, spec=spec.model_dump(mode="json"), history=[], selection={"epoch": 0})])
     [row] = [

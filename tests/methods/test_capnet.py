@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from kit.checks import refused
 from kit.factories import make_recipe, make_task, unneeded
-from kit.runs import execute_with_stops, outcome
+from kit.runs import execute_plan, execute_with_stops, outcome
 from torch import nn
 
 import benchmark
@@ -17,8 +17,7 @@ from benchmark.models.backbones import BACKBONES
 from benchmark.models.clip import Clip, TextTower
 from benchmark.models.label_graph import label_graph
 from benchmark.models.prompts import prompts_for
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from methods.capnet import CAPNET, ClassAwareDBLoss
 from methods.db_focal import DistributionBalancedLoss
 
@@ -343,13 +342,13 @@ def test_two_epochs_decrease_the_loss(tiny, tmp_path):
 
 
 def test_a_run_stopped_three_times_ends_as_an_undisturbed_one(tiny, tmp_path):
-    work = plan("capnet", str(tiny), **RUN)
-    whole = execute(work, tmp_path / "whole")
-    stopped = execute_with_stops(work, tmp_path / "stopped", {2, 3, 5}, total=6)
+    plan = make_plan("capnet", str(tiny), **RUN)
+    whole = execute_plan(plan, tmp_path / "whole")
+    stopped = execute_with_stops(plan, tmp_path / "stopped", {2, 3, 5}, total=6)
     assert stopped.attempts == 4
     assert outcome(stopped) == outcome(whole)
 
 
 def test_a_backbone_that_is_no_clip_is_refused(tiny):
-    message = refused(functools.partial(plan, "capnet", str(tiny), protocol="demo"))
+    message = refused(functools.partial(make_plan, "capnet", str(tiny), protocol="demo"))
     assert "CLIP" in message and "capnet" in message

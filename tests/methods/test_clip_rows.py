@@ -7,7 +7,7 @@ import pytest
 import torch
 from kit.checks import refused
 from kit.factories import make_recipe, make_task
-from kit.runs import outcome
+from kit.runs import execute_plan, outcome
 from kit.tiny import write_tiny_dataset
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -16,8 +16,7 @@ import benchmark
 from benchmark.method import METHODS, Batch, MethodConfig, Task
 from benchmark.models.backbones import make_backbone
 from benchmark.models.clip import make_clip
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.store.logits import load_logits
 from methods.clip_zero_shot import ClipZeroShot, ZeroShotConfig
 from methods.linear_probe import LinearProbe
@@ -92,7 +91,7 @@ def test_zero_shot_keeps_the_image_tower_and_the_features_alone():
 
 def test_zero_shot_refuses_what_it_cannot_use_before_a_run(tiny, tmp_path):
     def planned(**changes):
-        return plan("clip-zero-shot", str(tiny), **(CLIP_RUN | changes))
+        return make_plan("clip-zero-shot", str(tiny), **(CLIP_RUN | changes))
 
     narrow = write_text_features(tmp_path / "narrow.npz", np.ones((3, 5)), ("red", "green", "blue"))
     message = refused(planned, settings={"text_features": narrow})
@@ -100,7 +99,7 @@ def test_zero_shot_refuses_what_it_cannot_use_before_a_run(tiny, tmp_path):
     other = write_text_features(tmp_path / "other.npz", np.ones((3, 64)))
     assert "lacks 3 of 3 classes" in refused(planned, settings={"text_features": other})
     assert "nowhere.npz" in refused(planned, settings={"text_features": "nowhere.npz"})
-    assert "needs a CLIP backbone" in refused(plan, "clip-zero-shot", str(tiny), protocol="demo")
+    assert "needs a CLIP backbone" in refused(make_plan, "clip-zero-shot", str(tiny), protocol="demo")
 
 
 CLIP_RUN = {"protocol": "demo-clip", "image_size": SIZE}
@@ -115,14 +114,16 @@ def test_zero_shot_runs_score_once_and_train_nothing(tiny, tmp_path):
 
 
 def test_the_content_of_a_file_of_text_features_decides_the_run_and_its_name_does_not(tiny, tmp_path):
-    usual = plan("clip-zero-shot", str(tiny), **CLIP_RUN)
+    usual = make_plan("clip-zero-shot", str(tiny), **CLIP_RUN)
     rng = np.random.default_rng(0)
     paths = [tmp_path / "first.npz", tmp_path / "second.npz"]
     write_text_features(paths[0], rng.normal(size=(3, 64)), ("red", "green", "blue"))
     paths[1].write_bytes(paths[0].read_bytes())
-    plans = [plan("clip-zero-shot", str(tiny), **CLIP_RUN, settings={"text_features": str(path)}) for path in paths]
+    plans = [
+        make_plan("clip-zero-shot", str(tiny), **CLIP_RUN, settings={"text_features": str(path)}) for path in paths
+    ]
     assert plans[0].spec.run_id == plans[1].spec.run_id != usual.spec.run_id
-    logits = [load_logits(tmp_path / "r", execute(work, tmp_path / "r"))[0]["raw"] for work in (usual, plans[0])]
+    logits = [load_logits(tmp_path / "r", execute_plan(plan, tmp_path / "r"))[0]["raw"] for plan in (usual, plans[0])]
     assert not np.allclose(*logits)
 
 
@@ -222,5 +223,5 @@ def test_a_run_leaves_the_backbone_bitwise_and_is_deterministic(tiny, tmp_path, 
 
 def test_random_features_are_refused(tmp_path):
     folder = write_tiny_dataset(tmp_path / "tiny")
-    message = refused(plan, "linear-probe", str(folder), protocol="demo")
+    message = refused(make_plan, "linear-probe", str(folder), protocol="demo")
     assert "needs pretrained weights" in message

@@ -12,14 +12,13 @@ import torch
 from kit.checks import refused
 from kit.factories import make_recipe, make_task
 from kit.paths import TESTS
-from kit.runs import execute_with_stops, outcome
+from kit.runs import execute_plan, execute_with_stops, outcome
 from kit.tiny import TINY
 
 import benchmark
 from benchmark.method import METHODS, Batch, Task
 from benchmark.models.category_prompts import CategoryPromptHead, EquationsLayer, ReleasedLayer
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from methods.asl import AsymmetricLoss
 from methods.cprfl import CPRFL, CPRFLConfig
 
@@ -373,17 +372,17 @@ def test_training_decreases_the_loss(tiny, tmp_path, settings):
 
 
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tiny, tmp_path):
-    work = plan("cprfl", str(tiny), **specification({"semantics": "random"}))
-    whole = execute(work, tmp_path / "whole")
-    assert outcome(execute_with_stops(work, tmp_path / "stopped", {4}, total=6)) == outcome(whole)
+    plan = make_plan("cprfl", str(tiny), **specification({"semantics": "random"}))
+    whole = execute_plan(plan, tmp_path / "whole")
+    assert outcome(execute_with_stops(plan, tmp_path / "stopped", {4}, total=6)) == outcome(whole)
 
 
 def test_a_runs_id_holds_the_files_content_not_its_path(tiny, tmp_path, text):
     (tmp_path / "elsewhere").mkdir()
     copy = shutil.copy(text, tmp_path / "elsewhere" / "copy.npz")
     first = benchmark.run("cprfl", str(tiny), results=tmp_path / "results", **specification({"semantics": text}))
-    other = plan("cprfl", str(tiny), **specification({"semantics": str(copy)}))
-    keyed = plan("cprfl", str(tiny), **specification({"semantics": f"{text}:words"}))
+    other = make_plan("cprfl", str(tiny), **specification({"semantics": str(copy)}))
+    keyed = make_plan("cprfl", str(tiny), **specification({"semantics": f"{text}:words"}))
     assert first.run_id == other.spec.run_id != keyed.spec.run_id
     assert str(tmp_path) not in json.dumps(other.spec.identity()) and str(tmp_path) not in first.to_json()
     assert keyed.spec.config["semantics"] == other.spec.config["semantics"] + ":words"
@@ -392,7 +391,7 @@ def test_a_runs_id_holds_the_files_content_not_its_path(tiny, tmp_path, text):
 def test_what_is_wrong_with_the_file_is_said_before_a_run_starts(tiny, tmp_path, text):
     with np.load(text) as file:
         np.savez(text, words=file["words"][:2], words_names=file["words_names"][:2])
-    message = refused(plan, "cprfl", str(tiny), **specification({"semantics": text}))
+    message = refused(make_plan, "cprfl", str(tiny), **specification({"semantics": text}))
     assert text in message and "'green'" in message
     Path(text).unlink()
-    assert "no such file" in refused(plan, "cprfl", str(tiny), **specification({"semantics": text}))
+    assert "no such file" in refused(make_plan, "cprfl", str(tiny), **specification({"semantics": text}))

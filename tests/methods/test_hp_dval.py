@@ -9,7 +9,7 @@ import torch
 import torchvision
 from kit.checks import refused
 from kit.factories import make_recipe, make_task, unneeded
-from kit.runs import execute_with_stops, outcome
+from kit.runs import execute_plan, execute_with_stops, outcome
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import benchmark
@@ -19,8 +19,7 @@ from benchmark.models.clip import make_clip
 from benchmark.models.imagenet_tower import ImageNetTower
 from benchmark.models.local_global import class_normalised_scores, cosine_scores, top_mean
 from benchmark.models.prompts import prompts_for
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.training.optim import EMA
 from methods.db_focal import DistributionBalancedLoss
 from methods.hp_dval import HPDVAL, BatchFocalDBLoss, ClassWeightedDBLoss
@@ -507,7 +506,7 @@ def test_imagenet_student_learns_from_clips_tower():
 
 
 def planned(**settings):
-    return plan("hp-dval", "voc-lt", **({"protocol": "controlled-clip"} | settings))
+    return make_plan("hp-dval", "voc-lt", **({"protocol": "controlled-clip"} | settings))
 
 
 def test_unfit_backbones_and_settings_are_refused_before_a_run():
@@ -557,8 +556,8 @@ def test_a_run_learns_in_both_stages(tiny, tmp_path):
 
 @pytest.mark.parametrize("variant", ["paper", "released-code"])
 def test_a_run_stopped_at_every_step_ends_as_an_undisturbed_one(tiny, tmp_path, variant):
-    work = plan("hp-dval", str(tiny), **(RUN | {"settings": RUN["settings"] | {"variant": variant}}))
-    whole = execute(work, tmp_path / "whole")
+    plan = make_plan("hp-dval", str(tiny), **(RUN | {"settings": RUN["settings"] | {"variant": variant}}))
+    whole = execute_plan(plan, tmp_path / "whole")
     assert [(entry.epoch, entry.stage) for entry in whole.history] == [(1, "alignment"), (2, "prompts")]
-    stopped = execute_with_stops(work, tmp_path / "stopped", {1, 2, 3, 4, 5, 6}, total=6)
+    stopped = execute_with_stops(plan, tmp_path / "stopped", {1, 2, 3, 4, 5, 6}, total=6)
     assert outcome(stopped) == outcome(whole)

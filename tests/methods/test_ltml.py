@@ -7,13 +7,12 @@ import pytest
 import torch
 from kit.checks import refused
 from kit.factories import make_recipe, make_task
-from kit.runs import execute_with_stops, outcome
+from kit.runs import execute_plan, execute_with_stops, outcome
 from kit.tiny import TINY
 
 import benchmark
 from benchmark.method import METHODS, Batch, Task
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from methods.ltml import LTML, CompensatedLoss, LTMLConfig
 
 SIZE = 32
@@ -306,6 +305,6 @@ def test_training_decreases_the_loss(tiny, tmp_path, settings):
 
 
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tiny, tmp_path):
-    work = plan("ltml", str(tiny), **TINY)
-    whole = execute(work, tmp_path / "whole")
-    assert outcome(execute_with_stops(work, tmp_path / "stopped", {4}, total=6)) == outcome(whole)
+    plan = make_plan("ltml", str(tiny), **TINY)
+    whole = execute_plan(plan, tmp_path / "whole")
+    assert outcome(execute_with_stops(plan, tmp_path / "stopped", {4}, total=6)) == outcome(whole)

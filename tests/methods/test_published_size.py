@@ -16,7 +16,7 @@ import torch
 from benchmark.data.dataset import DATASETS
 from benchmark.method import Batch, Method
 from benchmark.models.category_prompts import ReleasedLayer
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.running.task import make_task
 from benchmark.spec import PROTOCOLS
 from benchmark.training.randomness import seed_everything
@@ -48,19 +48,19 @@ def text_like(tmp_path_factory) -> str:
 
 def build(name: str, settings: dict[str, Any]) -> tuple[Method, Any]:
     """A method as its published recipe has it, but for the weights, which are random; and its plan."""
-    work = plan(name, DATASET, protocol="paper", settings=settings)
+    plan = make_plan(name, DATASET, protocol="paper", settings=settings)
     seed_everything(0)
-    task = make_task(work.spec.recipe, work.dataset, work.spec.weights, None, load=False)
-    return work.method(task, work.config), work
+    task = make_task(plan.spec.recipe, plan.dataset, plan.spec.weights, None, load=False)
+    return plan.method(task, plan.config), plan
 
 
-def first_steps(method: Method, work: Any) -> list[tuple[float, float]]:
+def first_steps(method: Method, plan: Any) -> list[tuple[float, float]]:
     """(mean logit, norm of the gradient of what is trained) at the start of each stage."""
-    size = work.spec.recipe.image_size
+    size = plan.spec.recipe.image_size
     images = torch.randn(IMAGES, 3, size, size)
-    targets = torch.from_numpy(work.dataset.splits["train"].targets[:IMAGES]).float()
+    targets = torch.from_numpy(plan.dataset.splits["train"].targets[:IMAGES]).float()
     found = []
-    for stage in method.stages(work.config):
+    for stage in method.stages(plan.config):
         method.begin_stage(stage)
         inputs = images
         if method.trains_on == "features":
@@ -69,7 +69,7 @@ def first_steps(method: Method, work: Any) -> list[tuple[float, float]]:
         with torch.no_grad():
             logits = method.train()(images)
         method.zero_grad(set_to_none=True)
-        method.training_loss(*[Batch(inputs, targets) for _ in method.samplers(work.config)]).backward()
+        method.training_loss(*[Batch(inputs, targets) for _ in method.samplers(plan.config)]).backward()
         trained = [p for group in method.parameter_groups() for p in group.parameters]
         norms = [p.grad.norm() for p in trained if p.grad is not None]
         found.append((logits.mean().item(), torch.stack(norms).norm().item()))
@@ -86,9 +86,9 @@ def with_text(name: str, settings: dict[str, Any], text: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in PUBLISHED), *VARIANTS], ids=str)
 def test_a_method_can_move_at_its_published_size(name, settings, text_like):
-    method, work = build(name, with_text(name, settings, text_like))
-    found = first_steps(method, work)
-    assert len(found) == len(method.stages(work.config)) and (found or name == "clip-zero-shot")
+    method, plan = build(name, with_text(name, settings, text_like))
+    found = first_steps(method, plan)
+    assert len(found) == len(method.stages(plan.config)) and (found or name == "clip-zero-shot")
     assert [step for step in found if not can_move(*step)] == []
 
 
@@ -102,14 +102,14 @@ class Residual(ReleasedLayer):
 
 
 def test_a_method_that_cannot_move_is_found(text_like):
-    method, work = build("cprfl", {"semantics": text_like})
-    config = work.config
+    method, plan = build("cprfl", {"semantics": text_like})
+    config = plan.config
     method.head.interaction = Residual(config.dim, config.heads, config.head_dim, config.mlp_dim, config.dropout)
-    [(mean_logit, gradient)] = first_steps(method, work)
+    [(mean_logit, gradient)] = first_steps(method, plan)
     assert mean_logit > LARGEST_MEAN_LOGIT and gradient < SMALLEST_GRADIENT
 
 
 def test_cprfl_starts_near_zero_on_clips_own_text_embeddings(photos):
-    method, work = build("cprfl", {"semantics": f"{Path(photos) / 'clip_vit_b16_text.npz'}:voc"})
-    [(mean_logit, gradient)] = first_steps(method, work)
+    method, plan = build("cprfl", {"semantics": f"{Path(photos) / 'clip_vit_b16_text.npz'}:voc"})
+    [(mean_logit, gradient)] = first_steps(method, plan)
     assert abs(mean_logit) < 5 and gradient > 1

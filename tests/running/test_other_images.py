@@ -9,14 +9,14 @@ import shutil
 import pytest
 from kit.checks import refused
 from kit.command import ltbench
+from kit.runs import execute_plan
 from kit.tiny import TINY, TINY_ARGS
 from PIL import Image, ImageFilter
 from rich.console import Console
 
 from benchmark.data.dataset import DATASETS, DatasetFolder
 from benchmark.leaderboard.board import load_board
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.running.rerun import decide
 from benchmark.store.runs import Store, load_records
 from benchmark.ui.progress import Reporter
@@ -46,59 +46,59 @@ def test_two_datasets_with_the_same_lists_are_two_datasets(tiny, blurred, tmp_pa
 
 
 def test_images_that_were_replaced_in_place_make_another_run(tiny, tmp_path):
-    first = execute(plan("erm", str(tiny), **TINY), tmp_path)
+    first = execute_plan(make_plan("erm", str(tiny), **TINY), tmp_path)
     blur(tiny)
-    second = execute(plan("erm", str(tiny), **TINY), tmp_path)
+    second = execute_plan(make_plan("erm", str(tiny), **TINY), tmp_path)
     assert second.run_id != first.run_id and second.data_digests["test"] != first.data_digests["test"]
 
 
 def test_a_copy_of_the_same_images_is_the_same_dataset(tiny, tmp_path):
     copy = shutil.copytree(tiny, tmp_path / "copy")
-    assert plan("erm", str(copy), **TINY).run_id == plan("erm", str(tiny), **TINY).run_id
+    assert make_plan("erm", str(copy), **TINY).run_id == make_plan("erm", str(tiny), **TINY).run_id
 
 
 def test_an_image_that_is_missing_is_named_before_anything_starts(tiny, tmp_path):
     (tiny / "images" / "test3.png").unlink()
-    assert "images/test3.png" in refused(plan, "erm", str(tiny), **TINY)
+    assert "images/test3.png" in refused(make_plan, "erm", str(tiny), **TINY)
 
 
 # Registered datasets, whose lists are published and whose files are on every user's disk
 
 
 @pytest.fixture
-def work(tiny, monkeypatch):
+def plan(tiny, monkeypatch):
     """A plan on the tiny dataset as a registered one."""
     assert "voc-lt" in DATASETS
     monkeypatch.setitem(DATASETS._entries, "tiny", DatasetFolder("tiny", tiny.resolve()))
-    return plan("erm", "tiny", **TINY)
+    return make_plan("erm", "tiny", **TINY)
 
 
-def test_a_run_on_other_images_of_a_registered_dataset_is_not_done_before(work, tiny, tmp_path):
-    first = execute(work, tmp_path)
-    assert execute(work, tmp_path) == first
+def test_a_run_on_other_images_of_a_registered_dataset_is_not_done_before(plan, tiny, tmp_path):
+    first = execute_plan(plan, tmp_path)
+    assert execute_plan(plan, tmp_path) == first
     blur(tiny)
-    message = refused(execute, work, tmp_path)
+    message = refused(execute_plan, plan, tmp_path)
     assert [part for part in ("other images (train, val, test)", "--rerun stale") if part not in message] == []
-    folder = Store(tmp_path).folder(work.spec)
+    folder = Store(tmp_path).folder(plan.spec)
     assert folder.record() == first, "nothing was lost"
-    assert decide(work, folder, "missing").state == "other images" and not decide(work, folder, "missing").launch
-    anew = execute(work, tmp_path, rerun="stale")
+    assert decide(plan, folder, "missing").state == "other images" and not decide(plan, folder, "missing").launch
+    anew = execute_plan(plan, tmp_path, rerun="stale")
     assert anew.run_id == first.run_id and anew.data_digests != first.data_digests
-    assert execute(work, tmp_path) == anew
+    assert execute_plan(plan, tmp_path) == anew
 
 
-def test_a_record_is_shown_where_its_images_are_not(work, tiny, tmp_path):
-    first = execute(work, tmp_path)
+def test_a_record_is_shown_where_its_images_are_not(plan, tiny, tmp_path):
+    first = execute_plan(plan, tmp_path)
     shutil.rmtree(tiny / "images")
     out = io.StringIO()
-    assert execute(work, tmp_path, reporter=Reporter(Console(file=out, width=200))) == first
+    assert execute_plan(plan, tmp_path, reporter=Reporter(Console(file=out, width=200))) == first
     assert "done before" in out.getvalue()
 
 
-def test_a_table_never_mixes_test_images(work, tmp_path):
+def test_a_table_never_mixes_test_images(plan, tmp_path):
     for seed in range(3):
-        execute(plan("erm", "tiny", **TINY, seed=seed), tmp_path)
-    path = Store(tmp_path).folder(work.spec).record_path
+        execute_plan(make_plan("erm", "tiny", **TINY, seed=seed), tmp_path)
+    path = Store(tmp_path).folder(plan.spec).record_path
     data = json.loads(path.read_text())
     data["data_digests"]["test"] = "0" * 64
     path.write_text(json.dumps(data))

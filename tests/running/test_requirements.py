@@ -10,11 +10,11 @@ from kit.command import refused as refused_call
 from kit.tiny import TINY_ARGS
 
 from benchmark.method import METHODS
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 
 
 def chosen(method, **given):
-    return plan(method, "shapes-lt", **given).spec
+    return make_plan(method, "shapes-lt", **given).spec
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -39,9 +39,9 @@ def test_every_method_can_stand_in_the_demos_table_for_clip(method):
 
 
 def test_other_datasets_have_a_protocol_for_clip_too(tiny):
-    spec = plan("capnet", str(tiny), protocol="controlled-clip", weights="none", image_size=32).spec
+    spec = make_plan("capnet", str(tiny), protocol="controlled-clip", weights="none", image_size=32).spec
     assert spec.recipe.backbone == "clip_vit_b_16"
-    assert plan("clip-zero-shot", "voc-lt", weights=None).spec.weights.name == "ViT-B-16:openai"
+    assert make_plan("clip-zero-shot", "voc-lt", weights=None).spec.weights.name == "ViT-B-16:openai"
 
 
 @pytest.mark.parametrize("method", ["capnet", "hp-dval", "clip-zero-shot"])

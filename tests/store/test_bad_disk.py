@@ -13,13 +13,12 @@ import pytest
 from kit.command import Done, ltbench, refused
 from kit.disks import PAGE, SmallDisk, mounted
 from kit.factories import make_record, make_scored, write_scored, write_store
-from kit.runs import outcome
+from kit.runs import execute_plan, outcome
 from kit.tiny import TINY, TINY_ARGS
 from kit.trainers import save_every_step
 
 import benchmark.leaderboard.files
-from benchmark.running.execute import execute
-from benchmark.running.plan import Plan, plan
+from benchmark.running.plan import Plan, make_plan
 from benchmark.store.records import Record
 from benchmark.store.runs import Claim, Store
 from benchmark.training.checkpoint import load_checkpoint
@@ -47,14 +46,14 @@ def stopped(done: Done, *words: str) -> str:
 
 
 @pytest.fixture
-def work(tiny) -> Plan:
+def plan(tiny) -> Plan:
     """What `run_tiny` runs: six steps."""
-    return plan("erm", str(tiny), **TINY)
+    return make_plan("erm", str(tiny), **TINY)
 
 
 @pytest.fixture
-def undisturbed(work, tmp_path) -> Record:
-    return execute(work, tmp_path / "undisturbed")
+def undisturbed(plan, tmp_path) -> Record:
+    return execute_plan(plan, tmp_path / "undisturbed")
 
 
 def at_call(patch: pytest.MonkeyPatch, owner: object, name: str, n: int, act: Callable[[], object]) -> None:
@@ -90,11 +89,11 @@ def interrupt(*args: object) -> None:
     ids=lambda value: value if isinstance(value, str) else str(value) if isinstance(value, int) else "",
 )
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
-    tiny, work, undisturbed, disk, monkeypatch, owner, name, n, leave, file
+    tiny, plan, undisturbed, disk, monkeypatch, owner, name, n, leave, file
 ):
     """leave: bytes that are still there; with some of them, how the attempt ended can be written down."""
     results = disk.path / "results"
-    folder = Store(results).folder(work.spec)
+    folder = Store(results).folder(plan.spec)
     with monkeypatch.context() as patch:
         save_every_step(patch)
         patch.setenv("SLURM_CLUSTER_NAME", "c" * PAGE)  # it is recorded: no record fits on one page
@@ -113,10 +112,10 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
     assert outcome(folder.record()) == outcome(undisturbed)
 
 
-def test_a_record_stands_while_another_cannot_be_written(tiny, work, disk, monkeypatch):
+def test_a_record_stands_while_another_cannot_be_written(tiny, plan, disk, monkeypatch):
     results = disk.path / "results"
-    folder = Store(results).folder(work.spec)
-    first = execute(work, results)
+    folder = Store(results).folder(plan.spec)
+    first = execute_plan(plan, results)
     with monkeypatch.context() as patch:
         at_call(patch, Claim, "finish", 1, disk.fill)
         done = ltbench("run", "--method", "erm", "--dataset", tiny, *TINY_ARGS, "--results", results, "--rerun=always")
@@ -126,7 +125,7 @@ def test_a_record_stands_while_another_cannot_be_written(tiny, work, disk, monke
     assert run_tiny(tiny, results).returncode == 0
 
 
-def test_a_leaderboard_that_finds_no_room_is_named_and_the_run_is_done(tiny, work, undisturbed, disk, monkeypatch):
+def test_a_leaderboard_that_finds_no_room_is_named_and_the_run_is_done(tiny, plan, undisturbed, disk, monkeypatch):
     results = disk.path / "results"
     with monkeypatch.context() as patch:
         at_call(patch, benchmark.leaderboard.files, "write", 1, disk.fill)
@@ -134,14 +133,14 @@ def test_a_leaderboard_that_finds_no_room_is_named_and_the_run_is_done(tiny, wor
     assert done.returncode == 2 and "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
     assert line.startswith(f"error: {results}") and "No space left on device" in line
-    assert outcome(Store(results).folder(work.spec).record()) == outcome(undisturbed)
+    assert outcome(Store(results).folder(plan.spec).record()) == outcome(undisturbed)
     disk.free()
     assert run_tiny(tiny, results).returncode == 0
     assert ltbench("leaderboard", "--check", "--results", results).returncode == 0
 
 
-def test_an_image_cache_that_finds_no_room_is_named(tiny, work, undisturbed, disk, tmp_path, monkeypatch):
-    folder = Store(tmp_path / "results").folder(work.spec)
+def test_an_image_cache_that_finds_no_room_is_named(tiny, plan, undisturbed, disk, tmp_path, monkeypatch):
+    folder = Store(tmp_path / "results").folder(plan.spec)
     monkeypatch.setenv("LTBENCH_CACHE", str(disk.path / "cache"))
     for leave in (0, 2 * PAGE):  # without room for a folder, and with some for a part of the pixels
         disk.fill(leave)
@@ -160,10 +159,10 @@ def test_an_image_cache_that_finds_no_room_is_named(tiny, work, undisturbed, dis
 )
 @pytest.mark.parametrize("above", [0, 2], ids=["run", "results"])
 def test_a_run_whose_folder_is_removed_is_not_done(
-    tiny, work, undisturbed, tmp_path, monkeypatch, owner, name, n, above
+    tiny, plan, undisturbed, tmp_path, monkeypatch, owner, name, n, above
 ):
     results = tmp_path / "results"
-    folder = Store(results).folder(work.spec)
+    folder = Store(results).folder(plan.spec)
     removed = [folder.path, *folder.path.parents][above]
     with monkeypatch.context() as patch:
         save_every_step(patch)
@@ -176,7 +175,7 @@ def test_a_run_whose_folder_is_removed_is_not_done(
     assert outcome(folder.record()) == outcome(undisturbed)
 
 
-def test_results_that_can_only_be_read_are_shown_and_not_added_to(tiny, work, tmp_path):
+def test_results_that_can_only_be_read_are_shown_and_not_added_to(tiny, plan, tmp_path):
     store = write_scored(tmp_path / "store", [make_scored("erm")])
     with mounted(tmp_path / "bound", "--bind", str(store)) as results:
         subprocess.run(["mount", "-o", "remount,ro,bind", results], check=True)
@@ -202,10 +201,10 @@ def test_results_that_can_only_be_read_are_shown_and_not_added_to(tiny, work, tm
     ids=["empty", "binary", "short", "deep", "no-pid"],
 )
 def test_a_lease_that_is_garbage_is_named_and_hides_no_other_run(
-    tiny, work, undisturbed, tmp_path, monkeypatch, content
+    tiny, plan, undisturbed, tmp_path, monkeypatch, content
 ):
     results = write_store(tmp_path / "results", [make_record("asl", seed) for seed in range(2)])
-    folder = Store(results).folder(work.spec)
+    folder = Store(results).folder(plan.spec)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_end_epoch", interrupt)
         save_every_step(patch)

@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from kit.checkpoints import resume, stopped, work, write  # noqa: F401 - fixtures
+from kit.checkpoints import plan, resume, stopped, write  # noqa: F401 - fixtures
 from kit.command import ltbench
-from kit.runs import outcome
+from kit.runs import execute_plan, outcome
 from rich.console import Console
 
 from benchmark.errors import StoreError
-from benchmark.running.execute import execute
 from benchmark.running.plan import Plan
 from benchmark.store.runs import Store
 from benchmark.training.checkpoint import load_checkpoint, save_checkpoint
@@ -27,8 +26,8 @@ from benchmark.ui.progress import Reporter
 
 
 @pytest.fixture(scope="module")
-def undisturbed(work, tmp_path_factory) -> dict:
-    return outcome(execute(work, tmp_path_factory.mktemp("undisturbed")))
+def undisturbed(plan, tmp_path_factory) -> dict:
+    return outcome(execute_plan(plan, tmp_path_factory.mktemp("undisturbed")))
 
 
 @pytest.fixture
@@ -36,8 +35,8 @@ def results(stopped, tmp_path) -> Path:
     return shutil.copytree(stopped, tmp_path / "results")
 
 
-def path_of(work: Plan, results: Path) -> Path:
-    return Store(results).folder(work.spec).checkpoint_path
+def path_of(plan: Plan, results: Path) -> Path:
+    return Store(results).folder(plan.spec).checkpoint_path
 
 
 def put(*keys: Any, value: Any) -> Callable[[dict], None]:
@@ -131,8 +130,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_not_this_runs_is_one_line(work, results, resume, case):
-    path = path_of(work, results)
+def test_what_is_not_this_runs_is_one_line(plan, results, resume, case):
+    path = path_of(plan, results)
     state = load_checkpoint(path)
     WRONG[case](state)
     write(path, state)
@@ -147,34 +146,34 @@ def test_what_is_not_this_runs_is_one_line(work, results, resume, case):
     ("state", "words"),
     [([1, 2], "it holds a list"), (torch.zeros(3), "it holds a Tensor"), (7, "it holds a int"), (None, "a NoneType")],
 )
-def test_what_is_no_table_is_one_line(work, results, state, words):
-    write(path_of(work, results), state)
+def test_what_is_no_table_is_one_line(plan, results, state, words):
+    write(path_of(plan, results), state)
     with pytest.raises(StoreError, match=f"not a checkpoint of this version .*{words}.*; remove it"):
-        execute(work, results)
+        execute_plan(plan, results)
 
 
 @pytest.mark.parametrize("change", [put("made_by", value="me"), put("made_by", value={}), drop("made_by"), dict.clear])
-def test_what_somebody_else_made_is_not_continued_and_that_is_said(work, results, undisturbed, change):
-    path = path_of(work, results)
+def test_what_somebody_else_made_is_not_continued_and_that_is_said(plan, results, undisturbed, change):
+    path = path_of(plan, results)
     state = load_checkpoint(path)
     change(state)
     write(path, state)
     console = Console(record=True, width=200, file=io.StringIO())
-    assert outcome(execute(work, results, reporter=Reporter(console))) == undisturbed
+    assert outcome(execute_plan(plan, results, reporter=Reporter(console))) == undisturbed
     assert "starting anew" in console.export_text()
 
 
-def test_a_checkpoint_as_it_was_is_continued(work, results, undisturbed):
-    path = path_of(work, results)
+def test_a_checkpoint_as_it_was_is_continued(plan, results, undisturbed):
+    path = path_of(plan, results)
     state = load_checkpoint(path)
     save_checkpoint(path, state)
-    assert outcome(execute(work, results)) == undisturbed
+    assert outcome(execute_plan(plan, results)) == undisturbed
 
 
-def test_on_the_command_line_it_is_one_line_and_always_starts_anew(work, results, undisturbed):
-    path = path_of(work, results)
+def test_on_the_command_line_it_is_one_line_and_always_starts_anew(plan, results, undisturbed):
+    path = path_of(plan, results)
     write(path, load_checkpoint(path) | {"step": -1})
-    args = ["run", "--method", "erm", "--dataset", work.request["dataset"], "--protocol", "demo", "--image-size", "16"]
+    args = ["run", "--method", "erm", "--dataset", plan.request["dataset"], "--protocol", "demo", "--image-size", "16"]
     args += ["--epochs", "3", "--set", "recipe.batch_size=8", "--set", "recipe.selection=best-val", "--oracle"]
     done = ltbench(*args, "--results", results)
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from kit.runs import execute_plan
 from kit.tiny import TINY
 from torch import nn
 
 import benchmark
 from benchmark import spec
 from benchmark.method import METHODS
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.store.logits import load_logits
 from benchmark.training.inference import Normalizer, predict, scoring_cache_size, views_of
 
@@ -125,8 +125,8 @@ def test_validation_and_test_are_scored_on_the_same_views(tiny, tmp_path, test_t
             return logits
 
     settings = TINY["settings"] | {"recipe.test_time": test_time, "recipe.selection": "best-val"}
-    work = replace(plan("erm", str(tiny), **(TINY | {"epochs": 6, "settings": settings})), method=Watched)
-    record = execute(work, tmp_path)
+    plan = replace(make_plan("erm", str(tiny), **(TINY | {"epochs": 6, "settings": settings})), method=Watched)
+    record = execute_plan(plan, tmp_path)
     # Validation after each of six epochs and at the end, the test once for each weight set.
     assert (len(given[10]), len(given[12])) == (7 * views, 2 * views)
     logits, _ = load_logits(tmp_path, record)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from kit.checks import refused
-from kit.runs import execute_with_stops, outcome
+from kit.runs import execute_plan, execute_with_stops, outcome
 from kit.tiny import TINY
 from torch import nn
 
@@ -17,8 +17,7 @@ import benchmark.running.images
 import benchmark.running.plan
 import benchmark.running.score
 from benchmark.method import Batch, Method, MethodConfig, ParameterGroup, Stage
-from benchmark.running.execute import execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
 from benchmark.spec import Recipe, parse
 from benchmark.store.logits import load_logits
 from benchmark.training.inference import Normalizer
@@ -285,7 +284,7 @@ def work_of(method, tiny, **settings) -> benchmark.running.plan.Plan:
     """Three epochs of three steps on the tiny dataset; only the method is not the one that the specification names."""
     recipe = {f"recipe.{key}": value for key, value in settings.items()}
     arguments = TINY | {"epochs": 3, "settings": TINY["settings"] | recipe}
-    return replace(plan("erm", str(tiny), **arguments), method=method)
+    return replace(make_plan("erm", str(tiny), **arguments), method=method)
 
 
 @pytest.mark.parametrize(
@@ -298,12 +297,12 @@ def work_of(method, tiny, **settings) -> benchmark.running.plan.Plan:
     ids=["ema", "raw", "best-val"],
 )
 def test_an_interrupted_run_of_two_stages_ends_as_an_undisturbed_one(tiny, tmp_path, settings):
-    work = work_of(TwoStages, tiny, **settings)
-    whole = execute(work, tmp_path / "whole")
+    plan = work_of(TwoStages, tiny, **settings)
+    whole = execute_plan(plan, tmp_path / "whole")
     assert [entry.stage for entry in whole.history] == ["first", "second", "second"]
     # In the first stage, at the border (after step 3), in the second, everywhere.
     for stops in ({2}, {3}, {5}, {2, 7}, set(range(1, 10))):
-        record = execute_with_stops(work, tmp_path / f"stopped{len(stops)}{min(stops)}", stops, total=9)
+        record = execute_with_stops(plan, tmp_path / f"stopped{len(stops)}{min(stops)}", stops, total=9)
         assert record.attempts == len(stops) + 1
         assert outcome(record) == outcome(whole)
 
@@ -315,10 +314,10 @@ def test_parameters_of_both_stages_are_in_the_record(tiny, tmp_path):
 
 
 def test_an_interrupted_run_on_features_ends_as_an_undisturbed_one(tiny, tmp_path):
-    work = work_of(Probe, tiny)
-    whole = execute(work, tmp_path / "whole")
+    plan = work_of(Probe, tiny)
+    whole = execute_plan(plan, tmp_path / "whole")
     assert (whole.parameters.trained, whole.parameters.all) == (51, 112 + 51)
-    assert outcome(execute_with_stops(work, tmp_path / "stopped", {1, 4, 8}, total=9)) == outcome(whole)
+    assert outcome(execute_with_stops(plan, tmp_path / "stopped", {1, 4, 8}, total=9)) == outcome(whole)
 
 
 # --- features --------------------------------------------------------------------------------------------------
@@ -362,7 +361,7 @@ def test_features_are_made_once_of_images_as_they_are():
         assert torch.equal(result.states["raw"][f"encoder.{name}"], value), "the encoder was trained"
 
 
-def sizes_cached(work, monkeypatch) -> dict[str, int]:
+def sizes_cached(plan, monkeypatch) -> dict[str, int]:
     sizes = {}
     with monkeypatch.context() as patch:
         original = benchmark.running.images.cache_split
@@ -372,7 +371,7 @@ def sizes_cached(work, monkeypatch) -> dict[str, int]:
                 sizes.update({split.name: size}) or original(split, source, size, *a, **k)
             ),
         )
-        benchmark.running.images.prepare_images(work, Reporter())
+        benchmark.running.images.prepare_images(plan, Reporter())
     return sizes
 
 
@@ -385,8 +384,8 @@ def test_training_images_of_features_are_those_of_scoring(tiny, monkeypatch):
 
 
 def test_five_crops_are_taken_from_larger_images(tiny, monkeypatch):
-    work = work_of(TwoStages, tiny, augment={"crop_min_side": 0.8}, test_time={"views": "five-crop", "margin": 6})
-    assert sizes_cached(work, monkeypatch) == {"train": 20, "val": 22, "test": 22}
+    plan = work_of(TwoStages, tiny, augment={"crop_min_side": 0.8}, test_time={"views": "five-crop", "margin": 6})
+    assert sizes_cached(plan, monkeypatch) == {"train": 20, "val": 22, "test": 22}
 
 
 # --- no stage --------------------------------------------------------------------------------------------------
@@ -418,7 +417,7 @@ def test_a_method_without_stages_is_scored_as_it_is(tiny, tmp_path, monkeypatch,
         original(self, method, *args, **kwargs)
 
     monkeypatch.setattr(Trainer, "__init__", watched)
-    record = execute(work_of(Untrained, tiny, selection=selection), tmp_path)
+    record = execute_plan(work_of(Untrained, tiny, selection=selection), tmp_path)
     assert (record.history, record.selection.epoch, record.selection.rule) == ([], 0, selection)
     assert record.parameters.trained == 0 < record.parameters.all
     assert record.timings.images_per_second == 0.0

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from kit.command import ltbench as cli
-from kit.runs import outcome
+from kit.runs import execute_plan, outcome
 from kit.tiny import TINY, write_tiny_dataset
 from kit.trainers import stopping
 from rich.console import Console
@@ -29,8 +29,8 @@ from benchmark.evaluation import score
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.method import METHODS, LossMethod, ParameterGroup
-from benchmark.running.execute import DEFAULT_RESULTS, execute
-from benchmark.running.plan import plan
+from benchmark.running.plan import make_plan
+from benchmark.running.run import DEFAULT_RESULTS
 from benchmark.spec import Optimizer, Schedule
 from benchmark.store.logits import load_logits, logits_path, read_logits
 from benchmark.store.runs import RunFolder, Store
@@ -176,17 +176,17 @@ def test_another_seed_gives_another_result(tiny, tmp_path):
 )
 def test_a_run_stopped_at_every_step_ends_as_an_undisturbed_one(tiny, tmp_path, method, settings):
     whole = tiny_run(tiny, tmp_path / "whole", method, settings=settings)
-    work = plan(method, str(tiny), **(TINY | {"settings": TINY["settings"] | settings}))
+    plan = make_plan(method, str(tiny), **(TINY | {"settings": TINY["settings"] | settings}))
     stops = 0
     with stopping():
         while True:
             torch.manual_seed(stops + 1000)  # whatever state the process is in
             try:
-                stopped = execute(work, tmp_path / "stopped")
+                stopped = execute_plan(plan, tmp_path / "stopped")
                 break
             except RunInterrupted:
                 stops += 1
-                assert Store(tmp_path / "stopped").folder(work.spec).state() == "preempted"
+                assert Store(tmp_path / "stopped").folder(plan.spec).state() == "preempted"
     assert stops == 6
     assert stopped.attempts == 7
     assert outcome(stopped) == outcome(whole)
@@ -202,7 +202,7 @@ def test_best_val_scores_the_best_epoch(tiny, tmp_path):
 def test_best_val_without_a_validation_list_is_refused(tmp_path):
     folder = write_tiny_dataset(tmp_path / "noval", {"train": 16, "test": 8})
     with pytest.raises(InputError, match="has no val.txt"):
-        plan("erm", str(folder), **(TINY | {"settings": {"recipe.selection": "best-val"}}))
+        make_plan("erm", str(folder), **(TINY | {"settings": {"recipe.selection": "best-val"}}))
 
 
 def without_labels(folder, *splits):
@@ -214,14 +214,14 @@ def without_labels(folder, *splits):
 def test_best_val_on_a_validation_list_without_a_label_is_refused(tiny):
     without_labels(tiny, "val")
     with pytest.raises(InputError, match="no image of val.txt of dataset 'tiny' has a label"):
-        plan("erm", str(tiny), **(TINY | {"settings": {"recipe.selection": "best-val"}}))
+        make_plan("erm", str(tiny), **(TINY | {"settings": {"recipe.selection": "best-val"}}))
 
 
 def test_lists_without_a_label_are_warned_of_before_training_and_give_dashes(tiny, tmp_path):
     without_labels(tiny, "val", "test")
     said = io.StringIO()
-    work = plan("erm", str(tiny), **TINY)
-    record = execute(work, tmp_path, reporter=Reporter(Console(file=said, width=1000)))
+    plan = make_plan("erm", str(tiny), **TINY)
+    record = execute_plan(plan, tmp_path, reporter=Reporter(Console(file=said, width=1000)))
     lines = said.getvalue().splitlines()
     for split in ("val", "test"):
         [warning] = [i for i, line in enumerate(lines) if f"no image of {split}.txt has a label" in line]
@@ -297,58 +297,58 @@ def test_a_loss_that_becomes_nan_fails_with_step_rate_and_cause(tiny, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_reported_and_always_starts_anew(tiny, tmp_path):
-    work = plan("erm", str(tiny), **TINY)
-    folder = Store(tmp_path).folder(work.spec)
+    plan = make_plan("erm", str(tiny), **TINY)
+    folder = Store(tmp_path).folder(plan.spec)
     folder.path.mkdir(parents=True)
     folder.checkpoint_path.write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(StoreError, match=r"checkpoint.pt: the checkpoint is truncated or damaged"):
-        execute(work, tmp_path)
-    assert execute(work, tmp_path, rerun="always").metrics.overall is not None
+        execute_plan(plan, tmp_path)
+    assert execute_plan(plan, tmp_path, rerun="always").metrics.overall is not None
 
 
 def test_a_checkpoint_of_other_code_is_not_continued_and_that_is_said(tiny, tmp_path, monkeypatch):
-    work = plan("erm", str(tiny), **TINY)
+    plan = make_plan("erm", str(tiny), **TINY)
     with stopping(), pytest.raises(RunInterrupted):
-        execute(work, tmp_path)
+        execute_plan(plan, tmp_path)
     for module in ("execute", "rerun", "environment"):
         monkeypatch.setattr(f"benchmark.running.{module}.code_digest", lambda method: "0" * 64)
     out = io.StringIO()
-    anew = execute(work, tmp_path, reporter=Reporter(Console(file=out, width=200)))
+    anew = execute_plan(plan, tmp_path, reporter=Reporter(Console(file=out, width=200)))
     assert "of other code" in out.getvalue() and "going on from" not in out.getvalue()
-    assert outcome(anew) == outcome(execute(work, tmp_path / "whole"))
+    assert outcome(anew) == outcome(execute_plan(plan, tmp_path / "whole"))
 
 
 def test_a_checkpoint_of_another_run_is_not_continued(tiny, tmp_path):
-    works = [plan("erm", str(tiny), **TINY, seed=seed) for seed in (0, 1)]
+    plans = [make_plan("erm", str(tiny), **TINY, seed=seed) for seed in (0, 1)]
     with stopping():
-        for work in works:
+        for plan in plans:
             with pytest.raises(RunInterrupted):
-                execute(work, tmp_path)
-    own, others = (Store(tmp_path).folder(work.spec).checkpoint_path for work in works)
+                execute_plan(plan, tmp_path)
+    own, others = (Store(tmp_path).folder(plan.spec).checkpoint_path for plan in plans)
     own.write_bytes(others.read_bytes())
     out = io.StringIO()
-    record = execute(works[0], tmp_path, reporter=Reporter(Console(file=out, width=200)))
+    record = execute_plan(plans[0], tmp_path, reporter=Reporter(Console(file=out, width=200)))
     assert "another run's" in out.getvalue() and "going on from" not in out.getvalue()
-    assert outcome(record) == outcome(execute(works[0], tmp_path / "whole"))
+    assert outcome(record) == outcome(execute_plan(plans[0], tmp_path / "whole"))
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_not_done_twice(tiny, tmp_path, monkeypatch):
-    work = plan("erm", str(tiny), **TINY)
+    plan = make_plan("erm", str(tiny), **TINY)
     check_writable = RunFolder.check_writable
 
     def meanwhile(self):
         monkeypatch.setattr(RunFolder, "check_writable", check_writable)
-        execute(work, tmp_path)
+        execute_plan(plan, tmp_path)
         monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail("trained twice"))
 
     monkeypatch.setattr(RunFolder, "check_writable", meanwhile)
-    assert execute(work, tmp_path).attempts == 1
-    assert list((Store(tmp_path).folder(work.spec).path / "attempts").iterdir()) == []
+    assert execute_plan(plan, tmp_path).attempts == 1
+    assert list((Store(tmp_path).folder(plan.spec).path / "attempts").iterdir()) == []
 
 
 def test_settings_of_a_registered_dataset_are_not_those_of_another(tiny):
-    assert plan("db-focal", str(tiny), **TINY).config.neg_scale == 2.0
-    assert plan("db-focal", "voc-lt", protocol="demo").config.neg_scale == 5.0
+    assert make_plan("db-focal", str(tiny), **TINY).config.neg_scale == 2.0
+    assert make_plan("db-focal", "voc-lt", protocol="demo").config.neg_scale == 5.0
 
 
 def test_stale_records_are_told_and_run_again_on_request(tiny, tmp_path):
@@ -367,11 +367,13 @@ def test_never_launches_nothing(tiny, tmp_path):
 
 
 def test_no_op_settings_change_nothing(tiny):
-    plain = plan("asl", str(tiny), **TINY)
-    same = plan("asl", str(tiny), **(TINY | {"settings": TINY["settings"] | {"gamma_neg": 4.0, "recipe.epochs": 2}}))
+    plain = make_plan("asl", str(tiny), **TINY)
+    same = make_plan(
+        "asl", str(tiny), **(TINY | {"settings": TINY["settings"] | {"gamma_neg": 4.0, "recipe.epochs": 2}})
+    )
     assert same.spec == plain.spec
     assert plain.spec.overrides == {"epochs": 2, "batch_size": 8} and plain.spec.config_overrides == {}
-    changed = plan("asl", str(tiny), **(TINY | {"settings": {"gamma_neg": 2.0}}))
+    changed = make_plan("asl", str(tiny), **(TINY | {"settings": {"gamma_neg": 2.0}}))
     assert changed.spec.config_overrides == {"gamma_neg": 2.0} and changed.spec.run_id != plain.spec.run_id
 
 
@@ -423,12 +425,12 @@ def test_a_killed_process_is_continued(tiny, tmp_path, how):
         errors = process.stderr.read()
         code = process.wait(timeout=60)
     assert code == (-9 if how == signal.SIGKILL else 130), errors
-    work = plan("erm", str(tiny), **arguments)
-    assert Store(tmp_path / "killed").folder(work.spec).state() == "preempted"
+    plan = make_plan("erm", str(tiny), **arguments)
+    assert Store(tmp_path / "killed").folder(plan.spec).state() == "preempted"
     started = time.monotonic()
-    continued = execute(work, tmp_path / "killed")
+    continued = execute_plan(plan, tmp_path / "killed")
     assert continued.attempts == 2 and time.monotonic() - started < 60
-    assert outcome(continued) == outcome(execute(work, tmp_path / "whole"))
+    assert outcome(continued) == outcome(execute_plan(plan, tmp_path / "whole"))
 
 
 def test_learning_rates_of_parameter_groups():
