@@ -28,10 +28,10 @@ def default_protocol(folder: DatasetFolder, method: str, weights: str | None) ->
         if name not in PROTOCOLS:
             known = did_you_mean(name, PROTOCOLS)
             raise InputError(f"{folder.path / 'dataset.yaml'}: unknown protocol {name!r}{known}")
-    usual = PROTOCOLS.get(folder.card.protocol)
-    recipe = usual.recipe.model_copy(update={"weights": weights or usual.recipe.weights})
+    default = PROTOCOLS.get(folder.card.protocol)
+    recipe = default.recipe.model_copy(update={"weights": weights or default.recipe.weights})
     if _lacks(method, recipe) is None:
-        return usual
+        return default
     return PROTOCOLS.get(folder.card.clip_protocol)
 
 

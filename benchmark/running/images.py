@@ -36,7 +36,7 @@ def known_pixels(plan: Plan) -> dict[str, str | None]:
 
 
 def other_images(record: Record, pixels: Mapping[str, str | None]) -> list[str]:
-    """The splits whose images here are not those that a record was made from; as far as can be told. pixels: as
+    """The splits whose images here are not those that a record was made from, as far as is known. pixels: as
     `known_pixels` gives them."""
     return [name for name, digest in pixels.items() if digest not in (None, record.data_digests.get(name, digest))]
 

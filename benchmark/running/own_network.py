@@ -1,4 +1,4 @@
-"""Whether a method scores images by the recipe's backbone: one with a network of its own stands in a table apart."""
+"""Whether a method scores images by the recipe's backbone: one with a network of its own is in a table apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method is told of its problem."""
+"""The task that a method is built for."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def make_task(
     load: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Task:
-    """What a method is told.
+    """The task that a method is built for.
 
     state: of the recipe's weights, None for random ones. load: False leaves other networks random too: nothing is
-    read or fetched. say: told of other networks' weights; see `PretrainedWeights.load`.
+    read or fetched. say: gets a line when other networks' weights are fetched; see `PretrainedWeights.load`.
     """
 
     def backbone() -> Backbone:

@@ -47,11 +47,11 @@ def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: 
     elif schedule.name == "cosine":
         factor = (1 + math.cos(math.pi * step / total_steps)) / 2
     elif schedule.name == "one-cycle":
-        turn = schedule.peak * total_steps
-        if step < turn:
-            factor = _cosine(1 / 25, 1.0, step / turn)
+        peak = schedule.peak * total_steps
+        if step < peak:
+            factor = _cosine(1 / 25, 1.0, step / peak)
         else:
-            factor = _cosine(1.0, 1e-4 / 25, (step - turn) / max(total_steps - 1 - turn, 1))
+            factor = _cosine(1.0, 1e-4 / 25, (step - peak) / max(total_steps - 1 - peak, 1))
     else:
         factor = 1.0
     if step < schedule.warmup_steps:
