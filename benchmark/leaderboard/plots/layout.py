@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
 
 POINTS = 72.0  # an inch
 _MARGIN = 6.0  # points
 _LINE = 1.35  # height of a line of text, by its size
 _MARK, _GAP = 21.0, 14.0  # points of a mark in a legend, and of the room between two entries
+_MOST_IN_A_COLUMN = 6  # names in a legend
 _MOST_LINES = 3  # of one text above or below the axes
 
 
@@ -47,7 +49,6 @@ def page(
     picture leaves out (`data["note"]`) is said below the title.
     """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
-    from matplotlib.transforms import ScaledTranslation
 
     width = max(width, style.WIDTH)
     room = width * POINTS - 2 * _MARGIN
@@ -55,11 +56,9 @@ def page(
     top += [(line, style.SMALL, style.QUIET) for text in (data["title"], data["note"]) for line in _lines(text, room)]
     bottom = [(line, style.SMALL, style.QUIET) for line in _lines(" ".join(notes), room)]
     above, below = (2 * _MARGIN + sum(_LINE * size for _, size, _ in lines) for lines in (top, bottom))
-    # From the edges of the figure, which a legend may move.
     for lines, edge, y in ((top, 1.0, -_MARGIN), (bottom, 0.0, below - _MARGIN)):
         for line, size, color in lines:
-            place = figure.transFigure + ScaledTranslation(_MARGIN / POINTS, y / POINTS, figure.dpi_scale_trans)
-            figure.text(0.0, edge, line, fontsize=size, color=color, va="top", transform=place)
+            figure.text(0.0, edge, line, fontsize=size, color=color, va="top", transform=_beside_edge(figure, y))
             y -= _LINE * size
     figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.02, w_pad=0.02, hspace=0.04, wspace=0.03))
     figure.set_size_inches(width, height + (above + below) / POINTS)
@@ -82,6 +81,13 @@ def _keep_free(figure: Figure, above: float, below: float) -> None:
     figure.get_layout_engine().set(rect=rect)
 
 
+def _beside_edge(figure: Figure, up: float) -> Transform:
+    """Of the figure, but `up` points above a place: so it keeps its distance from an edge that a legend moves."""
+    from matplotlib.transforms import ScaledTranslation
+
+    return figure.transFigure + ScaledTranslation(_MARGIN / POINTS, up / POINTS, figure.dpi_scale_trans)
+
+
 def legend(figure: Figure, names: Sequence[str], marks: Sequence[Artist] | None = None) -> None:
     """What each mark means, above the axes; without marks the names alone, below them. The figure grows by as much."""
     from matplotlib.lines import Line2D
@@ -91,13 +97,14 @@ def legend(figure: Figure, names: Sequence[str], marks: Sequence[Artist] | None 
     above, below = (1 - bottom - share) * height, bottom * height
     room = width - 2 * _MARGIN
     beside = _GAP + (0.0 if marks is None else _MARK)
-    names = [fit(name, room - beside, style.SMALL) for name in names]
+    least = 2 if len(names) > _MOST_IN_A_COLUMN else 1
+    names = [fit(name, room / least - beside, style.SMALL) for name in names]
     longest = max(width_of(name, style.SMALL) for name in names)
     look = {"handlelength": 0.0, "handletextpad": 0.0} if marks is None else {}
     shown = figure.legend(
         [Line2D([], [], linestyle="none")] * len(names) if marks is None else marks,
         ["?"] * len(names),  # matplotlib leaves out names that begin with `_`: they are set afterwards
-        ncols=min(len(names), max(1, int(room / (longest + beside)))),
+        ncols=min(len(names), int(room / (longest + beside) + 1e-6)),
         **look,
     )
     for text, name in zip(shown.get_texts(), names, strict=True):
@@ -107,11 +114,11 @@ def legend(figure: Figure, names: Sequence[str], marks: Sequence[Artist] | None 
     if marks is None:
         _keep_free(figure, above, below + needed)
         shown.set_loc("lower left")
-        shown.set_bbox_to_anchor((_MARGIN / width, below / (height + needed)), transform=figure.transFigure)
+        shown.set_bbox_to_anchor((0.0, 0.0), transform=_beside_edge(figure, below))
     else:
         _keep_free(figure, above + needed, below)
         shown.set_loc("upper left")
-        shown.set_bbox_to_anchor((_MARGIN / width, 1 - above / (height + needed)), transform=figure.transFigure)
+        shown.set_bbox_to_anchor((0.0, 1.0), transform=_beside_edge(figure, -above))
 
 
 def _lines(text: str, room: float) -> list[str]:
@@ -146,7 +153,7 @@ def intervals(axes: Axes, estimates: Sequence[Sequence[float | None] | None], he
     """Horizontal lines over the intervals of [mean, half-width]; none where there is no half-width."""
     means, halves = np.array([estimate or (None, None) for estimate in estimates], dtype=float).T  # NaN for None
     if not np.isnan(halves).all():
-        axes.errorbar(means, heights, xerr=halves, fmt="none", ecolor=style.INK, elinewidth=0.8)
+        axes.errorbar(means, heights, xerr=halves, fmt="none", ecolor=style.INK, elinewidth=0.8, capthick=0.8)
 
 
 def number(value: float, _: Any = None) -> str:

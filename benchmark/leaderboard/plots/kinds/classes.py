@@ -44,7 +44,8 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
     """All methods in one panel, or one panel each before the range of all."""
     methods, classes = data["methods"], data["classes"]
     overlaid = len(methods) <= MAX_OVERLAID
-    columns, step = (1, 20) if overlaid else (_COLUMNS, 50)
+    columns = 1 if overlaid else _COLUMNS
+    end = layout.up_to([value for method in methods for value in method["values"] if value is not None])
     lines = 1 if overlaid else math.ceil(len(methods) / columns)
     ticks, below = _ticks(classes, columns)
     height = (_LARGE if overlaid else _PANEL * lines) + below / layout.POINTS + 0.5
@@ -53,12 +54,13 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
     layout.page(figure, "Average precision of each class by its number of training images", data, height, notes)
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for axes in panels.flat:
-        axes.set(xlim=(-0.7, len(classes) - 0.3), xticks=[], ylim=(0, 100), yticks=range(0, 101, step))
+        axes.set(xlim=(-0.7, len(classes) - 0.3), xticks=[], ylim=(0, end))
         _borders(axes, classes)
     for axes in panels[0]:
         _group_names(axes, classes, _ROOM[columns])
     for axes in panels[:, 0]:
         axes.set_ylabel("AP (%)")
+        axes.locator_params(axis="y", nbins=6 if overlaid else 3)
     for axes in panels[-1]:
         axes.set_xticks(*ticks, rotation=90 if below else 0)
         axes.set_xlabel("class (number of training images)" if below else "number of training images of the class")
@@ -119,6 +121,8 @@ def _ranges(axes: Axes, data: dict[str, Any]) -> None:
 
 def _points(axes: Axes, data: dict[str, Any], index: int) -> Line2D:
     """A marker for each class, and a line at the mean of each group; returns what a legend shows of the method."""
+    from matplotlib.lines import Line2D
+
     method = data["methods"][index]
     overlaid = len(data["methods"]) <= MAX_OVERLAID
     look = style.LOOKS[index if overlaid else 0]
@@ -131,6 +135,6 @@ def _points(axes: Axes, data: dict[str, Any], index: int) -> Line2D:
     # Beside each other: methods that agree on a class must not hide each other.
     shift = (index - (len(data["methods"]) - 1) / 2) * 0.13 if overlaid else 0.0
     places = [place + shift for place in range(len(method["values"]))]
-    style_of = {"color": look.color, "markeredgecolor": "white", "markeredgewidth": 0.3}
-    (points,) = axes.plot(places, method["values"], look.marker, markersize=3.6, clip_on=False, zorder=3, **style_of)
-    return points
+    mark = {"color": look.color, "markeredgecolor": "white", "markersize": 3.8}
+    axes.plot(places, method["values"], look.marker, clip_on=False, zorder=3, **mark)
+    return Line2D([], [], marker=look.marker, linewidth=1.1, **(mark | line))

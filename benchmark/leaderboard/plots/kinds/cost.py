@@ -26,7 +26,6 @@ _BESIDE = 4.0  # points from a point to its number without a line between them
 _WEIGHTS = (1.0, 2.0)  # of points across and up: above and below a point is its interval
 _LINE, _CROSSED = 12.0, 8.0  # as many points further away is better than a line, than one that crosses something
 _STEP, _TRIED = 1.5, 300  # points between two spots for a number; as many free ones are looked at
-FIGURE_SPACE = "\u2007"  # as wide as a digit
 
 
 def data(table: Table) -> dict[str, Any] | None:
@@ -74,7 +73,7 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
     ]
     for axes, (values, text) in zip(panels, costs, strict=True):
         if axes is panels[0] and notes:  # in the other one many points have the same place: their intervals would merge
-            axes.errorbar(values, scores, yerr=halves, fmt="none", ecolor=style.THIN, elinewidth=0.6, capsize=1.2)
+            axes.errorbar(values, scores, yerr=halves, fmt="none", ecolor=style.THIN, elinewidth=0.6, capthick=0.6)
         for index, look in enumerate(style.LOOKS[: len(shown)]):
             mine = [min(method["device"], len(shown) - 1) == index for method in methods]
             (marks[index],) = axes.plot(
@@ -86,8 +85,7 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
     panels[0].set_ylim(max(0.0, panels[0].get_ylim()[0]), min(100.0, panels[0].get_ylim()[1]))
     if len(shown) > 1:
         layout.legend(figure, shown, list(marks.values()))
-    numbers = [f"{number:{FIGURE_SPACE}>2}" for number in range(1, len(methods) + 1)]
-    layout.legend(figure, [f"{number} {method['label']}" for number, method in zip(numbers, methods, strict=True)])
+    layout.legend(figure, [f"{number} {method['label']}" for number, method in enumerate(methods, 1)])
     layout.arrange(figure)  # only now it is known where the points are
     for axes, (values, _) in zip(panels, costs, strict=True):
         _numbers(axes, values, scores)

@@ -106,7 +106,7 @@ def _panel(axes: Axes, method: dict[str, Any]) -> dict[str, Any]:
     for curve in method["seeds"]:
         (shown["loss of a seed"],) = axes.plot(epochs, curve, color=style.THIN, linewidth=0.5)
     mean = {"color": style.INK, "linewidth": 1.3} | _dots(method["loss"])
-    (shown["mean over seeds" if method["seeds"] else "loss"],) = axes.plot(epochs, method["loss"], **mean)
+    (shown["loss, mean over seeds" if method["seeds"] else "loss"],) = axes.plot(epochs, method["loss"], **mean)
     for at in method["stages"]:
         shown["next stage"] = axes.axvline(at, color=style.QUIET, linewidth=0.8, linestyle=":")
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
