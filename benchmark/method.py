@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from benchmark.base.method_files import FOLDER, load_files
 from benchmark.base.modules import file_of, import_entry_points
 from benchmark.errors import InputError
-from benchmark.method_files import FOLDER, load_files
 from benchmark.models.backbones import Backbone
 from benchmark.models.classifier import LinearClassifier
 from benchmark.models.clip import Clip, TextTower

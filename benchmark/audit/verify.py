@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.audit.agreement import Agreement
+from benchmark.audit.code_digest import code_digest_of
 from benchmark.audit.files import FolderFiles, files_of
 from benchmark.audit.judge import judge
 from benchmark.audit.names import unknown_settings
 from benchmark.errors import StoreError
 from benchmark.method import METHODS
-from benchmark.running.environment import code_digest
 from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
 from benchmark.store.runs import record_paths
@@ -101,7 +101,10 @@ def _notes(folder: RunFolder, record: Record) -> Iterator[Finding]:
     if method not in METHODS:
         problem = f"unknown method: cannot tell whether stale ({method!r} is not registered here)"
         yield Finding(run, "note", f"{folder.record_path}: {problem}")
-    elif (now := code_digest(METHODS.get(method))) != (then := record.environment.code_digest):
+    elif (now := code_digest_of(record)) is None:
+        problem = "cannot tell whether stale: its settings, backbone or samplers are not those of a method here"
+        yield Finding(run, "note", f"{folder.record_path}: {problem}")
+    elif now != (then := record.environment.code_digest):
         problem = f"made by code {then[:12]}, and the present code is {now[:12]}; --rerun stale runs it again"
         yield Finding(run, "stale", f"{folder.record_path}: {problem}")
     if method in METHODS and (unknown := unknown_settings(record)):

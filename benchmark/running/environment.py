@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
-import inspect
 import platform
 import resource
 import socket
@@ -18,50 +16,10 @@ import torch
 
 from benchmark.base import scheduler
 from benchmark.errors import InputError
-from benchmark.method import Method
-from benchmark.method_files import source_file
 from benchmark.store.records import Environment
 
-PACKAGE = Path(__file__).resolve().parents[1]
-CHECKOUT = PACKAGE.parent
-_NUMERIC = (
-    "data/*.py",
-    "models/**/*.py",
-    "method.py",
-    "training/*.py",
-    "distributed.py",
-    "evaluation.py",
-)
+CHECKOUT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "safetensors")
-
-
-@functools.cache
-def code_digest(method: type[Method]) -> str:
-    """sha256 over the source that decides a method's numbers: the harness's numeric modules, and the modules under
-    `methods` that the method's own module takes from. A record whose digest differs is stale.
-
-    Read once a process, when the method's first run is planned: what is edited later is not what runs.
-    """
-    files = {path for pattern in _NUMERIC for path in PACKAGE.glob(pattern)}
-    sources = [path.read_bytes() for path in sorted(files)]
-    return hashlib.sha256(b"\0".join([*sources, *_method_sources(method)])).hexdigest()
-
-
-def _method_sources(method: type[Method]) -> list[bytes]:
-    classes = [c for c in method.__mro__ if issubclass(c, Method) and c is not Method]
-    modules = {c.__module__ for c in classes}
-    for name in list(modules):
-        values = vars(sys.modules[name]).values()
-        modules |= {module for value in values if (module := getattr(value, "__module__", None) or "")}
-    ours = {name: path for name in modules if (path := source_file(name)) is not None}
-    sources = [path.read_bytes() for path in sorted(set(ours.values()))]
-    for own in classes:
-        if own.__module__ not in ours and own.__module__.partition(".")[0] != "benchmark":
-            try:
-                sources.append(inspect.getsource(own).encode())  # a notebook's cell or a user's script
-            except (OSError, TypeError):
-                sources.append(own.__qualname__.encode())  # typed at a prompt: there is no source to tell apart
-    return sources
 
 
 def resolve_device(name: str) -> torch.device:
@@ -82,12 +40,12 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def describe(method: type[Method], device: torch.device, amp: bool, processes: int = 1) -> Environment:
+def describe(code_digest: str, device: torch.device, amp: bool, processes: int = 1) -> Environment:
     """The environment of a run, for its record."""
     commit, dirty = git_state()
     cuda = device.type == "cuda"
     return Environment(
-        code_digest=code_digest(method),
+        code_digest=code_digest,
         git_commit=commit,
         git_dirty=dirty,
         python=platform.python_version(),

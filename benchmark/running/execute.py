@@ -14,7 +14,7 @@ from benchmark.data.images import CachedImages
 from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.errors import InputError, RunFailed, RunInterrupted
 from benchmark.method import Method
-from benchmark.running.environment import code_digest, git_state, reset_peak_memory, resolve_device
+from benchmark.running.environment import git_state, reset_peak_memory, resolve_device
 from benchmark.running.images import cache_images, label_warnings
 from benchmark.running.plan import Plan
 from benchmark.running.rerun import Decision, not_launched
@@ -180,7 +180,7 @@ def _make_trainer(
             normalizer=make_normalizer(plan, runtime.device),
         ),
         runtime,
-        Saving(folder.checkpoint_path, plan.run_id, code_digest(plan.method), cached["train"].digest),
+        Saving(folder.checkpoint_path, plan.run_id, plan.code_digest, cached["train"].digest),
         observe,
     )
 

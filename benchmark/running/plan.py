@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.audit.code_digest import code_digest
 from benchmark.data.dataset import Dataset, find_dataset
 from benchmark.data.registered import settings_name
 from benchmark.method import METHODS, Method, MethodConfig
@@ -20,7 +21,6 @@ from benchmark.running.compatibility import (
     resolve_recipe_weights,
 )
 from benchmark.running.datasets import open_dataset
-from benchmark.running.environment import code_digest
 from benchmark.running.settings import changed, plain, read_seed, split_settings
 from benchmark.running.task import make_task
 from benchmark.spec import PROTOCOLS, DatasetRef, Recipe, RunSpec, deep_merge, parse
@@ -31,7 +31,8 @@ class Plan:
     """A run that can be started: its specification, and what it is made from.
 
     request: the arguments of `make_plan`, plain values, so that another process can make the same plan. oracle: whether
-    the test logits of every epoch are kept; no part of the specification, since it changes nothing else.
+    the test logits of every epoch are kept; no part of the specification, since it changes nothing else. code_digest:
+    of the code that the run is made with, as it was when this process first read it; see `audit.code_digest`.
     """
 
     spec: RunSpec
@@ -40,6 +41,7 @@ class Plan:
     dataset: Dataset
     weights: PretrainedWeights
     request: dict[str, Any]
+    code_digest: str
     oracle: bool = False
 
     @functools.cached_property
@@ -101,7 +103,6 @@ def make_plans(
     pretrained = resolve_recipe_weights(recipe, chosen, given)
     recipe = fit_to_weights(recipe, pretrained, recipe_changes)
     config = method_class.configure(known_name, config_changes)
-    code_digest(method_class)  # read now: plans are made before anything runs and the code can change
     check_method(method, config, make_task(recipe, data, pretrained.ref, None, load=False), data.fingerprint)
     spec = RunSpec(
         method=method,
@@ -116,6 +117,7 @@ def make_plans(
         config_overrides=changed(method_class.configure(known_name, {}), config, config_changes),
         seed=0,
     )
+    code = code_digest(method_class, recipe, config)
     request = given | {
         "method": method,
         "dataset": dataset,
@@ -132,6 +134,7 @@ def make_plans(
             data,
             pretrained,
             request | {"seed": seed},
+            code,
             oracle,
         )
         for seed in seeds

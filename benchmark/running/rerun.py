@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmark.errors import InputError, RunFailed, RunHeld
-from benchmark.running.environment import code_digest
 from benchmark.running.images import cache_images, has_images_to_compare, known_pixels, other_images
 from benchmark.running.plan import Plan
 from benchmark.running.rules import Rerun
@@ -58,7 +57,7 @@ def decide(
     state: State | Literal["stale", "other images"] = "done" if record is not None else folder.state()
     if record is not None and other_images(record, (pixels or known_pixels)(plan)):
         state = "other images"
-    elif record is not None and record.environment.code_digest != code_digest(plan.method):
+    elif record is not None and record.environment.code_digest != plan.code_digest:
         state = "stale"
     took_s = None if record is None else record.timings.total_s
     if state not in _LAUNCHED[rerun]:

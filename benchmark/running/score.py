@@ -100,7 +100,7 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
             all=sum(p.numel() for p in method.parameters()),
             trained=outcome.num_trained,
         ),
-        environment=describe(plan.method, runtime.device, runtime.autocasts(spec.recipe), runtime.peers.size),
+        environment=describe(plan.code_digest, runtime.device, runtime.autocasts(spec.recipe), runtime.peers.size),
         attempts=claim.number,
         data_digests={name: images.digest for name, images in scorer.cached.items()},
         model_digest=state_digest(outcome.states[declared]),

@@ -296,7 +296,7 @@ def test_a_method_file_with_an_error_is_named(tmp_path, monkeypatch):
     from benchmark.registry import Registry
 
     (tmp_path / "broken_method.py").write_text("raise NameError('no such thing')")
-    monkeypatch.setattr("benchmark.method_files.FOLDER", tmp_path)
+    monkeypatch.setattr("benchmark.base.method_files.FOLDER", tmp_path)
     monkeypatch.setattr("benchmark.method.METHODS", Registry("method", METHODS._base, _load_methods))
     refused(ltbench("methods"), str(tmp_path / "broken_method.py"), "NameError: no such thing")
 

@@ -15,11 +15,11 @@ from kit.command import ltbench, refused
 from kit.paths import ROOT
 from kit.tiny import TINY_ARGS
 
+from benchmark.audit.code_digest import digest_of
+from benchmark.base.method_files import VARIABLE
 from benchmark.base.modules import file_of
 from benchmark.data.dataset import DATASETS
 from benchmark.method import ENTRY_POINTS, METHODS, _load_methods
-from benchmark.method_files import VARIABLE
-from benchmark.running.environment import code_digest
 from benchmark.store.runs import load_records
 
 SCRIPT = """
@@ -28,10 +28,10 @@ for line in sys.argv[1:]:
     exec(line)
 import benchmark
 from benchmark.data.dataset import find_dataset
-from benchmark.running.environment import code_digest
+from benchmark.audit.code_digest import digest_of
 from benchmark.method import METHODS
 
-print(json.dumps([list(METHODS), code_digest(METHODS.get("cprfl")), str(find_dataset("voc-lt").path)]))
+print(json.dumps([list(METHODS), digest_of(METHODS.get("cprfl")), str(find_dataset("voc-lt").path)]))
 """
 USERS_FIRST = ["from methods.mine import VALUE", "assert VALUE == 7"]
 
@@ -55,7 +55,7 @@ def run(script: Path, *lines: str):
 
 
 def expected():
-    return [list(METHODS), code_digest(METHODS.get("cprfl")), str(DATASETS.get("voc-lt").path)]
+    return [list(METHODS), digest_of(METHODS.get("cprfl")), str(DATASETS.get("voc-lt").path)]
 
 
 @pytest.mark.parametrize("lines", [[], USERS_FIRST], ids=["product first", "user first"])

@@ -784,8 +784,8 @@ class Hinge(LossMethod):
 TRAIN_IT = """
 import sys
 from pathlib import Path
-import benchmark.method_files
-benchmark.method_files.FOLDER = Path(sys.argv[1])
+import benchmark.base.method_files
+benchmark.base.method_files.FOLDER = Path(sys.argv[1])
 import torch
 from benchmark.method import METHODS
 from test_models import make_batch, make_method, task_of

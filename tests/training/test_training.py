@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -308,12 +309,11 @@ def test_a_damaged_checkpoint_is_reported_and_always_starts_anew(tiny, tmp_path)
     assert execute_plan(plan, tmp_path, rerun="always").metrics.overall is not None
 
 
-def test_a_checkpoint_of_other_code_is_not_continued_and_that_is_said(tiny, tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_code_is_not_continued_and_that_is_said(tiny, tmp_path):
     plan = make_plan("erm", str(tiny), **TINY)
     with stopping(), pytest.raises(RunInterrupted):
         execute_plan(plan, tmp_path)
-    for module in ("execute", "rerun", "environment"):
-        monkeypatch.setattr(f"benchmark.running.{module}.code_digest", lambda method: "0" * 64)
+    plan = replace(plan, code_digest="0" * 64)
     out = io.StringIO()
     anew = execute_plan(plan, tmp_path, reporter=Reporter(Console(file=out, width=200)))
     assert "of other code" in out.getvalue() and "going on from" not in out.getvalue()

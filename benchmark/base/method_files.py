@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmark.base.modules import file_of, import_folder
 from benchmark.errors import InputError
 
-FOLDER = Path(__file__).resolve().parents[1] / "methods"
+FOLDER = Path(__file__).resolve().parents[2] / "methods"
 # The user's folders, with os.pathsep between them.
 VARIABLE = "LTBENCH_METHODS"
 
