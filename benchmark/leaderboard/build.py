@@ -21,7 +21,7 @@ def build_tables(records: Iterable[Record], samples: Mapping[str, Sample] | None
 
     A row holds records that differ in the seed alone: where two differ in anything else that decides a result
     (another version of the method, another mean and standard deviation for the images, another rule of
-    selection), they stand in rows of their own. So a seed occurs twice in a row only when two records are of
+    selection), they are rows of their own. So a seed occurs twice in a row only when two records are of
     the same run, which raises StoreError: one of them is a copy, and nothing says which to believe.
     """
     by_track: dict[Track, list[Record]] = defaultdict(list)

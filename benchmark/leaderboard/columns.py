@@ -59,12 +59,11 @@ class Column:
     """A column, defined once for all that show or export it.
 
     title: on pages. kind: how a value is written. value: that of a row, None where it is missing. of_run: name in
-    `benchmark.results` -> that of one run; empty for a column of rows alone. json: its place in a row of the JSON,
-    dots lead into an object; empty where the JSON says it elsewhere. exported: its name in
-    frames, where that is not the title. paper: its title in LaTeX; empty where papers do not show it. help: shown when
-    one points at the title. best_high: the first click sorts its highest value to the top. is_axis: a way of running
-    methods that rows may share: pages filter by it, papers say in the caption what all rows share. in_table: whether a
-    table has it.
+    `benchmark.results` -> that of one run; empty for a column of rows alone. json: its path in a row of the JSON, with
+    dots; empty where the JSON has it elsewhere. exported: its name in frames, where that is not the title. paper: its
+    title in LaTeX; empty where papers do not show it. help: shown when one points at the title. best_high: the first
+    click sorts its highest value to the top. is_axis: a way of running methods: pages filter by it, papers say what
+    most rows have of it. in_table: whether a table has it.
     """
 
     title: str
@@ -110,10 +109,10 @@ def axes_of(row: Row) -> dict[str, str]:
 
 def _score(title: str, part: Part, kind: Kind, key: str, of: Callable[[Row], Any], of_run: Any, **facts: Any) -> Column:
     """A score of a row and of a run, under the same name; facts: fields of a Column."""
-    place = "details" if part is Part.DETAIL else "scores"
+    parent = "details" if part is Part.DETAIL else "scores"
     high = part is not Part.DETAIL
     return Column(
-        title, part, kind, lambda table, row: of(row), {key: of_run}, json=f"{place}.{key}", best_high=high, **facts
+        title, part, kind, lambda table, row: of(row), {key: of_run}, json=f"{parent}.{key}", best_high=high, **facts
     )
 
 

@@ -12,7 +12,7 @@ from benchmark.leaderboard.stats.statistics import Estimate
 from benchmark.leaderboard.tables import Against
 from benchmark.ui.progress import duration
 
-# In the place of the baseline's difference to itself.
+# Instead of the baseline's difference to itself.
 BASELINE = "baseline"
 # Types of a frame: text, and whole numbers of which some may be missing.
 _TEXT, _WHOLE = "object", "Int64"
@@ -38,7 +38,7 @@ class Kind:
     write: as a page shows it. sort_by: the number that a table is sorted by; None where it is sorted by the text. tell:
     what a page shows when one points at the cell. dump: in JSON types. fields: the columns of a frame that hold it,
     from a column's name. missing, nothing: text and JSON of None. left: in Markdown set to the left though it is a
-    number. split: the text up to its first space stands out from the rest.
+    number. split: the text up to its first space is the value, the rest is small print.
     """
 
     write: Callable[[Any], str] = str
@@ -61,7 +61,7 @@ class Kind:
         return self.missing if value is None else self.write(value)
 
     def parts(self, text: str) -> tuple[str, str]:
-        """The part of a text that stands out, and the rest, empty where there is none."""
+        """The value of a text and its small print, empty where there is none."""
         lead, _, rest = text.partition(" ") if self.split else (text, "", "")
         return lead, rest
 

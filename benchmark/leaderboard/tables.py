@@ -91,9 +91,9 @@ class Table:
         """Every two rows compared by an mAP column."""
         if all(row.replicates is None for row in self.rows):
             return None
-        place = list(METRICS).index(column)
+        at = list(METRICS).index(column)
         unknown = np.full((1, 1 + REPLICATES), np.nan)
-        return compare([unknown if row.replicates is None else row.replicates[:, place] for row in self.rows])
+        return compare([unknown if row.replicates is None else row.replicates[:, at] for row in self.rows])
 
     @cached_property
     def baseline(self) -> Row | None:

@@ -1,4 +1,4 @@
-"""Tracks: which records may stand in one table."""
+"""Tracks: which records may share a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmark.spec import canonical_json, flatten
 from benchmark.store.records import Record
 from benchmark.ui.text import plain
 
-# In the place of the recipe's weights, which only prepare the images for a network of one's own.
+# Instead of the recipe's weights, which only prepare the images for a network of one's own.
 OWN_WEIGHTS = "its own weights"
 
 

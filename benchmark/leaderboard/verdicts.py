@@ -20,7 +20,7 @@ from benchmark.store.records import TOLERANCE, Group
 
 PROTOCOL = "paper"
 
-# A printed value stands for all that round to its two digits.
+# A printed value may be any that rounds to its two digits.
 _ROUNDING = 0.005
 _BACKBONES = {
     "ResNet-50": ("resnet50", "clip_rn50"),
@@ -103,7 +103,7 @@ class PublishedScore:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of ours and the track that it stands in."""
+    """A row of ours and its track."""
 
     track: Track
     row: Row
@@ -167,7 +167,7 @@ class PublishedTable:
 def published(tables: Iterable[Table], results: Sequence[PublishedResult] | None = None) -> list[PublishedTable]:
     """One table for each dataset that has a track of protocol `paper` without changes.
 
-    Beside each published result stands the row of ours that comes nearest to it: of the dataset's registered lists,
+    Beside each published result is the row of ours that comes nearest to it: of the dataset's registered lists,
     then with as much of backbone, pretraining and image size as there is, then of the newest protocol and method.
     results: the packaged file's when None.
     """

@@ -16,7 +16,7 @@ def write(board: Board, raw: bool = False) -> str:
     """One line for each row of each table, as `frame.table_rows` has it.
 
     Missing values are empty, a board without a table is the header alone. Text is on one line; where a spreadsheet
-    would take it for a formula, an apostrophe stands in front of it (OWASP, CSV injection), which spreadsheets do not
+    would take it for a formula, an apostrophe is in front of it (OWASP, CSV injection), which spreadsheets do not
     show. raw: it does not, for programs that compare names. Numbers are never text. Names may read `NA` or `null`: give
     `pandas.read_csv` keep_default_na=False and na_values by numeric column where that matters.
     """

@@ -29,7 +29,7 @@ def write(board: Board, raw: bool = False) -> str:
     """The board as JSON: ASCII, keys sorted, one spelling for equal boards; null where there is no value.
 
     Scores and differences are mAP (or F1) in percent and percent points, times in seconds, means over seeds. `details`
-    stand beside the metric, in percent or points; `threshold` is a logit.
+    are scores beside the metric, in percent or points; `threshold` is a logit.
     Half-widths are those of 95 % intervals: `half_width` for both noises, `seeds` and `images` its parts; where one
     part is null, `half_width` is the other. Lists of methods, rows of a comparison's matrices and `class_scores` are in
     the order of the table's rows and of its classes. In a matrix the value at [i][j] is of row i minus row j;

@@ -25,15 +25,15 @@ _FLOATS_AT_ONCE = 16
 _DATASETS = 5
 
 _INTERVAL = (
-    "±: half of the 95 % interval over seeds, whose number stands in parentheses, and test images "
+    "±: half of the 95 % interval over seeds, whose number is in parentheses, and test images "
     f"({IMAGES_MARK}: over test images alone; {SEEDS_MARK}: over seeds alone)."
 )
 _SHOWN = f"Bold: best mean of a column; {MISSING}: missing."
 _HEADER = r"""% Leaderboard of ltbench, {}; made by a program.
 % Needs in the preamble: \usepackage{{booktabs}}
 % Made for a two-column class: a table takes the width of both columns. In a narrower text, as in a single
-% column of article, a wide table is centred and stands out on both sides. To shrink it to the text's width,
-% put \usepackage{{graphicx}} in the preamble and, in the table, \resizebox{{\linewidth}}{{!}}{{% in the place of
+% column of article, a wide table is centred and reaches beyond it on both sides. To shrink it to the text's width,
+% put \usepackage{{graphicx}} in the preamble and, in the table, \resizebox{{\linewidth}}{{!}}{{% instead of
 % \makebox[\linewidth][c]{{%
 % ASCII only: any input encoding will do, UTF-8, LaTeX's default, among them."""
 
@@ -53,15 +53,15 @@ def write(board: Board, raw: bool = False) -> str:
         blocks += _summary(summary)
     for published in board.published:
         blocks += _published(published)
-    for place in range(_FLOATS_AT_ONCE + 1, len(blocks), _FLOATS_AT_ONCE):
-        blocks[place] = f"\\clearpage % LaTeX holds a limited number of floats\n{blocks[place]}"
+    for at in range(_FLOATS_AT_ONCE + 1, len(blocks), _FLOATS_AT_ONCE):
+        blocks[at] = f"\\clearpage % LaTeX holds a limited number of floats\n{blocks[at]}"
     return "\n\n".join(blocks) + "\n"
 
 
 def _track(table: Table) -> list[str]:
-    usual = _usual(table.rows)
+    common = _most_common(table.rows)
     shown = [column for column in columns_of(table) if column.paper]
-    cells = [[_cell(table, row, column, usual) for column in shown] for row in table.rows]
+    cells = [[_cell(table, row, column, common) for column in shown] for row in table.rows]
     groups, baseline = [group for group, _ in table.classes.values()], BASELINE_LABEL.upper()
     caption = [
         f"mAP in percent over all {len(groups)} classes and over "
@@ -70,7 +70,7 @@ def _track(table: Table) -> list[str]:
         _INTERVAL,
         "Rank: a method is not told apart from the best one of its rank at 95 % (test images and seeds, Holm's "
         "correction).",
-        _said(usual),
+        _sentence(common),
         f"vs. {baseline}: overall mAP minus that of {baseline} with its own 95 % interval; *: told apart at 95 % "
         "(Holm's correction for all comparisons with it)."
         if table.baseline
@@ -83,10 +83,10 @@ def _track(table: Table) -> list[str]:
     return floats(table.title, caption, table.track.slug, heads, cells)
 
 
-def _cell(table: Table, row: Row, column: Column, usual: Mapping[str, str]) -> str:
+def _cell(table: Table, row: Row, column: Column, common: Mapping[str, str]) -> str:
     text = column.text(table, row)
     if column is METHOD:
-        text += _unusual([row], usual)
+        text += _differing([row], common)
     elif column.kind.numeric:
         text = text.replace("-", "−")
     return Bold(text) if column.part is Part.METRIC and table.is_best(row, column.title) else text
@@ -95,9 +95,9 @@ def _cell(table: Table, row: Row, column: Column, usual: Mapping[str, str]) -> s
 def _summary(summary: Summary) -> list[str]:
     by_label = {name: [row for row in rows if row is not None] for name, rows in summary.measured.items()}
     used = [row for rows in by_label.values() for row in rows]
-    usual = _usual(used)
-    caption = ["Overall mAP in percent on several datasets.", _INTERVAL, _said(usual), _SHOWN]
-    names = [name + _unusual(rows, usual) for name, rows in by_label.items()]
+    common = _most_common(used)
+    caption = ["Overall mAP in percent on several datasets.", _INTERVAL, _sentence(common), _SHOWN]
+    names = [name + _differing(rows, common) for name, rows in by_label.items()]
     columns = [_marked(scores) for scores in zip(*summary.rows.values(), strict=True)]
     made = []
     for start in range(0, len(columns), _DATASETS):
@@ -115,7 +115,7 @@ def _marked(scores: Sequence[Estimate | None]) -> list[str]:
 
 def _published(table: PublishedTable) -> list[str]:
     measured = [row.measured.row for row in table.rows if row.measured is not None]
-    usual = _usual(measured)
+    common = _most_common(measured)
     # Caveats first, then what keeps results from being compared.
     notes = dict.fromkeys([*table.footnotes, *(reason for row in table.rows for reason in row.verdict.reasons)])
     numbers = {note: number for number, note in enumerate(notes, 1)}
@@ -128,19 +128,19 @@ def _published(table: PublishedTable) -> list[str]:
         "Diff.: measured minus printed. Verdict: within where the printed value, taken for one run, lies in the 95 % "
         "prediction interval of our seeds and test images, above and below where it does not and the measured mean is "
         "above or below it; in brackets the numbers of the notes.",
-        _said(usual),
+        _sentence(common),
         f"{MISSING}: missing.",
     ]
     # Numbers last: ragged text must not end a line of a table.
     heads = [(title, "l") for title in ("Method", "Setting", "Source", "Our row", "Verdict")]
     heads += [(title, "r") for title in ("Printed", "Measured", "Diff.")]
-    cells = [_published_cells(row, usual, numbers) for row in table.rows]
+    cells = [_published_cells(row, common, numbers) for row in table.rows]
     below = " ".join(f"({number}) {note}." for note, number in numbers.items())
     title, label = f"Published beside measured: {table.title}", f"published-{table.dataset}"
     return floats(title, caption, label, heads, cells, TEXT_WIDTH, below)
 
 
-def _published_cells(row: PublishedRow, usual: Mapping[str, str], numbers: Mapping[str, int]) -> list[str]:
+def _published_cells(row: PublishedRow, common: Mapping[str, str], numbers: Mapping[str, int]) -> list[str]:
     """numbers: text of a note -> its number."""
     result, score = row.result, row.scores["Overall"]
     notes = sorted({*row.notes, *(numbers[reason] for reason in row.verdict.reasons)})
@@ -148,7 +148,7 @@ def _published_cells(row: PublishedRow, usual: Mapping[str, str], numbers: Mappi
         result.method if row.variant == "printed" else f"{result.method} ({row.variant})",
         result.setting,
         row.source,
-        row.our_label + _unusual([] if row.measured is None else [row.measured.row], usual),
+        row.our_label + _differing([] if row.measured is None else [row.measured.row], common),
         row.verdict.kind + (f" ({', '.join(map(str, notes))})" if notes else ""),
         score.printed_text if row.last is None else f"{score.printed_text} ({score.last_text})",
         cell_text(score.measured),
@@ -156,7 +156,7 @@ def _published_cells(row: PublishedRow, usual: Mapping[str, str], numbers: Mappi
     ]
 
 
-def _usual(rows: Iterable[Row]) -> dict[str, str]:
+def _most_common(rows: Iterable[Row]) -> dict[str, str]:
     """Title -> what most rows have of each way of running methods."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
@@ -165,13 +165,13 @@ def _usual(rows: Iterable[Row]) -> dict[str, str]:
     return {title: found.most_common(1)[0][0] for title, found in counts.items()}
 
 
-def _said(usual: Mapping[str, str]) -> str:
+def _sentence(common: Mapping[str, str]) -> str:
     """That in a sentence."""
-    said = ", ".join(f"{title.lower()} {text}" for title, text in usual.items())
-    return f"Unless other is in square brackets: {said}." if usual else ""
+    settings = ", ".join(f"{title.lower()} {text}" for title, text in common.items())
+    return f"Unless other is in square brackets: {settings}." if common else ""
 
 
-def _unusual(rows: Sequence[Row], usual: Mapping[str, str]) -> str:
+def _differing(rows: Sequence[Row], common: Mapping[str, str]) -> str:
     """What else these rows have, to be put behind their label."""
-    found = dict.fromkeys(text for row in rows for title, text in axes_of(row).items() if text != usual[title])
+    found = dict.fromkeys(text for row in rows for title, text in axes_of(row).items() if text != common[title])
     return f" [{', '.join(found)}]" if found else ""

@@ -28,7 +28,7 @@ _BESIDE = (Part.SECONDARY, Part.DETAIL)
 
 
 def run_data(board: Board) -> str:
-    """JSON of all runs: `records` by the first 12 digits of their ids; numbers in them name places in `shared`,
+    """JSON of all runs: `records` by the first 12 digits of their ids; numbers in them are indices into `shared`,
     `rows` and `tracks`. `columns`: the titles of what their lists hold."""
     pool = _Pool()
     rows, records = [], []
@@ -121,7 +121,7 @@ def _record_json(record: Record, sample: Sample | None, row: int, pool: _Pool) -
 
 
 def _beside(record: Record, sample: Sample) -> list[float | None]:
-    """What stands beside the metric, in the order of `beside` of the page's data."""
+    """The scores beside the metric, in the order of `beside` of the page's data."""
     found = (of_run for column in columns(*_BESIDE) for of_run in column.of_run.values())
     return _percents(of_run(record, sample) for of_run in found)
 

@@ -42,8 +42,8 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: `lead` stands out from `rest`; value: what a numeric column is sorted by, None where it is missing; note:
-    what is shown when one points at it."""
+    """A cell: `lead` is the value, `rest` its small print. value: what a numeric column is sorted by, None where it is
+    missing. note: what is shown when one points at it."""
 
     lead: str
     rest: str = ""
@@ -76,10 +76,10 @@ class TableView:
         shown, details = columns_of(table), columns(*DETAILS)
         self.columns = [_head(column) for column in shown]
         self.rows = [_RowView(table, row, shown, runs) for row in table.rows]
-        # Title, place among the columns, values.
+        # Title, index among the columns, values.
         self.filters = [
-            (column.title, place, sorted({column.text(table, row) for row in table.rows}))
-            for place, column in enumerate(shown)
+            (column.title, index, sorted({column.text(table, row) for row in table.rows}))
+            for index, column in enumerate(shown)
             if column.is_axis
         ]
         self.details_columns = [_METHOD_HEAD, *map(_head, details)]

@@ -171,7 +171,7 @@ def _class_changes(
 def _changes(
     names: Sequence[str], pairs: Sequence[tuple[Estimate | None, Estimate | None, Comparison, tuple[int, ...]]]
 ) -> tuple[Change, ...]:
-    """pairs: of each name, both estimates, a comparison, and the place of the two in it."""
+    """pairs: of each name, both estimates, a comparison, and the indices of the two in it."""
     p = np.array([comparison.p[at] for _, _, comparison, at in pairs])
     p_holm = np.full_like(p, np.nan)
     p_holm[~np.isnan(p)] = holm(p[~np.isnan(p)])
