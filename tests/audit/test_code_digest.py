@@ -145,7 +145,11 @@ def test_every_function_that_a_run_calls_is_in_the_digest(tiny, tmp_path, method
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    chosen = [plan.method, BACKBONES.get(plan.spec.recipe.backbone), *map(SAMPLERS.get, plan.method.samplers(plan.config))]
+    chosen = [
+        plan.method,
+        BACKBONES.get(plan.spec.recipe.backbone),
+        *map(SAMPLERS.get, plan.method.samplers(plan.config)),
+    ]
     reached = module.reach([*map(module._named, module.PATH), *map(module._definition, chosen)])
     missing = {
         (name, function)
