@@ -27,7 +27,7 @@ def make_task(
     """The task that a method is built for.
 
     state: of the recipe's weights, None for random ones. load: False leaves other networks random too: nothing is
-    read or fetched. say: gets a line when other networks' weights are fetched; see `PretrainedWeights.load`.
+    read or fetched. say: gets lines about other networks' weights; see `PretrainedWeights.load`.
     """
 
     def backbone() -> Backbone:
