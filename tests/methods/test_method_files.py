@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kit.code import forget_code
 from kit.command import ltbench, refused
 from kit.paths import ROOT
 from kit.tiny import TINY_ARGS
@@ -115,6 +116,7 @@ def call(tmp_path, monkeypatch):
         monkeypatch.setattr(METHODS, "_load", _load_methods)
         monkeypatch.setattr(METHODS, "_error", None)
         forget()
+        forget_code()
         monkeypatch.setenv(VARIABLE, variable)
         return ltbench(*args, folder=folder)
 
