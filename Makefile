@@ -20,10 +20,10 @@ ifneq ($(strip $(UNKNOWN)),)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help bench sweep status leaderboard data test lint
+.PHONY: help bench sweep status leaderboard data test test-fast lint
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo
 	@echo "  METHOD=$(METHOD) DATASET=$(DATASET) PROTOCOL=$(PROTOCOL) SEEDS=$(SEEDS) BACKBONE=$(BACKBONE) CLUSTER=$(CLUSTER) ARGS=$(ARGS)"
 	@echo "  for example: make bench METHOD=db-focal SEEDS=0-2 ARGS='--epochs 5'"
@@ -46,9 +46,14 @@ data: .venv/installed ## check DATASET's images and decode them into the cache
 test: .venv/installed-dev ## run the tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-lint: .venv/installed-dev ## check the style
+test-fast: .venv/installed-dev ## run the tests that neither train nor start processes
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+
+lint: .venv/installed-dev ## check the style, what imports what, and the types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --no-logo
+	.venv/bin/mypy
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

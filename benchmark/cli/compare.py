@@ -23,8 +23,8 @@ from benchmark.cli.stores import stores_of
 from benchmark.errors import InputError, StoreError
 
 if TYPE_CHECKING:
+    from benchmark.leaderboard.contrast import Contrast
     from benchmark.leaderboard.rows import Row
-    from benchmark.leaderboard.stats.contrast import Contrast
     from benchmark.leaderboard.tables import Table
     from benchmark.store.records import Record
     from benchmark.ui.progress import Reporter
@@ -44,7 +44,7 @@ def compare(
     classes: Annotated[int, typer.Option(metavar="N", min=0, help="How many classes to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    from benchmark.leaderboard.stats.contrast import contrast, contrasts_json
+    from benchmark.leaderboard.contrast import contrast, contrasts_json
 
     reporter = stderr_reporter()
     store, chosen = _find_tables(stores_of(results), (dataset, protocol, first, second), reporter)
@@ -63,7 +63,7 @@ def _find_tables(
     out of all that were read. Raises InputError when none has it, or it fits several rows."""
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.build import build_tables
-    from benchmark.leaderboard.stats.contrast import NoSuchRow, find_tables
+    from benchmark.leaderboard.contrast import NoSuchRow, find_tables
     from benchmark.store.runs import load_records
 
     problems: list[StoreError] = []
@@ -100,7 +100,7 @@ def _of_dataset(records: Iterable[Record], dataset: str) -> list[Record]:
 
 def _print_contrast(item: Contrast, classes: int) -> None:
     from benchmark.leaderboard.cells import MARKS
-    from benchmark.leaderboard.stats.contrast import change_cells, p_text
+    from benchmark.leaderboard.contrast import change_cells, p_text
     from benchmark.leaderboard.stats.statistics import CONFIDENCE
     from benchmark.ui.progress import plural
     from benchmark.ui.tables import compact_table

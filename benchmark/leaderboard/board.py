@@ -15,9 +15,9 @@ from benchmark.base.memory import paused_collections
 from benchmark.errors import StoreError
 from benchmark.leaderboard.build import build_tables
 from benchmark.leaderboard.samples import Sample, samples
-from benchmark.leaderboard.stats.thresholds import thresholds
 from benchmark.leaderboard.summary import Summary, summaries
 from benchmark.leaderboard.tables import Table
+from benchmark.leaderboard.thresholds import thresholds
 from benchmark.leaderboard.verdicts import PublishedTable, published
 from benchmark.store.records import Record
 from benchmark.store.runs import load_records

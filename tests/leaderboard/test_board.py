@@ -21,12 +21,12 @@ from benchmark.errors import StoreError
 from benchmark.evaluation import average_precision, score
 from benchmark.leaderboard import cache
 from benchmark.leaderboard import samples as samples_module
+from benchmark.leaderboard import thresholds as thresholds_module
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.cache import read_cached
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.leaderboard.rows import METRICS
 from benchmark.leaderboard.samples import samples
-from benchmark.leaderboard.stats import thresholds as thresholds_module
 from benchmark.leaderboard.stats.resampling import REPLICATES, image_weights, replicate_weights, run_scores
 from benchmark.leaderboard.stats.secondary import at_threshold, best_threshold, secondary
 from benchmark.running.plan import make_plan

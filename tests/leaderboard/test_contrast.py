@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from benchmark.cli import app
 from benchmark.evaluation import average_precision
 from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.contrast import contrast, find_tables
 from benchmark.leaderboard.rows import METRICS
 from benchmark.leaderboard.stats.comparison import compare
-from benchmark.leaderboard.stats.contrast import contrast, find_tables
 from benchmark.leaderboard.stats.resampling import class_scores, image_weights
 from benchmark.store.logits import load_logits
 
