@@ -25,6 +25,7 @@ from benchmark.models.clip import Clip, TextTower
 from benchmark.registry import Registry
 from benchmark.spec import Recipe, Strict, deep_merge, parse
 
+LearningRate = Literal["backbone", "head"]
 # The group in which installed packages offer methods: `[project.entry-points."ltbench.methods"]`.
 ENTRY_POINTS = "ltbench.methods"
 
@@ -76,7 +77,7 @@ class ParameterGroup:
     """
 
     parameters: list[nn.Parameter]
-    learning_rate: Literal["backbone", "head"]
+    learning_rate: LearningRate
     weight_decay: float | None = None
     lr_scale: float = 1.0
 
