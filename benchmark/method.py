@@ -164,7 +164,8 @@ class Method(nn.Module, ABC):
         """
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The parameters that are trained: by default all that require a gradient, backbones in a group of their own."""
+        """The parameters that are trained: by default all that require a gradient, in a group for backbones and one for
+        the rest."""
         inside = {id(p) for m in self.modules() if isinstance(m, Backbone) for p in m.parameters()}
         trained = [p for p in self.parameters() if p.requires_grad]
         return [

@@ -57,8 +57,8 @@ def counts_tensor(class_counts: Sequence[int] | torch.Tensor, num_images: float)
 def to_float32(exact: torch.Tensor, single: torch.Tensor) -> torch.Tensor:
     """A weight in float32. exact: its value in float64; single: by the same formula in float32, as in published runs.
 
-    `single` is kept where it is right up to its last bits, so that published runs repeat bit for bit. Where float32 lost
-    digits by cancellation, `exact` is taken.
+    `single` is kept where it is right up to its last bits, so that published runs repeat bit for bit. Where float32
+    lost digits by cancellation, `exact` is taken.
     """
     right = (single - exact).abs() <= _LAST_BITS * torch.finfo(torch.float32).eps * exact.abs()
     return torch.where(right, single, exact.float())

@@ -120,8 +120,8 @@ def moved(method: Method, device: torch.device) -> Method:
 def _parallel(loss: nn.Module) -> DistributedDataParallel:
     """The loss, with its gradients averaged over the processes.
 
-    An unused parameter gets no gradient, as in one process. With `find_unused_parameters` PyTorch does not rearrange its
-    buckets after the first step, so that a resumed run sums in the same order.
+    An unused parameter gets no gradient, as in one process. With `find_unused_parameters` PyTorch does not rearrange
+    its buckets after the first step, so that a resumed run sums in the same order.
     """
     with warnings.catch_warnings():
         # PyTorch 2.15 has another name for broadcast_buffers, which earlier versions do not know.
