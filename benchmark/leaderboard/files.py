@@ -108,8 +108,8 @@ def _tell_of_numbers(drawn: Sequence[Plot], reporter: Reporter) -> None:
 def check(board: Board, out: Path, formats: Sequence[str] | None = None, *, raw: bool = False) -> list[str]:
     """What differs between a board and its files in `out`, one line a file; empty when all is up to date.
 
-    formats: by default `usual_formats`. raw: see `exports.csv`. Text is compared byte for byte, a picture by the digest
-    of its data. Raises StoreError when a file cannot be read.
+    formats: by default `usual_formats`. raw: see `exports.csv`. Text is compared byte for byte, a picture by the
+    digests of its data and of its bytes. Raises StoreError when a file cannot be read.
     """
     formats = usual_formats(out) if formats is None else formats
     pictures = _pictures(board, formats)
