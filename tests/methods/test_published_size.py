@@ -18,7 +18,6 @@ from benchmark.method import Batch, Method
 from benchmark.running.plan import make_plan
 from benchmark.running.task import make_task
 from benchmark.spec import PROTOCOLS
-from benchmark.training.loop import seed_everything
 from benchmark.training.randomness import seed_everything
 from methods.cprfl import ReleasedLayer
 
