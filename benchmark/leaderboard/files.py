@@ -110,7 +110,7 @@ def check(board: Board, out: Path, formats: Sequence[str] | None = None, *, raw:
     """The differences between a board and its files in `out`, one line for each file that is out of date.
 
     formats: by default `default_formats`. raw: see `exports.csv`. Text is compared byte for byte, a picture by the
-    digest of its data. Raises StoreError when a file cannot be read.
+    digests of its data and of its bytes. Raises StoreError when a file cannot be read.
     """
     formats = default_formats(out) if formats is None else formats
     pictures = _pictures(board, formats)

@@ -197,10 +197,10 @@ class _RecordMaker:
         self._environments: dict[str, Environment] = {}
 
     def make(self, plan: Plan) -> tuple[Record, bytes]:
-        """A record of the run that `work` plans, and the file of its logits."""
+        """A record of a planned run, and the file of its logits."""
         spec, dataset = plan.spec, plan.dataset
         if spec.method not in self._environments:
-            real = describe(plan.method, torch.device("cpu"), amp=False)
+            real = describe(plan.code_digest, torch.device("cpu"), amp=False)
             self._environments[spec.method] = real.model_copy(update={"host": "synthetic"})
         targets = dataset.splits["test"].targets
         # Another mean for each method, another skill for each class and run.

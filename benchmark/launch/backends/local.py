@@ -47,7 +47,7 @@ class Local(Backend):
 
     def launch(self, launch: Launch) -> Report:
         """Carry out what is left to do in processes of their own."""
-        from benchmark.data.images import cache_folder
+        from benchmark.base.cache import cache_folder
 
         jobs = launch.decide()
         slots = local_slots(launch.device, self.options.workers, self.options.gpus)

@@ -21,7 +21,7 @@ MAX_EPOCHS = 60  # shown; of more, evenly many
 MAX_SEEDS = 10  # with lines of their own
 _COLUMNS = 3
 _PANEL = 0.95  # inches, its title included
-_SIDES = 52.0  # points of the numbers at both sides of a panel
+_EDGES, _SIDES = 20.0, 52.0  # points beside all panels; of the numbers at both sides of one
 
 Curve = list[float | None]
 
@@ -87,11 +87,11 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
     layout.page(figure, "Training loss by epoch", data, _PANEL * lines + 0.2, notes)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     validated = any(value is not None for method in methods for value in method["validation"])
-    room = style.WIDTH * layout.POINTS / columns - (_SIDES if validated else _SIDES / 2)
+    room = (style.WIDTH * layout.POINTS - _EDGES) / columns - (_SIDES if validated else _SIDES / 2)
     shown = {}
     for index, (axes, method) in enumerate(zip(panels, methods, strict=False)):
         shown |= _panel(axes, method)
-        axes.set_title(layout.fit(method["label"], room, style.TEXT))
+        axes.set_title(layout.fit(method["label"], room, style.SMALL), fontsize=style.SMALL)
         if index + columns >= len(methods):
             axes.set_xlabel("epoch")
     for axes in panels[len(methods) :]:
