@@ -1,7 +1,4 @@
-"""The one metric: logits -> average precision -> head / medium / tail.
-
-Needs numpy alone, so stored logits can be scored anywhere.
-"""
+"""The one metric: logits -> average precision -> head / medium / tail. It needs numpy alone."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from benchmark.errors import RunFailed
+from benchmark.errors import Cause, RunFailed
 from benchmark.store.records import GROUPS, Group, Metrics
 
 _EDGE = np.array([True])
@@ -35,19 +32,19 @@ def average_precision(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     if not (positive | (targets == 0)).all():
         raise ValueError("targets must be 0 or 1")
 
-    # What precision needs of the order of the images is how many score at least as high as a positive: a binary search
-    # among sorted scores. Values sort several times faster than indices.
+    # Precision needs the number of images that score at least as high as a positive: a binary search among the sorted
+    # scores gives it. Values sort several times faster than indices.
     rows = zip(np.array(logits.T, order="C"), np.array(positive.T, order="C"), strict=True)
     return np.array([_class_average_precision(*row) for row in rows])
 
 
 def _class_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Of one class: scores [N], which are sorted in place; positive bool [N]."""
+    """Average precision of one class: scores [N], which are sorted in place; positive bool [N]."""
     found = np.sort(scores[np.flatnonzero(positive)])
     if not len(found):
         return np.nan
     scores.sort()
-    # Where the runs of positives with one score begin, and the end.
+    # Where each run of positives with equal scores begins, and the end.
     edges = np.flatnonzero(np.concatenate((_EDGE, found[1:] != found[:-1], _EDGE)))
     starts = edges[:-1]
     precision = (len(found) - starts) / (len(scores) - np.searchsorted(scores, found[starts]))
@@ -55,11 +52,11 @@ def _class_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def f1_scores(chosen: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """(CF1, OF1) in [0, 1] of the labels chosen, bool [N, C]; targets {0, 1} [N, C].
+    """(CF1, OF1) in [0, 1] of chosen labels, bool [N, C]; targets {0, 1} [N, C].
 
     CF1 is the F1 of the class-wise means of precision and recall, OF1 that of all decisions together (as in
-    ML-GCN's evaluation; Chen et al., CVPR 2019). A class never predicted has precision 0. A class without positives
-    is in neither mean of CF1; what is predicted of it counts in OF1.
+    ML-GCN's evaluation; Chen et al., CVPR 2019). A class that is never predicted has precision 0. A class without
+    positives is in neither mean of CF1; its predictions count in OF1.
     """
     true = np.asarray(targets) == 1
     right, predicted, positives = (chosen & true).sum(0), chosen.sum(0), true.sum(0)
@@ -86,7 +83,7 @@ def score(logits: np.ndarray, targets: np.ndarray, groups: Mapping[str, Group]) 
     try:
         ap = 100 * average_precision(logits, targets)
     except ValueError as error:
-        cause = "code" if np.isfinite(logits).all() else "nan"
+        cause: Cause = "code" if np.isfinite(logits).all() else "nan"
         raise RunFailed(f"the model's scores cannot be evaluated: {error}", cause) from None
     group_of = np.array(list(groups.values()))
 
@@ -104,8 +101,11 @@ def score(logits: np.ndarray, targets: np.ndarray, groups: Mapping[str, Group]) 
 def numbers_again(
     recorded: Mapping[str, float | None], logits: np.ndarray, targets: np.ndarray, groups: Mapping[str, Group]
 ) -> dict[str, float | None]:
-    """What the logits give for the recorded `Metrics.numbers`, to be compared with them: `score`'s and, where they are
-    recorded (schema 1), CF1 and OF1 at a sigmoid of 0.5. Raises RunFailed as `score`."""
+    """The numbers of a record (`Metrics.numbers`) computed again from its logits.
+
+    They are those of `score` and, where they are recorded (schema 1), CF1 and OF1 at a sigmoid of 0.5. Raises RunFailed
+    as `score`.
+    """
     found = score(logits, targets, groups).numbers()
     if "cf1" in recorded:
         found["cf1"], found["of1"] = (100 * f1 for f1 in f1_scores(logits >= 0, targets))

@@ -1,8 +1,8 @@
 """The contract between a method and the harness.
 
 A method is a torch module with `forward`, `training_loss` and a few declarations. The harness owns data, device,
-precision, schedule, EMA, checkpoints and the metric, and shows a method a `Task`: never an image of the
-validation or test list.
+precision, schedule, EMA, checkpoints and the metric. A method gets a `Task`, and never an image of the validation or
+test list.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ from benchmark.models.clip import Clip, TextTower
 from benchmark.registry import Registry
 from benchmark.spec import Recipe, Strict, deep_merge, parse
 
+LearningRate = Literal["backbone", "head"]
 # The group in which installed packages offer methods: `[project.entry-points."ltbench.methods"]`.
 ENTRY_POINTS = "ltbench.methods"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may know of the problem.
+    """The facts about the problem that a method may use.
 
     class_counts: training positives of every class, in class order.
     num_images: number of training images.
     make_backbone: builds the backbone of the recipe, pretrained and frozen as the recipe says. A method that scores
-        images by another network stands in a table apart.
-    make_clip: builds both towers of the CLIP that the recipe names, frozen whatever the recipe says: the method
-        unfreezes what it trains. Raises InputError when the recipe's backbone is no CLIP image tower.
+        images by another network has a table of its own.
+    make_clip: builds both towers of the CLIP that the recipe names, all frozen: the method unfreezes the parts that it
+        trains. Raises InputError when the recipe's backbone is no CLIP image tower.
     make_text_tower: builds the text tower of another CLIP, frozen, from `architecture:tag`
         (`ViT-B-16:openai`) or a file.
     make_other_backbone: builds another backbone from its name and its weights' name.
 
-    Before a run starts, the harness builds the method once on PyTorch's meta device with weights that are not
-    loaded: a method checks in its constructor what it needs, and raises InputError.
+    Before a run starts, the harness builds the method once on PyTorch's meta device, without loading weights: a method
+    checks its needs in its constructor, and raises InputError.
     """
 
     class_names: tuple[str, ...]
@@ -59,8 +60,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Batch:
-    """images: normalised float32 [B, 3, S, S], or what `Method.features` made of them.
-    targets: float32 {0, 1} [B, C]."""
+    """A batch of training examples.
+
+    images: normalised float32 [B, 3, S, S], or the output of `Method.features`. targets: float32 {0, 1} [B, C].
+    """
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -74,16 +77,16 @@ class ParameterGroup:
     """
 
     parameters: list[nn.Parameter]
-    learning_rate: Literal["backbone", "head"]
+    learning_rate: LearningRate
     weight_decay: float | None = None
     lr_scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of training, with optimiser, schedule and EMA of its own.
+    """A part of training, with its own optimiser, schedule and EMA.
 
-    share: of the recipe's epochs, relative to the other stages', above 0; every stage gets at least one epoch.
+    share: of the recipe's epochs, relative to the other stages' shares, above 0; every stage gets at least one epoch.
     lr_scale: multiplies the recipe's learning rate.
     """
 
@@ -96,7 +99,7 @@ class MethodConfig(Strict):
     """Base of a method's configuration: fields with defaults and descriptions, set by `--set name=value`."""
 
     def without_effect(self) -> dict[str, str]:
-        """Settings that others switch off, and which: {"consistency_weight": "consistency=false"}."""
+        """Setting without effect -> the setting that switches it off: {"consistency_weight": "consistency=false"}."""
         return {}
 
 
@@ -104,10 +107,10 @@ class Method(nn.Module, ABC):
     """Base of every method; registered with `METHODS.register(name)`.
 
     title: the row's name. version: hashed into the run id; raise it when results change.
-    dataset_defaults: configuration that the paper gives for one dataset: dataset name -> fields.
-    requires: what the recipe must give: any backbone, pretrained weights, a CLIP image tower, or one with pretrained
-        weights.
-    trains_on: "images", or "features": `features` of the training images, made once, without augmentation.
+    dataset_defaults: the paper's configuration for one dataset: dataset name -> fields.
+    requires: the backbone that the recipe must give: any, a pretrained one, a CLIP image tower, or a pretrained one.
+    trains_on: "images", or "features": the output of `features` on the training images, computed once, without
+        augmentation.
     """
 
     title: ClassVar[str]
@@ -122,7 +125,7 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def row_title(cls, config: MethodConfig) -> str:
-        """The row's title: `title`, or what a configuration makes of it."""
+        """The row's title: `title`, unless a configuration changes it."""
         return cls.title
 
     @classmethod
@@ -136,32 +139,33 @@ class Method(nn.Module, ABC):
         return (Stage(),)
 
     def begin_stage(self, stage: Stage) -> None:
-        """Called before each stage: set what it trains; `parameter_groups` is asked afterwards.
+        """Called before each stage, to choose what it trains; `parameter_groups` is called afterwards.
 
-        A later stage starts from the weights that the recipe reports (raw or EMA) of the one before, which the method
-        holds when it is called. A run that goes on in a later stage begins the earlier ones first, on the initial
-        weights, then loads the checkpoint's: the modules must come out the same.
+        When a later stage begins, the method holds the weights of the stage before that the recipe reports (raw or
+        EMA). A run that resumes in a later stage first begins the earlier ones on the initial weights, then loads the
+        checkpoint: the modules must be the same either way.
         """
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images [B, 3, S, S] -> what `training_loss` gets as `Batch.images`, [B, ...], where
-        `trains_on` is "features". Called in evaluation mode, without gradient."""
+        """Normalised images [B, 3, S, S] -> `Batch.images` of `training_loss`, [B, ...], where `trains_on` is
+        "features". Called in evaluation mode, without gradient."""
         raise NotImplementedError
 
     @abstractmethod
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images [B, 3, S, S] -> logits [B, C]: the scores that are evaluated."""
+        """Normalised images [B, 3, S, S] -> logits [B, C], the scores that are evaluated."""
 
     @abstractmethod
     def training_loss(self, *batches: Batch) -> torch.Tensor:
-        """One batch a sampler -> scalar loss, a mean over images.
+        """One batch of each sampler -> scalar loss, a mean over images.
 
-        On several processes each gets its part of the batches: what is no mean over images needs
+        Each of several processes gets a part of the batches: a term that is no mean over images needs
         `benchmark.distributed.batch_mean` or `batch_sum`.
         """
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """What is trained: by default everything that requires a gradient, backbones apart from the rest."""
+        """The parameters that are trained: by default all that require a gradient, in a group for backbones and one for
+        the rest."""
         inside = {id(p) for m in self.modules() if isinstance(m, Backbone) for p in m.parameters()}
         trained = [p for p in self.parameters() if p.requires_grad]
         return [
@@ -171,9 +175,9 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def configure(cls, dataset: str, settings: dict[str, Any]) -> MethodConfig:
-        """Defaults, then the dataset's, then the user's settings.
+        """The configuration: the defaults, then the dataset's, then the user's settings.
 
-        Raises InputError with the near names, or for a setting that another one switches off: its row would look
+        Raises InputError with the near names, and for a setting that another one switches off: two rows would look
         different and be the same.
         """
         where = f"{cls.title}: setting"
@@ -201,7 +205,7 @@ class LossMethod(Method):
         return self.network(images)
 
     def training_loss(self, batch: Batch) -> torch.Tensor:
-        # Losses in float32: bfloat16 has three digits.
+        # The loss is computed in float32: bfloat16 has three digits.
         return self.loss(self(batch.images).float(), batch.targets)
 
 
@@ -225,7 +229,7 @@ METHODS: Registry[type[Method]] = Registry("method", Method, _load_methods)
 
 
 def source_of(method: type[Method]) -> str:
-    """Where a method comes from: `methods/erm.py` for one of the project's, another file's path, or a module's name."""
+    """The source of a method: `methods/erm.py` for one of the project's, another file's path, or a module's name."""
     file = file_of(method.__module__)
     if file is None:
         return method.__module__

@@ -16,7 +16,7 @@ SMALLEST_PROBABILITY = 1e-8
 
 class AsymmetricLoss(MultiLabelLoss):
     """-[y (1 - p)^g+ log p + (1 - y) p_m^g- log(1 - p_m)], p_m = max(p - margin, 0) (Ridnik et al., ICCV 2021,
-    eq. 4-7). Logarithms are of at least 1e-8. Works in float32 whatever the logits' type.
+    eq. 4-7). Logarithms are of at least 1e-8. Computed in float32 whatever the logits' type.
 
     detach_focusing: take no gradient through the focusing weights (1 - p)^g+ and p_m^g-, as all released
         training code does; False is the paper's formula read literally.
@@ -59,9 +59,11 @@ class ASLConfig(MethodConfig):
 
 @METHODS.register("asl")
 class ASL(LossMethod):
-    """`AsymmetricLoss`; uniform sampling. The reference sums over batch and classes, CPRFL's copy takes the mean;
-    the default is the mean, as for every other loss here. The protocol `paper` makes up for the smaller gradient with a
-    higher rate."""
+    """`AsymmetricLoss`; uniform sampling.
+
+    The reference sums over batch and classes, CPRFL's copy takes the mean. The default is the mean, as for every other
+    loss here; the protocol `paper` makes up for the smaller gradient with a higher rate.
+    """
 
     title = "ASL"
     Config = ASLConfig

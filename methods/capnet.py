@@ -31,6 +31,7 @@ class ClassAwareDBLoss(DistributionBalancedLoss):
     tau 0.01 (the precursor's, see `CAPNET`)."""
 
     TEMPERATURE = 0.01
+    class_weight: torch.Tensor
 
     def __init__(
         self, class_counts: Sequence[int], num_images: int, neg_scale: float = 2.0, reduction: Reduction = "mean"
@@ -76,8 +77,8 @@ class CAPNETConfig(MethodConfig):
 class CAPNET(Method):
     """Correlation adaptation prompt network (Tang et al., arXiv 2511.20641), as far as it can be known.
 
-    Only the abstract and summaries could be read, and no code exists: this is a documented reading, not a
-    reproduction, and the row's title says so. CLIP's towers are frozen, and the text tower runs once a step:
+    Only the abstract and summaries were available, and no code was released: this is a documented reading, not a
+    reproduction, and the row's title says so. CLIP's towers are frozen, and the text tower runs once per step:
 
         f = text features of soft prompts "[v_1 .. v_4] class.", f'_c = normalise(f_c + G_c), G = `ResidualGCN`(f)
         logits x_ic = <z_i, f'_c> / tau, z the normalised image feature
@@ -85,7 +86,7 @@ class CAPNET(Method):
     Known: soft prompts through the frozen text tower, the graph from CLIP's text features, a three-layer graph
     network as residual, cosine / tau with trainable tau, DB-Focal with class-aware weights, AdaptFormer adapters,
     trained at once in one stage.
-    Known from summaries too: a context for each class.
+    Known from summaries: a context for each class.
     From relatives: contexts start from "a photo of a" (the precursor, a public fork of SCPNet of 2023, which shares
     one context: `shared_context`), graph with k = C and s = 0.2 and the network's widths (SCPNet, CVPR 2023,
     and precursor), r_c (precursor), 1 / tau = 10 learned as its logarithm, and adapters of LIFT's form (ICML 2024).
@@ -123,7 +124,7 @@ class CAPNET(Method):
         adjacency = label_graph(fixed, config.graph, config.top_k, config.neighbour_share)
         self.gcn = ResidualGCN(adjacency, text.feature_dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(START_SCALE)))
-        self.scale_shift = nn.Identity()
+        self.scale_shift: nn.Module = nn.Identity()
         if config.image_tuning == "full":
             image.requires_grad_(True)
             image.freeze(task.recipe.frozen_stages, batch_norm=task.recipe.batch_norm == "frozen")
@@ -155,8 +156,10 @@ class CAPNET(Method):
             return F.normalize(features + self.gcn(features), dim=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images [B, 3, S, S] -> logits [B, C]. The class features are computed anew at each call: few
-        prompts cost little, and what is kept could be of other weights."""
+        """Normalised images [B, 3, S, S] -> logits [B, C].
+
+        The class features are computed anew at each call: a few prompts cost little, and kept ones could be outdated.
+        """
         features = self.scale_shift(self.clip.image(images)).float()
         classes = self.class_features()
         with torch.autocast(features.device.type, enabled=False):

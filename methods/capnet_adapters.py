@@ -1,14 +1,18 @@
-"""What CAPNET trains in CLIP's image tower: adapters in a vision transformer, scale and shift behind a ResNet."""
+"""CAPNET's trained parts of CLIP's image tower: adapters in a vision transformer, scale and shift behind a ResNet."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from benchmark.models.clip import ImageTower
+
+if TYPE_CHECKING:
+    from open_clip.transformer import ResidualAttentionBlock
 
 
 def adapter_width(num_classes: int) -> int:
@@ -19,8 +23,8 @@ def adapter_width(num_classes: int) -> int:
 class Adapter(nn.Module):
     """scale * Up(ReLU(Down(LN(x)))), D -> r -> D, on tokens [B, L, D] (Chen et al., AdaptFormer, NeurIPS 2022).
 
-    Its norm is its own. Down starts as Kaiming's uniform (as nn.Linear's default), Up and the biases at zero, the
-    learned scale at 1: at the start the output is zero.
+    It has its own norm. Down starts as Kaiming's uniform (nn.Linear's default), Up and the biases at zero, the learned
+    scale at 1: at the start the output is zero.
     """
 
     def __init__(self, dim: int, width: int):
@@ -43,9 +47,9 @@ class AdaptedBlock(nn.Module):
     x' = x + attention(LN(x)), then x' + MLP(LN(x')) + adapter(x').
     """
 
-    def __init__(self, block: nn.Module, width: int):
+    def __init__(self, block: ResidualAttentionBlock, width: int):
         super().__init__()
-        self.block = block
+        self.block: ResidualAttentionBlock = block
         self.adapter = Adapter(block.ln_2.normalized_shape[0], width)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -55,7 +59,7 @@ class AdaptedBlock(nn.Module):
 
 
 def add_adapters(tower: ImageTower, width: int) -> int:
-    """Put an adapter of `width` into every transformer block of a tower; how many those are, none in a ResNet."""
+    """Add an adapter of `width` to every transformer block of a tower; returns their number, 0 for a ResNet."""
     if tower.num_patches is None:
         return 0
     blocks = [(name, block) for name, block in tower.stages.named_children() if name != "stem"]

@@ -39,10 +39,10 @@ def label_graph(
 def _weighted_neighbours(cosines: torch.Tensor, top_k: int, neighbour_share: float) -> torch.Tensor:
     """A_ij = s R_ij / sum_{j != i} R_ij over the kept entries and A_ii = 1 - s (Ding et al., SCPNet, CVPR 2023).
 
-    Negative cosines are no relation and count as 0; a class without a neighbour has A_ii alone.
+    Negative cosines count as 0; a class without a neighbour has A_ii alone.
     """
     diagonal = torch.eye(len(cosines), dtype=torch.bool, device=cosines.device)
-    # Two classes of one name tie with their own diagonal, which must stay one of the k.
+    # Infinity, since two classes of one name tie with their diagonal, which must stay one of the k.
     kept = cosines.masked_fill(diagonal, torch.inf).topk(top_k, dim=1).indices
     keep = torch.zeros_like(diagonal).scatter(1, kept, True) & ~diagonal
     weights = torch.where(keep, cosines.clamp(min=0), 0)
@@ -57,6 +57,7 @@ class ResidualGCN(nn.Module):
     """
 
     SLOPE = 0.2
+    adjacency: torch.Tensor
 
     def __init__(self, adjacency: torch.Tensor, dim: int):
         super().__init__()

@@ -18,6 +18,8 @@ class ClassBalancedFocalLoss(NegativeTolerantLoss):
     """w_c = (1 - beta) / (1 - beta^n_c) (Cui et al., CVPR 2019, eq. 2), on focal loss (gamma 2, balance 2) with
     the negative-tolerant logits of the DB loss, as the DB-loss repository runs it."""
 
+    class_weight: torch.Tensor
+
     def __init__(
         self,
         class_counts: Sequence[int],

@@ -22,12 +22,13 @@ class ZeroShotConfig(MethodConfig):
 
 @METHODS.register("clip-zero-shot")
 class ClipZeroShot(Method):
-    """Cosine of the image's feature with that of "a photo of a {class}.", times CLIP's own scale (Radford et al.,
-    ICML 2021). Nothing is trained: every seed gives the same row."""
+    """Cosine of the image's feature and that of "a photo of a {class}.", times CLIP's own scale (Radford et al.,
+    ICML 2021). Nothing is trained, so every seed gives the same numbers."""
 
     title = "CLIP zero-shot"
     Config = ZeroShotConfig
     requires = "pretrained-clip"
+    text: torch.Tensor
 
     def __init__(self, task: Task, config: ZeroShotConfig):
         super().__init__(task, config)

@@ -63,7 +63,7 @@ class FeedForward(nn.Module):
 class ReleasedLayer(nn.Sequential):
     """The layer of CPRFL's released code, [B, L, d] -> [B, L, d]: attention, then the MLP, each after a layer norm.
 
-    Nothing is added to what comes out of either: neither paper nor code has residual connections.
+    There are no residual connections, neither in the paper nor in the code.
     """
 
     def __init__(self, dim: int, heads: int, head_dim: int, mlp_dim: int, dropout: float):
@@ -105,6 +105,9 @@ class CategoryPromptHead(nn.Module):
     prompt_mlp: P = GELU(W W1 + b1) W2 + b2 with hidden width d / 2; False: one linear layer.
     """
 
+    embeddings: torch.Tensor
+    prompt: nn.Module
+
     def __init__(
         self,
         map_dim: int,
@@ -128,8 +131,8 @@ class CategoryPromptHead(nn.Module):
         return self.prompt(self.embeddings)
 
     def refined(self, feature_map: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        """[B, M, h, w] and P [C, d] -> what the prompts are multiplied with: P' [B, C, d], or without the
-        transformer the pooled features [B, 1, d]."""
+        """Feature map [B, M, h, w] and P [C, d] -> the factor of the prompts: P' [B, C, d], or without the transformer
+        the pooled features [B, 1, d]."""
         features = self.project(feature_map.flatten(2).transpose(1, 2))
         if self.interaction is None:
             return features.mean(dim=1, keepdim=True)
@@ -138,7 +141,7 @@ class CategoryPromptHead(nn.Module):
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
         prompts = self.prompts()
-        # In float32: the sum of d products decides the ranking.
+        # In float32, as the sum of d products decides the ranking.
         return (self.refined(feature_map, prompts).float() * prompts.float()).sum(dim=-1)
 
 
@@ -164,7 +167,7 @@ class CPRFLConfig(MethodConfig):
     map_gamma: Fraction = Field(0.2, description="mu of the losses db and db-focal")
 
     def without_effect(self) -> dict[str, str]:
-        idle = {}
+        idle: dict[str, str] = {}
         if self.variant == "equations":
             idle |= dict.fromkeys(("heads", "head_dim", "dropout"), "variant=equations")
         if not self.vsi:
@@ -182,8 +185,8 @@ class CPRFL(Method):
     """Category-prompt refined feature learning (Yan et al., ACM MM 2024): `CategoryPromptHead` on the backbone's
     last feature map, trained end to end with ASL (g+ 0, g- 4, margin 0.05, mean).
 
-    With a CLIP's text embeddings the class names bring in what CLIP learned from its image-text pairs: a row with
-    `semantics` other than random knows more than its backbone's pretraining says, also in a from-scratch track.
+    A CLIP's text embeddings bring in knowledge from its image-text pairs: a row with `semantics` other than random uses
+    more pretraining than its backbone's, also in a from-scratch track.
 
     The text embeddings ("a photo of a {class}.") are constant and made once, before training; the text tower is
     dropped. Weight decay acts on matrices only, as in the released code.
@@ -193,14 +196,14 @@ class CPRFL(Method):
     without norms and dropout. Neither has residual connections: with them every logit would hold |P_c|^2, start at 70
     and more at the published size, and leave ASL without a gradient.
 
-    What the released code does and this does not:
-    - It runs the text tower in every step and trains it (the lines that would freeze it are commented out); the paper
-      does not say whether it is frozen. Here it is.
-    - It means to train some parameters at a tenth of the rate, by a test of names that none passes: all are trained at
-      the full rate. So they are here.
-    - It takes CLIP's text embeddings as they come. Here those of every source are scaled to root mean square 1, so that
-      sources compare and files of unit vectors do as well.
-    - It does not normalise images, and reports the epoch that is best on the test set.
+    Differences from the released code:
+    - The code runs the text tower in every step and trains it (the lines that would freeze it are commented out); the
+      paper does not say whether it is frozen. Here it is frozen.
+    - The code is meant to train some parameters at a tenth of the rate, but its test of names selects none. So all
+      parameters are trained at the full rate there, and here too.
+    - The code uses CLIP's text embeddings without scaling. Here those of every source are scaled to root mean square 1,
+      so that sources are comparable and files of unit vectors train as well.
+    - The code does not normalise images, and reports the epoch that is best on the test set.
 
     Our choices:
     - The default text embeddings, RN50's, are the code's.
@@ -224,7 +227,7 @@ class CPRFL(Method):
     def __init__(self, task: Task, config: CPRFLConfig):
         super().__init__(task, config)
         self.backbone = task.make_backbone()
-        # A CLIP tower pools with weights of its own, which have no part in the feature map.
+        # A CLIP tower has weights for pooling, which the feature map does not use.
         used = {id(p) for p in self.backbone.stages.parameters()}
         for parameter in self.backbone.parameters():
             parameter.requires_grad_(parameter.requires_grad and id(parameter) in used)

@@ -60,7 +60,7 @@ class DBConfig(MethodConfig):
 
 
 class DBMethod(LossMethod):
-    """What `db` and `db-focal` share. lambda and mu are the paper's on VOC-LT and COCO-LT; elsewhere COCO-LT's
+    """The base of `db` and `db-focal`. lambda and mu are the paper's on VOC-LT and COCO-LT; elsewhere COCO-LT's
     (our choice)."""
 
     Config = DBConfig

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import nn
 
 from benchmark.errors import InputError
-from benchmark.method import METHODS, Batch, Method, MethodConfig, ParameterGroup, Stage, Task
+from benchmark.method import METHODS, Batch, LearningRate, Method, MethodConfig, ParameterGroup, Stage, Task
 from benchmark.models.clip import ImageTower
 from benchmark.models.local_global import top_mean
 from benchmark.models.prior_offset import PriorOffset
@@ -25,11 +25,11 @@ from .hp_dval_student import ImageNetTower
 
 ALIGNMENT, PROMPTS = "alignment", "prompts"
 CONTEXT_LENGTH, CONTEXT_STD = 4, 0.02
-STUDENT_BACKBONE = "clip_vit_b_16"  # whose size the ImageNet student has
+STUDENT_BACKBONE = "clip_vit_b_16"  # of the same size as the ImageNet student
 
 
 class HPDVALConfig(MethodConfig):
-    """Configuration of `hp-dval`; see the method for what the choices mean."""
+    """Configuration of `hp-dval`; the method's text explains the choices."""
 
     variant: Literal["paper", "released-code"] = Field("paper", description="the paper, or what its code does")
     student_init: Literal["clip", "imagenet"] = Field("clip", description="what the image tower starts from")
@@ -64,18 +64,19 @@ class HPDVAL(Method):
 
     Stage "alignment" trains the image tower, with the features P_H of "a photo of a {class}." in both terms:
         L = Lcls + |g - g_teacher|          teacher: CLIP's own image tower, fixed
-    Stage "prompts" fixes the image tower and trains two contexts of 4 tokens, shared by all classes, one a view:
+    Stage "prompts" fixes the image tower and trains two contexts of 4 tokens, one for each view, shared by all classes:
         L = Lcls + |P_H - P_G|
     |.| is the L1 distance, averaged over the elements (released code). Lcls: `ClassWeightedDBLoss`, or DB, DB-Focal.
 
-    Scores come from P_H until the prompt stage begins, from the learned prompts after; the state dict says which.
+    Scores come from P_H until the prompt stage begins, then from the learned prompts; `tuned` in the state dict says
+    which.
     lambda and mu of the DB loss are its paper's on VOC-LT and COCO-LT, elsewhere COCO-LT's. On the demo k is 10 of
     64 patches, the paper's fraction. The recipe's `neck` and `dropout` are ignored.
 
-    Other than in the paper, and as in the released code, the student starts from CLIP: the row's title says so.
+    The student starts from CLIP, as in the released code and unlike in the paper; the row's title says so.
     `student_init=imagenet` is the paper's ImageNet-1K ViT-B/16, with a new projection to CLIP's space and ImageNet's
-    normalisation (images are taken to come with that of OpenAI's CLIP). The paper has two linear layers there (IV-A.3);
-    this is one, for both views, and so not quite the paper's student.
+    normalisation (it expects images with that of OpenAI's CLIP). The paper has two linear layers there (IV-A.3), and
+    this student has one for both views.
 
     Our choices, where the paper is silent:
     - A learned scale on the scores, CLIP's at first, in both stages and without weight decay: cosines are small
@@ -86,18 +87,21 @@ class HPDVAL(Method):
     - The contexts learn at the head's rate, so does the scale in the prompt stage; all else at the backbone's.
     - Prompts are encoded in float32 also where training uses bfloat16.
 
-    variant "released-code" does what the code does otherwise: no distillation (there teacher and student are one
+    variant "released-code" follows the code where it differs: no distillation (there teacher and student are one
     object); scores are dot products, L2-normalised over the classes, for each image and for each patch; alpha
-    multiplies the local term; k is 16 (on the demo 10 too); consistency is asked of P_L; contexts start from "a photo
-    of a"; the prompt stage starts from CLIP's image tower (and scale), not from the aligned one; DB-Focal without class
-    weight, with one focal factor a batch. Of the code's recipe nothing is imitated, as the protocol owns it: batches of
-    16, no normalisation of images, the epoch that is best on the test set.
+    multiplies the local term; k is 16 (on the demo 10 too); the consistency loss is on P_L; contexts start from "a
+    photo of a"; the prompt stage starts from CLIP's image tower and scale, not from the aligned ones; DB-Focal without
+    class weight, with one focal factor for each batch. The protocol decides the recipe, so the code's own is not
+    followed: batches of 16, no normalisation of images, the epoch that is best on the test set.
     """
 
     title = "HP-DVAL"
     Config = HPDVALConfig
     requires = "clip"
     dataset_defaults = DBMethod.dataset_defaults | {"shapes-lt": {"top_k": 10}}
+    image: ImageTower
+    fixed_prompts: torch.Tensor
+    tuned: torch.Tensor
 
     def __init__(self, task: Task, config: HPDVALConfig):
         super().__init__(task, config)
@@ -106,8 +110,8 @@ class HPDVAL(Method):
         clip = task.make_clip()
         self.top_k = self._checked_top_k(task, clip.image)
         if config.student_init == "clip":
-            # CLIP's own tower is the teacher and what the released code's prompt stage starts from. In a list, so
-            # that it is no submodule: it is neither averaged nor saved.
+            # CLIP's own tower: the teacher, and the start of the released code's prompt stage. It is in a list, so
+            # that it is no submodule and is neither averaged nor saved.
             self._original = [copy.deepcopy(clip.image)]
             self.image = clip.image
         else:
@@ -168,15 +172,15 @@ class HPDVAL(Method):
         return self.loss(self._logits(g, local, global_text, local_text), batch.targets) + extra
 
     def distillation(self, images: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-        """What the alignment stage adds to the loss of images [B, 3, S, S], whose global features are g [B, D]."""
+        """The alignment stage's further loss, for images [B, 3, S, S] with global features g [B, D]."""
         return self.reading.distillation(self._original[0], images, g)
 
     def consistency(self, global_text: torch.Tensor, local_text: torch.Tensor) -> torch.Tensor:
-        """What the prompt stage adds to the loss, from text features [C, D] of the global and of the local view."""
+        """The prompt stage's further loss, from text features [C, D] of the global and of the local view."""
         return self.reading.consistency(self.fixed_prompts, global_text, local_text)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        rate = "head" if self.stage == PROMPTS else "backbone"
+        rate: LearningRate = "head" if self.stage == PROMPTS else "backbone"
         modules = (self.image, self.global_prompts, self.local_prompts)
         trained = [[p for p in module.parameters() if p.requires_grad] for module in modules]
         scale = [self.log_scale] if self.log_scale is not None else []
@@ -187,7 +191,7 @@ class HPDVAL(Method):
         ]
 
     def _apply(self, fn: Callable, recurse: bool = True) -> HPDVAL:
-        """To another device or type, the tower that is no submodule too."""
+        """Move to another device or type, with the tower that is no submodule."""
         for tower in self._original:
             tower._apply(fn, recurse)
         return super()._apply(fn, recurse)
@@ -216,7 +220,7 @@ class HPDVAL(Method):
         self.scores_tuned = tuned
 
     def _read_tuned(self, incompatible_keys: Any) -> None:
-        # Once, when a state is loaded: to read it from the device for every scored batch would wait for the device.
+        # Once, when a state is loaded: reading it for every scored batch would wait for the device.
         self.scores_tuned = bool(self.tuned)
 
     def _train_contexts(self, trained: bool) -> None:
@@ -237,7 +241,7 @@ class HPDVAL(Method):
     def _logits(
         self, g: torch.Tensor, local: torch.Tensor, global_text: torch.Tensor, local_text: torch.Tensor
     ) -> torch.Tensor:
-        """Global features [B, D], local ones [B, P, D] and text features [C, D] for each -> logits [B, C]."""
+        """Global features [B, D], local features [B, P, D] and the text features [C, D] of both -> logits [B, C]."""
         weight = self.reading.global_weight(self.config.alpha)
         with torch.autocast(g.device.type, enabled=False):
             global_scores = self.reading.scores(global_text, g.float())
@@ -269,10 +273,9 @@ class HPDVAL(Method):
 
     def _make_loss(self, task: Task) -> DistributionBalancedLoss:
         name = self.config.loss or self.reading.loss
-        counts = task.class_counts, task.num_images
-        options = {"neg_scale": self.config.neg_scale, "map_gamma": self.config.map_gamma}
+        arguments = task.class_counts, task.num_images, self.config.neg_scale, self.config.map_gamma
         if name == "db-class-weight":
-            return ClassWeightedDBLoss(*counts, **options)
+            return ClassWeightedDBLoss(*arguments)
         if name == "db-focal":
-            return self.reading.focal_loss(*counts, focal=True, **options)
-        return DistributionBalancedLoss(*counts, focal=False, **options)
+            return self.reading.focal_loss(*arguments, focal=True)
+        return DistributionBalancedLoss(*arguments, focal=False)

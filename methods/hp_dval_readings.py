@@ -1,10 +1,10 @@
-"""HP-DVAL's two readings: the paper's, and what its released code does otherwise (see `methods.hp_dval.HPDVAL`)."""
+"""HP-DVAL's two readings: the paper's, and its released code's (see `methods.hp_dval.HPDVAL`)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,13 @@ LossName = Literal["db-class-weight", "db", "db-focal"]
 
 
 class ClassWeightedDBLoss(DistributionBalancedLoss):
-    """DB loss whose biased logits u are w_c u where y = 1, w_c = n_c / max_j n_j (paper, eq. 14-15); no focal
-    factor."""
+    """DB loss without a focal factor, with biased logits u replaced by w_c u where y = 1, w_c = n_c / max_j n_j (paper,
+    eq. 14-15)."""
 
-    def __init__(self, class_counts: Sequence[int], num_images: int, **options: Any):
-        super().__init__(class_counts, num_images, focal=False, **options)
+    class_weight: torch.Tensor
+
+    def __init__(self, class_counts: Sequence[int], num_images: int, neg_scale: float = 2.0, map_gamma: float = 0.2):
+        super().__init__(class_counts, num_images, neg_scale, map_gamma, focal=False)
         self.register_buffer("class_weight", self.counts / self.counts.max(), persistent=False)
 
     def tolerant(self, logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
@@ -33,9 +35,9 @@ class ClassWeightedDBLoss(DistributionBalancedLoss):
 
 
 class BatchFocalDBLoss(DistributionBalancedLoss):
-    """DB-Focal as the released code computes it: one focal factor a batch, from the mean BCE.
+    """DB-Focal as the released code computes it: one focal factor for the batch, from the mean BCE.
 
-    Its BCE ignores `reduction="none"`, so that p_t is exp(-mean BCE).
+    The code's BCE ignores `reduction="none"`, so that p_t is exp(-mean BCE).
     """
 
     def elementwise(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -44,12 +46,11 @@ class BatchFocalDBLoss(DistributionBalancedLoss):
 
 
 class Reading(ABC):
-    """What the two readings do differently.
+    """The differences between the two readings.
 
-    top_k, loss: defaults of the settings. context_words: what the contexts start from, None for noise.
-    students: values of `student_init` that it has. prior_offset: whether scaled logits start at the class priors.
-    restarts: whether the prompt stage starts from CLIP's image tower and scale, not from the aligned ones.
-    focal_loss: the loss `db-focal`.
+    top_k, loss: defaults of the settings. context_words: start of the contexts, None for noise. students: the possible
+    values of `student_init`. prior_offset: whether scaled logits start at the class priors. restarts: whether the
+    prompt stage starts from CLIP's image tower and scale, not from the aligned ones. focal_loss: the loss `db-focal`.
     """
 
     top_k: ClassVar[int]
@@ -62,11 +63,11 @@ class Reading(ABC):
 
     @abstractmethod
     def distillation(self, teacher: ImageTower, images: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-        """What the alignment stage adds to the loss; images [B, 3, S, S], the student's global features g [B, D]."""
+        """The alignment stage's further loss; images [B, 3, S, S], the student's global features g [B, D]."""
 
     @abstractmethod
     def consistency(self, fixed: torch.Tensor, global_text: torch.Tensor, local_text: torch.Tensor) -> torch.Tensor:
-        """What the prompt stage adds to the loss; text features [C, D] of P_H, P_G and P_L."""
+        """The prompt stage's further loss; text features [C, D] of P_H, P_G and P_L."""
 
     @abstractmethod
     def scores(self, text: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -74,7 +75,7 @@ class Reading(ABC):
 
     @abstractmethod
     def global_weight(self, alpha: float) -> float:
-        """The weight of the global score; the local one's is 1 less it."""
+        """The weight of the global score; that of the local score is 1 minus it."""
 
 
 class PaperReading(Reading):

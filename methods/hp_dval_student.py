@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmark.models.backbones import Backbone
 from benchmark.models.clip import ImageTower
+from benchmark.models.vision_transformer import PatchEmbedding
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -16,18 +17,19 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class ImageNetTower(ImageTower):
     """torchvision's vision transformer with a new projection to the joint space.
 
-    vit: a backbone whose stages end with its last norm. feature_dim: D of the joint space.
-    Images come normalised as OpenAI's CLIP wants them, and are normalised anew, as ImageNet's networks want them.
-    The projection starts at N(0, 1 / M), as CLIP's does.
+    vit: a backbone with its last norm in its last stage. feature_dim: D of the joint space.
+    Images come with the normalisation of OpenAI's CLIP, and get that of ImageNet's networks instead. The projection
+    starts at N(0, 1 / M), as CLIP's does.
     """
 
     def __init__(self, vit: Backbone, feature_dim: int):
         stages: OrderedDict[str, nn.Module] = OrderedDict(vit.stages.named_children())
-        num_patches = stages["stem"].position.shape[-2] - 1
-        stages["stem"] = nn.Sequential(_FromClipToImageNet(), stages["stem"])
+        stem = stages["stem"]
+        assert isinstance(stem, PatchEmbedding)
+        stages["stem"] = nn.Sequential(_FromClipToImageNet(), stem)
         super().__init__(stages, vit.map_dim, feature_dim)
         self.projection = nn.Parameter(self.map_dim**-0.5 * torch.randn(self.map_dim, feature_dim))
-        self.num_patches = num_patches
+        self.num_patches = stem.position.shape[-2] - 1
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         return features[:, 0] @ self.projection
@@ -40,9 +42,12 @@ class ImageNetTower(ImageTower):
 class _FromClipToImageNet(nn.Module):
     """Images normalised with CLIP's mean and deviation -> normalised with ImageNet's."""
 
+    scale: torch.Tensor
+    shift: torch.Tensor
+
     def __init__(self):
         super().__init__()
-        # Here, because to import open_clip takes seconds.
+        # Here, because importing open_clip takes seconds.
         from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
         mean, std, new_mean, new_std = (

@@ -11,15 +11,15 @@ from benchmark.method import METHODS, Batch, Method, MethodConfig, Task
 
 @METHODS.register("linear-probe")
 class LinearProbe(Method):
-    """A linear layer on the pooled features of the pretrained backbone, which stays as it is; BCE, mean over batch
-    and classes; uniform sampling. For a CLIP backbone the features are projected to the space shared with text.
+    """A linear layer on the pooled features of the frozen pretrained backbone; BCE, mean over batch and classes;
+    uniform sampling. For a CLIP backbone the features are projected to the space shared with text.
 
     Our choices:
-    - Features are made once, of the training images without augmentation.
-    - Each image's features are divided by their root mean square, so that one learning rate serves backbones whose
+    - The features of the training images are computed once, without augmentation.
+    - Each image's features are divided by their root mean square, so that one learning rate suits all backbones: their
       features differ tenfold in size.
-    - The recipe's dropout is on the input of the linear layer, as for the other methods; a neck would make it
-      another method, so `neck` is ignored.
+    - The recipe's dropout is on the input of the linear layer, as for the other methods; its `neck` is ignored, as a
+      probe is one linear layer.
     """
 
     title = "Linear probe"

@@ -20,8 +20,11 @@ class CompensatedLoss(MultiLabelLoss):
     2021). w_c = exp(1 - rho_c) for positives and exp(rho_c) for negatives, rho_c = n_c / N (the first author's
     earlier code).
 
-    compensation: learn s+, m+, s-, m-, which start at 1, 0, 1, 0; without it the logits are taken as they are.
+    compensation: learn s+, m+, s-, m-, which start at 1, 0, 1, 0; without it the logits stay as they are.
     """
+
+    positive_weight: torch.Tensor
+    negative_weight: torch.Tensor
 
     def __init__(self, class_counts: Sequence[int], num_images: int, compensation: bool = True):
         super().__init__()
@@ -44,7 +47,7 @@ class CompensatedLoss(MultiLabelLoss):
 
 
 class LTMLConfig(MethodConfig):
-    """Configuration of `ltml`; the switches give the paper's ablation from its two branches on."""
+    """Configuration of `ltml`; the switches give the paper's ablations of its two branches."""
 
     consistency: bool = Field(True, description="train the branches to agree on each batch")
     compensation: bool = Field(True, description="learn the logit compensation")
@@ -79,16 +82,16 @@ class LTML(Method):
     The paper's network has no neck and no dropout: `neck` and `dropout` of the recipe are ignored.
     lambda is a reproduction's "suggested parameters in the paper", and so is the SGD of the `paper` protocol.
     Our choices, where the paper is silent:
-    - The batches pass the network one after the other, so batch norm normalises each by its own statistics and the
-      running statistics are of both. Without the consistency loss no branch sees the other's batch.
-    - One compensation for both branches, without weight decay.
-    - With SGD the compensation learns at the head's rate, with Adam and AdamW at a hundredth of it. It sees the
-      label, so m+ rising and m- falling lower the loss whatever the image shows. With SGD its gradients, a class's
-      share of a mean over C, keep it slow; Adam's steps do not depend on a gradient's size, and at the head's rate
-      the network learns nothing.
-    - No gradient is stopped in the consistency loss.
-    - inference "sigmoid" averages the branches' probabilities; the score is the logit of the mean, which ranks as
-      the mean does but does not saturate.
+    - The batches pass through the network one after the other: batch norm normalises each by its own statistics, and
+      the running statistics are over both. Without the consistency loss no branch sees the other's batch.
+    - Both branches share one compensation, which has no weight decay.
+    - With SGD the compensation learns at the head's rate, with Adam and AdamW at a hundredth of it. The compensation
+      sees the label, so a higher m+ and a lower m- decrease the loss whatever the image shows. With SGD it learns
+      slowly, since its gradients are a class's share of a mean over C. Adam's steps do not depend on the size of a
+      gradient, and at the head's rate the network would learn nothing.
+    - The consistency loss has gradients in both branches.
+    - inference "sigmoid" averages the branches' probabilities. The score is the logit of the mean, which gives the same
+      ranking and does not saturate.
     """
 
     title = "LTML"

@@ -18,6 +18,8 @@ class ReweightedBCELoss(MultiLabelLoss):
     the formula is `sqrt_inv` of the DB-loss repository.
     """
 
+    weight: torch.Tensor
+
     def __init__(
         self,
         class_counts: Sequence[int],

@@ -45,7 +45,7 @@ def leaderboard(
 ) -> None:
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.files import check as differences_of
-    from benchmark.leaderboard.files import sole_writer, usual_formats, write
+    from benchmark.leaderboard.files import default_formats, sole_writer, write
     from benchmark.ui.progress import plural
 
     reporter = stderr_reporter()
@@ -56,7 +56,7 @@ def leaderboard(
     failures = []
     for store in reversed(stores):
         target = out or store
-        chosen = given or usual_formats(target)
+        chosen = given or default_formats(target)
         problems: list[StoreError] = []
         with sole_writer(store, reporter):
             board = load_board(store, target, problems, reporter)

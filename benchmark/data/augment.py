@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device, with parameters of its own for every image."""
+"""Augmentation of whole batches on the device; every image has its own random parameters."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ def training_cache_size(image_size: int, augment: Augment) -> int:
 
 
 class Augmenter:
-    """Crop, resize, flip and photometric distortion as `Augment` says, in the order of the DB-loss repository
-    (photometric first), then cutout and RandAugment in the order of the ASL repository. Random numbers are drawn on
-    the CPU from the generator given, so they do not depend on the device.
+    """Photometric distortion, then crop, resize and flip (the DB-loss repository's order), then cutout and RandAugment
+    (the ASL repository's), each as `Augment` says.
+
+    Random numbers are drawn on the CPU from the given generator, so they do not depend on the device.
     """
 
     def __init__(self, augment: Augment, image_size: int):
@@ -79,7 +80,7 @@ class Augmenter:
         if a.channel_swap:
             order = torch.where(applied[4].bool()[:, None], permutations, torch.arange(3)).to(x.device)
             x = x.gather(1, order[:, :, None, None].expand_as(x))
-        # The reference leaves values outside [0, 1]; no camera gives them.
+        # The reference keeps values outside [0, 1], which no camera gives.
         return x.clamp(0, 1)
 
 
@@ -95,8 +96,8 @@ def _cut_out(x: torch.Tensor, side: float, rng: torch.Generator) -> torch.Tensor
 
 
 def _rand_augmented(x: torch.Tensor, operations: int, rng: torch.Generator) -> torch.Tensor:
-    """torchvision's RandAugment (Cubuk et al., 2020) of every image; it draws from the global generator, which is
-    seeded from ours meanwhile."""
+    """torchvision's RandAugment (Cubuk et al., 2020) of every image. It draws from the global generator, which is
+    seeded from ours and restored afterwards."""
     apply = v2.RandAugment(num_ops=operations, magnitude=9)
     seed = int(torch.randint(2**62, (), generator=rng))
     pixels = (x * 255).round().to(torch.uint8)

@@ -32,7 +32,7 @@ DATA_ROOT_VARIABLE = "LTBENCH_DATA"
 
 
 class DatasetCard(Strict):
-    """What `dataset.yaml` says."""
+    """The fields of `dataset.yaml`."""
 
     title: str = Field("", description="the folder's name when left out")
     protocol: str = Field("controlled", description="protocol used when none is asked for")
@@ -47,7 +47,7 @@ class DatasetCard(Strict):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Lists, classes and groups of one dataset, and the source of its images."""
+    """The lists, classes and groups of one dataset, and the source of its images."""
 
     name: str
     card: DatasetCard
@@ -70,9 +70,11 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over classes, groups, every list and what decides the images: for rendered ones the renderer's
-        version, for those of a dataset that is not registered the contents of the files. Raises InputError where such a
-        file is missing."""
+        """sha256 over the classes, the groups, every list and the identity of the images.
+
+        That identity is the renderer's version for rendered images, and the contents of the files for a dataset that is
+        not registered. Raises InputError where such a file is missing.
+        """
         lists = {
             split.name: [
                 [path, *np.flatnonzero(row).tolist()] for path, row in zip(split.paths, split.targets, strict=True)
@@ -92,7 +94,7 @@ class DatasetFolder:
 
     @cached_property
     def card(self) -> DatasetCard:
-        """`dataset.yaml`, or what its absence means. Raises InputError."""
+        """`dataset.yaml`, or the defaults where there is none. Raises InputError."""
         file = self.path / "dataset.yaml"
         if not _exists(file):
             return DatasetCard(title=self.name)
@@ -106,8 +108,8 @@ class DatasetFolder:
     def open(self, data_root: Path | None = None) -> Dataset:
         """Read and check the lists.
 
-        data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None. They are
-        looked for when a run starts, not here.
+        data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None. A run looks for
+        the images when it starts; this function does not.
         Raises InputError: see `read_list`; also when an image is in two lists.
         """
         classes = read_classes(self.path / "classes.txt")
@@ -126,8 +128,10 @@ class DatasetFolder:
         return dataset
 
     def _is_registered(self, dataset: Dataset) -> bool:
-        """Whether these are the lists of the registered dataset of this name. Raises InputError where there is one and
-        has others: every leaderboard would leave the runs out."""
+        """Whether these are the lists of the registered dataset of this name.
+
+        Raises InputError where that dataset has other lists: every leaderboard would leave the runs out.
+        """
         if self.name not in DATASETS:
             return False
         known = DATASETS.get(self.name)
@@ -194,5 +198,5 @@ def _is_folder(path: Path) -> bool:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # it may be there and is not to be seen: reading it says why
+    except OSError:  # the file may exist unseen: reading it gives the reason
         return True

@@ -33,8 +33,8 @@ def decode(file: BinaryIO) -> Image.Image:
     """The image in an open file: RGB, 8 bits, as its EXIF orientation shows it; of several frames the first.
 
     Grey of 16 bits is scaled by 1/257 to the nearest level; of colours of 16 bits Pillow keeps the high byte, which is
-    less than a level away. Transparency is dropped. Raises ValueError for another format and for samples whose black
-    and white the file does not tell, and whatever Pillow's decoders raise for a damaged file.
+    less than a level away. Transparency is dropped. Raises ValueError for another format, for samples whose black
+    and white the file does not give, and any error of Pillow's decoders for a damaged file.
     """
     try:
         image = Image.open(file, "r", _formats())
@@ -44,14 +44,14 @@ def decode(file: BinaryIO) -> Image.Image:
         ) from None
     with image:
         pixels = _to_rgb(image)
-        # Read last: some formats have it behind the pixels, and Pillow rotates a TIFF itself and then says so.
+        # Read last: some formats store it behind the pixels, and Pillow updates it where it rotates a TIFF itself.
         transpose = _UPRIGHT.get(_orientation(image))
     return pixels if transpose is None else pixels.transpose(transpose)
 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Those that the Pillow here was built with."""
+    """The formats that this build of Pillow reads."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -65,7 +65,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError("signed samples, whose black and white it does not tell: convert it to 8 or 16 bits")
     if image.mode in _OF_8_BITS:
         return image.convert("RGB")
-    # Mode I is of 32 bits, but where a format has at most 16 Pillow fills these.
+    # Mode I has 32 bits, of which PNG and PPM fill at most 16.
     if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in ("PNG", "PPM")):
         raise ValueError(
             "samples of 32 bits, whose black and white it does not tell: convert it to 8 or 16 bits"
@@ -74,15 +74,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         )
     white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
     grey = np.asarray(image).astype(np.int32)
-    if tags.get(_PHOTOMETRIC) == 0:  # white is zero; Pillow turns 8 bits round and leaves 16
+    if tags.get(_PHOTOMETRIC) == 0:  # white is zero; Pillow inverts 8 bits and leaves 16
         grey = white - grey
     grey = (2 * 255 * grey + white) // (2 * white)  # to the nearest: white is odd, so there are no halves
     return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
 
 
-def _orientation(image: Image.Image) -> int | None:
-    """What EXIF says, or XMP where EXIF says nothing; None too for a block that cannot be read."""
+def _orientation(image: Image.Image) -> int:
+    """The orientation by EXIF, or by XMP where EXIF has none; 0 for none and for a block that cannot be read."""
     with contextlib.suppress(Exception):
         value = image.getexif().get(_ORIENTATION)
-        return value if type(value) is int else None
-    return None
+        return value if type(value) is int else 0
+    return 0

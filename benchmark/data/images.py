@@ -28,7 +28,7 @@ from benchmark.spec import canonical_json
 # Raised whenever the same file becomes other pixels: no pixels of an earlier rule are served.
 CACHE_VERSION = 2
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# A file of the cache that nobody has written to for so long was left by a builder that was killed.
+# A draft in the cache that was not written to for so long was left by a process that was killed.
 LEFT_S = 3600.0
 
 
@@ -62,9 +62,9 @@ def _places(split: Split, source: ImageSource, size: int, interpolation: str, fo
 def bad_images(
     splits: Iterable[Split], source: ImageSource, advance: Callable[[int], None] = lambda done: None
 ) -> list[str]:
-    """What is wrong with each image that is missing or cannot be read or decoded, in the order of the lists.
+    """The fault of each image that is missing or cannot be read or decoded, in the order of the lists.
 
-    Every image is decoded and none is kept. `advance(done)` is called meanwhile.
+    Every image is decoded and none is kept. `advance(done)` is called after each.
     """
 
     def fault(path: str) -> str | None:
@@ -97,10 +97,10 @@ def cache_split(
 ) -> CachedImages:
     """Decode every image of a split to `size` x `size` pixels (aspect ratio not kept), once.
 
-    The cache's key is made of the contents of the image files, the size and the interpolation; so a changed
-    image is decoded anew and a renamed folder is not. Pixels of the cache that are not those that were decoded are
-    decoded anew: a file that changed is compared with its digest, where `thorough` every file.
-    `advance(done, total)` is called while decoding.
+    The cache's key is made of the contents of the image files, the size and the interpolation: a changed image is
+    decoded anew, a renamed folder is not. A cached file whose pixels were changed is decoded anew too. Its digest is
+    compared where the file's size or times changed, and always where `thorough`.
+    `advance(done, total)` is called after each decoded image.
 
     Raises InputError for an image that cannot be decoded, StoreError when the cache cannot be written.
     """
@@ -119,14 +119,14 @@ def cache_split(
 
             images = _counted(_bounded_map(pool, decode, split.paths), len(split), advance)
             with _one_at_a_time(pixels):
-                # Whoever waited finds what the other one has written.
+                # A process that waited finds the file of the one that it waited for.
                 digest = _known_digest(pixels, facts, shape, thorough) or _write(pixels, facts, shape, images)
     return CachedImages(pixels, digest, len(split), size)
 
 
 @contextlib.contextmanager
 def _one_at_a_time(pixels: Path) -> Iterator[None]:
-    """Runs that begin together do not all decode the same images; what a killed one left half-written is removed."""
+    """Let one process decode at a time, and remove the drafts that killed processes left."""
     try:
         pixels.parent.mkdir(parents=True, exist_ok=True)
         held = open_own(pixels.with_suffix(".lock"))
@@ -136,7 +136,7 @@ def _one_at_a_time(pixels: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # where files cannot be locked, each decodes for itself
             lock_open(held)
             for left in drafts(pixels.parent, pixels.name):
-                # Some file systems lock for one machine alone: what still grows is another's.
+                # Some file systems lock for one machine alone: a draft that still grows is another machine's.
                 if time.time() - left.stat().st_mtime > LEFT_S:
                     left.unlink(missing_ok=True)
         yield
@@ -162,10 +162,10 @@ def _counted(images: Iterable, total: int, advance: Callable[[int, int], None]) 
 
 
 def _known_digest(pixels: Path, facts: Path, shape: tuple[int, ...], thorough: bool = False) -> str | None:
-    """Digest of a cache file whose pixels have it, None where there is none or they have another.
+    """The recorded digest of a cache file; None where there is no such file or its pixels have another digest.
 
-    They are compared when the file is not, by size, times of change and inode, as it was when they last were; where
-    thorough, always.
+    The pixels are read for that only when the file's size, times of change or inode are not those of the last
+    comparison; where thorough, always.
     """
     try:
         known = json.loads(read_regular(facts))
@@ -177,7 +177,7 @@ def _known_digest(pixels: Path, facts: Path, shape: tuple[int, ...], thorough: b
     if array.shape != shape or array.dtype != np.uint8:
         return None
     if thorough or known.get("checked") != state:
-        if hashlib.sha256(np.ascontiguousarray(array)).hexdigest() != digest:
+        if hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != digest:
             return None
         with contextlib.suppress(OSError):  # a cache that cannot be written is compared every time
             _write_facts(facts, digest, state)
@@ -190,7 +190,7 @@ def _state(pixels: Path) -> list[int]:
 
 
 def _write_facts(facts: Path, digest: str, checked: list[int]) -> None:
-    with replacing(facts, durable=False) as file:  # facts that are not whole are none
+    with replacing(facts, durable=False) as file:  # a reader treats a damaged file as a missing one
         file.write(json.dumps({"digest": digest, "checked": checked}).encode())
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from benchmark.base.files import read_regular
 from benchmark.errors import InputError, shown
 
-# What a list may hold at most: the decoded images of more would fit on no one disk.
+# Limits of a list: the decoded images of a larger one would fit on no disk.
 MAX_LIST_BYTES = 256 * 2**20
 MAX_IMAGES = 1_000_000
 MAX_CLASSES = 100_000
@@ -37,7 +37,7 @@ class Split:
 
 
 def list_bytes(path: Path) -> bytes:
-    """What a list or classes.txt holds. Raises OSError, also where it is no regular file or too large."""
+    """The content of a list or of classes.txt. Raises OSError, also where it is no regular file or too large."""
     return read_regular(path, MAX_LIST_BYTES)
 
 
@@ -128,7 +128,7 @@ def _fields(line: str, where: str) -> tuple[str, list[str]]:
     if comma and (after.isdigit() or (after[:1] in " \t" and all(map(str.isdigit, after.split())))):
         raise InputError(
             f"{where}: {shown(line)!r} has commas between its fields; write blanks: `path index index ...` (a path "
-            "that ends so stands in double quotes)"
+            "that ends so goes in double quotes)"
         )
     given, *labels = line.split()
     return given, labels
@@ -138,7 +138,7 @@ def _class_index(text: str, num_classes: int, where: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise InputError(
             f"{where}: {shown(text)!r} is not a class index; a line is `path index index ...`, and a path with blanks "
-            'stands in double quotes: `"my dog.jpg" 1`'
+            'goes in double quotes: `"my dog.jpg" 1`'
         )
     # By its length first: Python refuses to read a number of thousands of digits.
     digits = text.lstrip("0") or "0"

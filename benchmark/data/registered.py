@@ -1,4 +1,4 @@
-"""The registered datasets' lists as they are here, and which of them a record was made on."""
+"""The lists of the registered datasets, and which of them a record was made on."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ Fact = TypeVar("Fact", bound=Hashable)
 
 @functools.cache
 def registered(name: str) -> Dataset | None:
-    """The registered dataset of a name, read once, None where there is none. Raises InputError for lists that are not
-    whole."""
+    """The registered dataset of a name, read once; None where there is none. Raises InputError for faulty lists."""
     return DATASETS.get(name).open() if name in DATASETS else None
 
 
 def registered_split(record: Record) -> Dataset | None:
-    """The registered dataset that a record is of, None where its lists are no registered dataset's."""
+    """The registered dataset of a record; None where the record's lists are no registered dataset's."""
     return registered(record.spec.dataset.name) if settings_name(record.spec.dataset) else None
 
 
 def settings_name(ref: DatasetRef) -> str:
-    """The name under which protocols and methods may have settings of their own for a dataset: that of the registered
-    one with these lists, "" where there is none, whatever its name."""
+    """The name under which protocols and methods may have their own settings for a dataset.
+
+    It is the dataset's name where the registered dataset of that name has the same lists, "" otherwise.
+    """
     dataset = registered(ref.name)
     return ref.name if dataset is not None and dataset.fingerprint == ref.fingerprint else ""
 
 
 def majority(facts: Iterable[Fact]) -> Fact | None:
-    """The fact that is given most often; None where two are given equally often: nothing says which is right."""
+    """The most frequent fact; None where two are equally frequent, as nothing says which is right."""
     counts = Counter(facts).most_common(2)
     return counts[0][0] if len(counts) == 1 or counts[0][1] > counts[1][1] else None

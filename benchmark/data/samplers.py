@@ -1,7 +1,7 @@
 """Samplers: which training images an epoch draws, in which order.
 
-A sampler is a pure function of (seed, epoch, number of draws): an interrupted run goes on from the step
-number alone. To add one, register a class here; protocols and methods name it.
+A sampler is a pure function of (seed, epoch, number of draws), so an interrupted run goes on from the step number
+alone. To add one, register a class here; protocols and methods name it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RUN_LENGTH = 3  # consecutive images of a class in class-aware sampling
 
 
 def generator(*parts: object) -> torch.Generator:
-    """A CPU generator seeded by a hash of `parts`: independent streams for different purposes."""
+    """A CPU generator seeded by a hash of `parts`, so that different purposes have independent streams."""
     return torch.Generator().manual_seed(_seed_of(*parts))
 
 
@@ -44,7 +44,7 @@ SAMPLERS: Registry[type[Sampler]] = Registry("sampler", Sampler)
 
 @SAMPLERS.register("uniform")
 class UniformSampler(Sampler):
-    """Every image once in shuffled order; reshuffled and continued when more are asked for."""
+    """Every image once in shuffled order, then again in a new order where more draws are asked for."""
 
     @property
     def epoch_length(self) -> int:
@@ -61,10 +61,9 @@ class UniformSampler(Sampler):
 class ClassAwareSampler(Sampler):
     """Every class with equal probability (Shen et al., ECCV 2016; DB-loss repository).
 
-    Cycles through the classes in shuffled order; for the class drawn, takes 3 consecutive images of that class's
-    own shuffled cyclic list. Its epoch has int(max_c n_c * C / 4) draws, and one where that is none. Each epoch
-    starts from freshly shuffled lists, which the repository does only at the start of training; and the run's seed
-    decides, not 0.
+    It goes through the classes in shuffled order and takes 3 consecutive images of each from the class's own shuffled
+    list; each list starts again in a new order at its end. An epoch has int(max_c n_c * C / 4) draws, at least one.
+    Unlike the repository, each epoch starts from newly shuffled lists, and the run's seed decides their order, not 0.
     """
 
     def __init__(self, targets: np.ndarray, seed: int):

@@ -1,9 +1,9 @@
 """Renderer and label lists of the demo set ``shapes-lt``.
 
-``shapes-lt`` carries the label rows of VOC-LT (Wu et al., 2020) on rendered images: class k of the demo
-set has the training rows of class k of VOC-LT, so the long tail and the label co-occurrence are the
-published ones, while no photograph has to be fetched. No image is stored: the label lists name image ids,
-and `render` turns (id, labels) into pixels.
+``shapes-lt`` has the label rows of VOC-LT (Wu et al., 2020) on rendered images: class k of the demo set has
+the training rows of class k of VOC-LT. So the long tail and the label co-occurrence are the published ones,
+and no photograph has to be fetched. No image is stored: the label lists name image ids, and `render` makes
+pixels from (id, labels).
 
 **Class mapping.** A class is one of 5 shapes with one of 4 surfaces. Classes are ranked by VOC-LT's number
 of training positives, most frequent first (ties: lower index first); the class of rank r is shape r mod 5
@@ -55,7 +55,7 @@ _OVERSAMPLING = 3  # samples per pixel and axis in a patch
 _PAD = 32  # canvas margin in pixels, so that patches near the border need no clipping
 _MAX_COVERED = 0.4  # largest fraction of an object that later objects may hide
 _PLACEMENTS = 40  # positions tried for an object
-_MAX_TILT = math.radians(25.0)  # of a shape; surfaces turn freely
+_MAX_TILT = math.radians(25.0)  # of a shape; a surface has any angle
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -79,8 +79,8 @@ def _downsample(samples: np.ndarray) -> np.ndarray:
     """Coverage in [0, 1] per pixel, [n, n], from a boolean sample grid [n * k, n * k]."""
     k = _OVERSAMPLING
     values = samples.astype(np.float64)
-    rows = sum(values[i::k] for i in range(k))
-    return sum(rows[:, i::k] for i in range(k)) / k**2
+    rows = sum((values[i::k] for i in range(k)), np.zeros(()))
+    return sum((rows[:, i::k] for i in range(k)), np.zeros(())) / k**2
 
 
 def _depth(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def _surface(rng: np.random.Generator, surface: str, x: np.ndarray, y: np.ndarra
 
 def _colour(rng: np.random.Generator, ground: np.ndarray, luma_from: np.ndarray | None = None) -> np.ndarray:
     """A random RGB colour, [3] in 0..255, unlike `ground` and, in luma, unlike `luma_from`."""
-    best, best_margin = None, -math.inf
+    best, best_margin = np.zeros(3), -math.inf
     for _ in range(8):  # bounded: the best draw serves where none has full contrast
         colour = 255.0 * rng.random(3)
         margin = float(np.abs(colour - ground).sum()) - 150.0

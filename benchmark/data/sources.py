@@ -21,10 +21,14 @@ from benchmark.spec import canonical_json
 
 
 class ImageSource(ABC):
-    """Where the images of a dataset come from."""
+    """The images of a dataset.
+
+    identity: decides the images together with the lists; part of the dataset's fingerprint. rules: how a file becomes
+    pixels, in words.
+    """
 
     identity: str
-    rules: str  # how a file becomes pixels, for people
+    rules: str
 
     @abstractmethod
     def check(self, splits: Iterable[Split]) -> None:
@@ -32,10 +36,10 @@ class ImageSource(ABC):
 
     @abstractmethod
     def digest(self, path: str) -> str:
-        """What decides the pixels of an image, as a hexadecimal digest. Raises InputError."""
+        """A hexadecimal digest of everything that decides the pixels of an image. Raises InputError."""
 
     def digests(self, paths: Sequence[str]) -> list[str]:
-        """Those of several images."""
+        """The digests of several images, in order."""
         return [self.digest(path) for path in paths]
 
     @abstractmethod
@@ -44,10 +48,10 @@ class ImageSource(ABC):
 
 
 class FileImages(ImageSource):
-    """Image files below a root folder, None while nobody has named it. `hint` tells a person what sets that root.
+    """Image files below a root folder; root: None where the user gave none.
 
-    base: the part of the root that a person gave; all of it unless given.
-    An image may be a link out of the root: clusters keep images in one place and datasets as folders of links.
+    hint: the end of messages, which says how to set the root. base: the part of the root that the user gave; by default
+    all of it. An image may be a link out of the root: clusters keep datasets as folders of links.
     """
 
     identity = "files"
@@ -56,7 +60,7 @@ class FileImages(ImageSource):
     def __init__(self, root: Path | None, hint: str, base: Path | None = None):
         self._root = root
         self._hint = hint
-        self._base = base or root
+        self._base = base
 
     @property
     def root(self) -> Path:
@@ -66,7 +70,7 @@ class FileImages(ImageSource):
         return self._root
 
     def is_absent(self, splits: Iterable[Split]) -> bool:
-        """Whether the images are not here, all of them."""
+        """Whether any image is missing."""
         return self._root is None or not all(is_file(self._root / path) for split in splits for path in split.paths)
 
     def check(self, splits: Iterable[Split]) -> None:
@@ -81,7 +85,7 @@ class FileImages(ImageSource):
 
     def _check_base(self, missing: str) -> None:
         """Raise InputError when the base is no folder, or is one inside of the right one; missing: an image's path."""
-        base = self._base
+        base = self._base or self.root
         try:
             problem = None if base.is_dir() else "not a folder" if base.exists() else "no such folder"
         except OSError as error:  # a name that is too long for any folder
@@ -101,7 +105,7 @@ class FileImages(ImageSource):
                 )
 
     def _exists(self, path: str) -> bool:
-        """Whether there is something of that name; what it is, reading it tells."""
+        """Whether the path exists; whether it is an image, only reading shows."""
         try:
             return (self.root / path).exists()
         except OSError:  # a name that is too long for any file
@@ -129,8 +133,8 @@ class FileImages(ImageSource):
 
 
 class OwnImages(FileImages):
-    """Image files of a dataset that is not registered: nobody else knows which images its lists mean, so their contents
-    are part of what the dataset is."""
+    """Image files of a dataset that is not registered. Its lists alone do not say which images they mean, so its
+    identity holds the contents of the files."""
 
     def __init__(self, root: Path | None, hint: str, splits: Sequence[Split], base: Path | None = None):
         super().__init__(root, hint, base)
@@ -138,12 +142,12 @@ class OwnImages(FileImages):
 
     @classmethod
     def of(cls, files: FileImages, splits: Sequence[Split]) -> OwnImages:
-        """Those of such a dataset's lists."""
+        """The files of the images in these lists."""
         return cls(files._root, files._hint, splits, files._base)
 
     @property
     def identity(self) -> str:
-        """Of the contents of all images as they are now. Raises InputError where one is missing."""
+        """A digest of the present contents of all images. Raises InputError where one is missing."""
         self.check(self._splits)
         contents = self.digests([path for split in self._splits for path in split.paths])
         return f"files {hashlib.sha256(canonical_json(contents).encode()).hexdigest()}"
@@ -156,7 +160,6 @@ class RenderedImages(ImageSource):
 
     def __init__(self, splits: Iterable[Split]):
         self.identity = f"rendered shapes, version {shapes.RENDERER_VERSION}"
-        self._render = shapes.render
         self._labels = {
             path: np.flatnonzero(row).tolist()
             for split in splits
@@ -170,4 +173,4 @@ class RenderedImages(ImageSource):
         return hashlib.sha256(canonical_json([self.identity, path, self._labels[path]]).encode()).hexdigest()
 
     def open(self, path: str) -> Image.Image:
-        return Image.fromarray(self._render(path, self._labels[path]))
+        return Image.fromarray(shapes.render(path, self._labels[path]))

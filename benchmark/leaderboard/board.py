@@ -26,9 +26,9 @@ from benchmark.ui.progress import Reporter
 
 @dataclass(frozen=True)
 class Board:
-    """All that a leaderboard shows.
+    """The content of a leaderboard.
 
-    published: printed numbers beside measured ones. excluded: one line for each record left out, with the reason.
+    published: printed numbers beside measured ones. excluded: one line for each excluded record, with the reason.
     runs: the folder of the runs, relative to the page, with forward slashes.
     """
 
@@ -50,7 +50,7 @@ def make_board(
     excluded: Sequence[str] = (),
     runs: str = "runs",
 ) -> Board:
-    """The board of these records; sampled: run id -> sample of the run."""
+    """The board of these records. sampled: run id -> sample of the run."""
     tables = build_tables(records, sampled)
     return Board(tuple(tables), tuple(summaries(tables)), tuple(published(tables)), tuple(sorted(excluded)), runs)
 
@@ -62,17 +62,17 @@ def load_board(
     reporter: Reporter | None = None,
     of: Iterable[Record] | None = None,
 ) -> Board:
-    """The board of a results folder, or `of` some of its records, for a page in the folder `out`.
+    """The board of a results folder, for a page in the folder `out`. of: only these of its records.
 
-    A record that is not whole, in which the judge finds a fault, or that contradicts the others about its dataset, is
-    left out, named on the board with the first fault, and appended to `problems`. Raises StoreError when there is no
-    such folder.
+    A damaged record, one with a fault that the judge finds, and one that contradicts the others about its dataset are
+    excluded: the board names each with its first fault, and `problems` gets that fault. Raises StoreError when there is
+    no such folder.
     """
     problems = [] if problems is None else problems
     with paused_collections():
         records = load_records(results, problems) if of is None else of
         whole, sampled = _judged(results, records, problems, reporter)
-        # Without the way to the results folder: the page is the same wherever the folder lies.
+        # Relative to the results folder, so that the page is the same wherever the folder is.
         excluded = [str(problem).removeprefix(f"{results}{os.sep}") for problem in problems]
         for run, scores in thresholds(results, whole, reporter).items():
             sampled[run] = replace(sampled[run], at_threshold=scores)
@@ -83,10 +83,10 @@ def load_board(
 def _judged(
     results: Path, records: Iterable[Record], problems: list[StoreError], reporter: Reporter | None
 ) -> tuple[list[Record], dict[str, Sample]]:
-    """The records that hold, and their samples by run id. Appends the first fault of each other one to `problems`.
+    """The records without a fault, and their samples by run id; the first fault of each other goes to `problems`.
 
-    Names in a record, the settings of its method and its training images are left to `ltbench verify`: to know the
-    methods it loads PyTorch, which takes seconds. Stale records are shown: their numbers hold.
+    Only `ltbench verify` checks the names in a record, the settings of its method and its training images: it must load
+    PyTorch for that, which takes seconds. Stale records are shown, as their numbers are valid.
     """
     sound = []
     for record in records:
@@ -108,12 +108,12 @@ def _judged(
     odd: dict[str, Disagreement] = {}
     for found in agreement.disagreements():
         odd.setdefault(found.run, found)
-    whole = []
+    whole: list[Record] = []
     for record in sound:
-        found = odd.get(record.folder_name)
-        if found is not None:
-            fault = f"{_files(results, record).where}{RECORD}: {found.problem}; {found.remedy}"
-            problems.append(StoreError(fault))
+        disagreement = odd.get(record.folder_name)
+        if disagreement is not None:
+            where = f"{_files(results, record).where}{RECORD}"
+            problems.append(StoreError(f"{where}: {disagreement.problem}; {disagreement.remedy}"))
         elif record.run_id in sampled:
             whole.append(record)
     return whole, sampled

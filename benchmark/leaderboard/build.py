@@ -1,4 +1,4 @@
-"""From records to tables: which records share a row, and which rows a table."""
+"""From records to tables: which records are one row, and which rows one table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from benchmark.store.records import Record
 
 
 def build_tables(records: Iterable[Record], samples: Mapping[str, Sample] | None = None) -> list[Table]:
-    """One table a track, sorted. The order of the records does not matter. samples: run id -> sample of the run; the
-    rows of runs that have none are not compared.
+    """One table for each track, sorted. The order of the records does not matter.
 
-    A row holds records that differ in the seed alone: where two differ in anything else that decides a result
-    (another version of the method, another mean and standard deviation for the images, another rule of
-    selection), they are rows of their own. So a seed occurs twice in a row only when two records are of
-    the same run, which raises StoreError: one of them is a copy, and nothing says which to believe.
+    samples: run id -> sample of the run; rows of runs without a sample are not compared.
+
+    The records of a row differ in the seed alone. Records that differ in anything else that decides a result (the
+    version of the method, the mean and standard deviation for the images, the selection rule) are different rows. So a
+    seed occurs twice in a row only when two records are of the same run. That raises StoreError: one of them is a copy,
+    and nothing says which one is right.
     """
     by_track: dict[Track, list[Record]] = defaultdict(list)
     # Newest first, so that the titles shown are the newest.
@@ -49,12 +50,12 @@ def _build_table(track: Track, title: str, records: Sequence[Record], samples: M
 
 
 def dataset_facts(record: Record) -> tuple:
-    """What records of one dataset fingerprint have in common."""
+    """The facts that all records of one dataset fingerprint share."""
     return record.groups, record.class_counts, record.num_train_images, record.num_test_images
 
 
 def place(record: Record) -> str:
-    """Where a record lies below its results folder."""
+    """The path of a record below its results folder."""
     return f"runs/{record.folder_name}/record.json"
 
 
@@ -79,7 +80,7 @@ def _build_rows(records: Sequence[Record], samples: Mapping[str, Sample]) -> lis
 
 
 def of_several_versions(records: Iterable[Record]) -> set[str]:
-    """The methods that these records hold in more than one version."""
+    """The methods of which these records have more than one version."""
     versions = {(record.spec.method, record.spec.method_version) for record in records}
     return {method for method, count in Counter(method for method, _ in versions).items() if count > 1}
 
@@ -91,7 +92,7 @@ def _digest_without_seed(record: Record) -> str:
 
 
 def row_key(record: Record) -> tuple:
-    """What the records of one row share, and no others."""
+    """A key that is equal for the records of one row, and for no others."""
     return Track.from_record(record), label_of(record, ()), _digest_without_seed(record)
 
 

@@ -1,4 +1,4 @@
-"""Cells: how numbers of the leaderboard are written as text."""
+"""The text of the leaderboard's numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmark.leaderboard.stats.statistics import Estimate
 
 MISSING = "–"
 VARIOUS = "various"
-# Of a ± that covers one of both noises.
+# Marks of a ± that covers one of the two noises.
 SEEDS_MARK, IMAGES_MARK = "ˢ", "ⁱ"
 MARKS = f"{SEEDS_MARK} over seeds alone; {IMAGES_MARK} over test images alone"
 
@@ -19,7 +19,7 @@ def number_text(value: float | None) -> str:
 
 
 def difference_text(value: float | None) -> str:
-    """`+1.23`, a dash for none; there is no minus in front of a zero."""
+    """`+1.23`, a dash for none; a zero has no minus."""
     return MISSING if value is None else f"{value:+z.2f}"
 
 
@@ -38,13 +38,13 @@ def cell_text(score: Estimate | None) -> str:
 
 
 def part_texts(score: Estimate | None) -> tuple[str, str]:
-    """The two parts of ±, over seeds and over test images: `± 0.75`, a dash where one is not known."""
+    """The two parts of ±, over seeds and over test images: `± 0.75`, a dash for an unknown part."""
     seeds, images = (None, None) if score is None else (score.seeds, score.images)
     return _part_text(seeds), _part_text(images)
 
 
 def are_best(scores: Sequence[Estimate | None]) -> list[bool]:
-    """Of each, whether its mean is the best of them, at the precision shown."""
+    """For each score, whether its mean is the best of them, at the precision shown."""
     means = [None if score is None else score.mean for score in scores]
     best = max((mean for mean in means if mean is not None), default=None)
     return [mean is not None and number_text(mean) == number_text(best) for mean in means]

@@ -39,12 +39,12 @@ from benchmark.ui.text import plain
 
 
 class Part(Enum):
-    """Where a column is shown: `TABLE`, `DETAILS` and `TERMINAL` are made of them, EXPORT is in exports alone."""
+    """Where a column is shown. `TABLE`, `DETAILS` and `TERMINAL` consist of parts; EXPORT is in exports alone."""
 
     NAME, COUNT, METRIC, COMPARISON, SECONDARY, FACT, RUNS, DETAIL, EXPORT = (auto() for _ in range(9))
 
 
-# In the order in which each shows its columns.
+# The parts of each, in the order in which they are shown.
 TABLE = (Part.NAME, Part.METRIC, Part.COMPARISON, Part.SECONDARY, Part.FACT, Part.RUNS)
 DETAILS = (Part.DETAIL,)
 TERMINAL = (Part.NAME, Part.COUNT, Part.METRIC)
@@ -56,14 +56,14 @@ def _always(table: Table) -> bool:
 
 @dataclass(frozen=True)
 class Column:
-    """A column, defined once for all that show or export it.
+    """A column, defined once for every page and export.
 
-    title: on pages. kind: how a value is written. value: that of a row, None where it is missing. of_run: name in
-    `benchmark.results` -> that of one run; empty for a column of rows alone. json: its path in a row of the JSON, with
+    title: on pages. kind: how a value is written. value: of a row, None where it is missing. of_run: name in
+    `benchmark.results` -> value of one run; empty for a column of rows alone. json: its path in a row of the JSON, with
     dots; empty where the JSON has it elsewhere. exported: its name in frames, where that is not the title. paper: its
     title in LaTeX; empty where papers do not show it. help: shown when one points at the title. best_high: the first
-    click sorts its highest value to the top. is_axis: a way of running methods: pages filter by it, papers say what
-    most rows have of it. in_table: whether a table has it.
+    click sorts its highest value to the top. is_axis: whether it is a setting of how methods are run: pages filter by
+    it, and papers name its most common value. in_table: whether a table has it.
     """
 
     title: str
@@ -101,14 +101,14 @@ def columns_of(table: Table) -> list[Column]:
 
 
 def axes_of(row: Row) -> dict[str, str]:
-    """Title -> what a row has of each way of running methods."""
+    """Title -> a row's value of each column with `is_axis`."""
     first, sample = row.records[0], row.samples[0]
     axes = (column for column in columns(Part.FACT) if column.is_axis)
     return {column.title: of_run(first, sample) for column in axes for of_run in column.of_run.values()}
 
 
 def _score(title: str, part: Part, kind: Kind, key: str, of: Callable[[Row], Any], of_run: Any, **facts: Any) -> Column:
-    """A score of a row and of a run, under the same name; facts: fields of a Column."""
+    """A score of a row and of a run, under the same name. facts: fields of a Column."""
     parent = "details" if part is Part.DETAIL else "scores"
     high = part is not Part.DETAIL
     return Column(
@@ -142,7 +142,7 @@ def _details() -> list[Column]:
 
 
 def _setting(key: str, title: str, of: Callable[[Record], Any], **facts: Any) -> Column:
-    """What all seeds of a row share; facts: fields of a Column."""
+    """A setting that all seeds of a row share. facts: fields of a Column."""
     of_run = {key: lambda record, sample: of(record)}
     return Column(title, Part.FACT, value=lambda table, row: of(row.records[0]), of_run=of_run, json=key, **facts)
 

@@ -25,8 +25,8 @@ from benchmark.ui.progress import Reporter
 class Change:
     """One score of both methods in percent, None where it is missing, and first minus second in percent points.
 
-    half_width: of the 95 % interval, over test images and seeds. p: two-sided; p_holm: corrected for all changes of its
-    kind. None where a method has one seed: what other seeds would give is not known.
+    half_width: of the 95 % interval, over test images and seeds. p: two-sided. p_holm: corrected for all changes of its
+    kind. These three are None where a method has one seed, as its variance over seeds is unknown.
     """
 
     name: str
@@ -50,16 +50,16 @@ class Contrast:
 
 
 class NoSuchRow(InputError):
-    """A results folder has no table with both rows: the dataset, the protocol or a row is not there."""
+    """A results folder has no table with both rows: the dataset, the protocol or a row is missing."""
 
 
 def find_tables(
     tables: Iterable[Table], dataset: str, protocol: str | None, first: str, second: str
 ) -> list[tuple[Table, Row, Row]]:
-    """The tables of a dataset, and of a protocol where it is given, that have both rows, with the rows.
+    """The tables of a dataset (and of a protocol, where it is given) that have both rows, with the rows.
 
-    A table in which a name fits several rows is passed over while another one has both. Raises NoSuchRow, with the near
-    names, when no table has both, InputError when those that have both leave open which row is meant.
+    A table in which a name fits several rows is left out where another table has one row for each name. Raises
+    NoSuchRow, with the near names, when no table has both, and InputError when a name is ambiguous in all that have.
     """
     tables = list(tables)
     datasets = {table.track.dataset for table in tables}
@@ -82,13 +82,13 @@ def find_tables(
     if not clear:
         table, a, b = both[0]
         name, rows = (first, a) if len(a) > 1 else (second, b)
-        labels = ", ".join(repr(row.label) for row in rows)
-        raise InputError(f"{name!r} has {len(rows)} rows in {table.title}; give one of {labels}")
+        choices = ", ".join(repr(row.label) for row in rows)
+        raise InputError(f"{name!r} has {len(rows)} rows in {table.title}; give one of {choices}")
     return clear
 
 
 def _rows_named(table: Table, name: str) -> list[Row]:
-    """The row of a label, else all rows of a method."""
+    """The row with this label; without one, all rows of the method of this name."""
     of_label = [row for row in table.rows if row.label == name]
     return of_label or [row for row in table.rows if row.records[0].spec.method == name]
 
@@ -96,12 +96,12 @@ def _rows_named(table: Table, name: str) -> list[Row]:
 def contrast(results: Path, table: Table, first: Row, second: Row, reporter: Reporter | None = None) -> Contrast:
     """Compare two rows of a table; the classes from their stored logits. Raises InputError for a row with itself.
 
-    How much scores vary over seeds is learnt from all rows of the table, for each score and class anew.
+    All rows of the table inform the variance over seeds, separately for each score and class.
     """
     if first is second:
         raise InputError(f"{first.label!r} is given twice; name two methods")
     with (reporter or Reporter()).task("scoring reweighted test sets", first.n + second.n) as task:
-        pair = []
+        pair: list[np.ndarray] = []
         for row in (first, second):
             seeds = []
             for record in row.records:
@@ -120,7 +120,7 @@ def contrast(results: Path, table: Table, first: Row, second: Row, reporter: Rep
 
 
 def change_cells(change: Change) -> list[str]:
-    """Both scores, and their difference with its interval, as text."""
+    """The text of both scores, and of their difference with its interval."""
     interval = "" if change.half_width is None else f" ± {change.half_width:.2f}"
     return [score_text(change.first), score_text(change.second), difference_text(change.difference) + interval]
 
@@ -131,7 +131,7 @@ def p_text(p: float | None) -> str:
 
 
 def contrasts_json(contrasts: Iterable[Contrast]) -> list[dict[str, Any]]:
-    """For programs: everything, with None for what is missing."""
+    """The contrasts in JSON types, with None for missing values."""
     return [
         {
             "track": item.table.title,
@@ -171,7 +171,7 @@ def _class_changes(
 def _changes(
     names: Sequence[str], pairs: Sequence[tuple[Estimate | None, Estimate | None, Comparison, tuple[int, ...]]]
 ) -> tuple[Change, ...]:
-    """pairs: of each name, both estimates, a comparison, and the indices of the two in it."""
+    """pairs: for each name both estimates, a comparison, and the indices of the two rows in it."""
     p = np.array([comparison.p[at] for _, _, comparison, at in pairs])
     p_holm = np.full_like(p, np.nan)
     p_holm[~np.isnan(p)] = holm(p[~np.isnan(p)])
@@ -187,7 +187,7 @@ def _changes(
 
 
 def _estimate(scores: np.ndarray) -> Estimate | None:
-    """scores: [seeds, 1 + replicates]."""
+    """The estimate of scores [seeds, 1 + replicates]."""
     return estimate([_known(value) for value in scores[:, 0]], noise_half_width(scores.mean(axis=0)))
 
 

@@ -1,4 +1,4 @@
-"""The leaderboard's files in a folder: writing those that are not up to date, and telling which these are."""
+"""The leaderboard's files in a folder: finding those that are out of date, and writing them."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def sole_writer(results: Path, reporter: Reporter | None = None) -> Iterator[None]:
-    """Wait until no other process makes a leaderboard of this results folder.
+    """Wait until no other process makes a leaderboard of this results folder, and keep others out during the block.
 
-    Whoever loads and writes a board in here has the records of all that came before: an older board never replaces a
-    newer one. Where folders cannot be locked (some network file systems) nobody waits.
+    A board that is loaded and written within the block holds the records of every earlier one, so an older board never
+    replaces a newer one. Where folders cannot be locked (some network file systems) there is no waiting.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a folder that is not there is for its reader to tell
+        with contextlib.suppress(OSError):  # the reader reports a missing folder
             message = f"another process makes the leaderboard of {results}: waiting for it"
             stack.enter_context(folder_lock(results, lambda: (reporter or Reporter()).line(message)))
         yield
 
 
-def usual_formats(out: Path) -> list[str]:
-    """The pages, and the formats of which there is a file in `out`: what is there must not fall behind the records."""
+def default_formats(out: Path) -> list[str]:
+    """The pages, and the formats with a file in `out`, so that no existing file falls behind the records."""
     return [name for name in format_names() if name in PAGES or os.path.lexists(out / file_name(name))]
 
 
@@ -58,13 +58,14 @@ def write(
 ) -> list[Path]:
     """Write a board in some formats to the folder `out`, pages with their pictures; returns the files that changed.
 
-    formats: by default `usual_formats`. raw: see `exports.csv`.
+    formats: by default `default_formats`. raw: see `exports.csv`.
 
-    Files that are up to date are not touched: a picture is when it shows the same data, whatever version of matplotlib
-    drew it. Pictures of tracks that no longer exist are removed. Raises StoreError when a file cannot be written.
+    Files that are up to date are not touched. A picture is up to date when it shows the same data, whatever version of
+    matplotlib drew it. Pictures of tracks that no longer exist are removed. Raises StoreError when a file cannot be
+    written.
     """
     changed = []
-    formats = usual_formats(out) if formats is None else formats
+    formats = default_formats(out) if formats is None else formats
     pictures = _pictures(board, formats)
     try:
         if pictures:
@@ -72,14 +73,14 @@ def write(
         out.mkdir(parents=True, exist_ok=True)
         outdated = [picture for picture in pictures if any(_differs(out, name, picture) for name in picture.files)]
         with (reporter or Reporter()).task("drawing pictures", len(outdated)) as task:
-            _tell_of_numbers([picture.plot for picture in outdated], reporter or Reporter())
+            _report_missing_letters([picture.plot for picture in outdated], reporter or Reporter())
             drawn = draw([picture.plot for picture in outdated])
             for number, (picture, contents) in enumerate(zip(outdated, drawn, strict=True), 1):
                 for ending, content in contents.items():
                     write_atomically(out / f"{picture.stem}.{ending}", content)
                     changed.append(out / f"{picture.stem}.{ending}")
                 task.update(number)
-        # After their pictures, so that they never show one that is not there.
+        # After the pictures, so that a page never refers to a missing one.
         for name, content in _texts(board, pictures, out, formats, raw):
             if _read(out / name) != content:
                 write_atomically(out / name, content)
@@ -93,25 +94,25 @@ def write(
     return changed
 
 
-def _tell_of_numbers(drawn: Sequence[Plot], reporter: Reporter) -> None:
-    """One line on the classes whose names no font here has."""
+def _report_missing_letters(drawn: Sequence[Plot], reporter: Reporter) -> None:
+    """Report the classes whose names no installed font can show, in one line."""
     names = list(dict.fromkeys(name for plot in drawn for name in plot.undrawn))
     if names:
-        told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         reporter.line(
-            f"no installed font has all letters of {told}: pictures show the indices of these classes; install a font "
-            f"that has them and remove the folder {PLOT_FOLDER} to have them drawn anew"
+            f"no installed font has all letters of {listed}: pictures show the indices of these classes; install a "
+            f"font that has them and remove the folder {PLOT_FOLDER} to have them drawn anew"
         )
 
 
 @paused_collections()
 def check(board: Board, out: Path, formats: Sequence[str] | None = None, *, raw: bool = False) -> list[str]:
-    """What differs between a board and its files in `out`, one line a file; empty when all is up to date.
+    """The differences between a board and its files in `out`, one line for each file that is out of date.
 
-    formats: by default `usual_formats`. raw: see `exports.csv`. Text is compared byte for byte, a picture by the
+    formats: by default `default_formats`. raw: see `exports.csv`. Text is compared byte for byte, a picture by the
     digests of its data and of its bytes. Raises StoreError when a file cannot be read.
     """
-    formats = usual_formats(out) if formats is None else formats
+    formats = default_formats(out) if formats is None else formats
     pictures = _pictures(board, formats)
     differences = []
     try:
@@ -131,7 +132,7 @@ def check(board: Board, out: Path, formats: Sequence[str] | None = None, *, raw:
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture of a track; stem: its files relative to the page, without ending."""
+    """A picture of a track. stem: the path of its files relative to the page, without the ending."""
 
     slug: str
     kind: str
@@ -208,7 +209,7 @@ def _stray_pictures(pictures: Sequence[_Picture], out: Path, formats: Sequence[s
         return []
     known = {name for picture in pictures for name in picture.files}
     found = sorted(path for path in (out / PLOT_FOLDER).glob("*") if path.suffix[1:] in PICTURE_FORMATS)
-    # Only our own pictures: whatever else lies in the folder is the user's.
+    # Only pictures of a leaderboard: other files in the folder are the user's.
     return [
         path
         for path in found

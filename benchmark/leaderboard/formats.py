@@ -1,6 +1,6 @@
-"""In what a leaderboard is written: the pages, which have pictures, and the exports, which are found by module.
+"""The formats of a leaderboard: the pages, which have pictures, and the exports, which are found by module.
 
-Importing this takes no time, so that a command line may name the formats.
+This module is quick to import, so that a command line can name the formats.
 """
 
 from __future__ import annotations

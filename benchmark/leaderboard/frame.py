@@ -1,4 +1,4 @@
-"""The leaderboard as pandas frames: one row a run (`results`), and one row of the tables each (`table_rows`)."""
+"""The leaderboard as pandas frames: one row for each run (`results`), or for each row of a table (`table_rows`)."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _TRACK: dict[str, Callable[[Table], Any]] = {
 def results(folder: str | Path, problems: list[StoreError] | None = None) -> pd.DataFrame:
     """One row for each run of a results folder that the leaderboard shows, in the order of its tables and seeds.
 
-    Its columns: `run_id`; the track (`track` its title, `dataset`, `fingerprint`, `protocol`, `protocol_version`,
-    `backbone`, `pretrained_weights`, `weights_digest`, `image_size`, `overrides`); `label`, the row of its table, the
-    same for all its seeds; `method`, `method_version`, `seed`; then what each column of the leaderboard is for one run,
-    by its name: `overall`, `head`, `medium`, `tail` mAP and the scores beside them in percent, `epochs`, `train_s` and
-    so on. NaN where there is no value.
+    The columns are `run_id`; the track (`track` its title, `dataset`, `fingerprint`, `protocol`, `protocol_version`,
+    `backbone`, `pretrained_weights`, `weights_digest`, `image_size`, `overrides`); `label`, that of the table's row,
+    the same for all its seeds; `method`, `method_version`, `seed`; then the run's values of the leaderboard's columns:
+    `overall`, `head`, `medium`, `tail` mAP and the secondary scores in percent, `epochs`, `train_s` and so on. NaN for
+    a missing value.
 
-    Raises StoreError when there is no such folder, or for the first record that a leaderboard leaves out; with a list
-    `problems` these are appended to it instead.
+    Raises StoreError when there is no such folder, and for the first record that a leaderboard excludes; with a list
+    `problems` the faults of excluded records are appended to it instead.
     """
     import pandas as pd
 
@@ -67,7 +67,7 @@ def results(folder: str | Path, problems: list[StoreError] | None = None) -> pd.
 def table_rows(tables: Iterable[Table]) -> pd.DataFrame:
     """One row for each row of each table: its track, all columns of the leaderboard, its run ids.
 
-    Means and half-widths are in percent, times in seconds; NaN (NA where numbers are whole) for what is missing.
+    Means and half-widths are in percent, times in seconds; NaN (NA for whole numbers) for a missing value.
     """
     import pandas as pd
 
@@ -89,7 +89,7 @@ def table_fields() -> list[Field]:
 
 
 def _values(table: Table, row: Row) -> dict[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for column in columns():
         value = column.value(table, row)
         values |= {field.name: None if value is None else field.of(value) for field in column.fields}
@@ -97,7 +97,7 @@ def _values(table: Table, row: Row) -> dict[str, Any]:
 
 
 def _facts(table: Table, row: Row, record: Record) -> dict[str, Any]:
-    """What a run is."""
+    """The id, track, label, method and seed of a run."""
     spec = record.spec
     of_run = (row.label, plain(spec.method), spec.method_version, spec.seed)
     track = {_snake(name): value(table) for name, value in _TRACK.items()}

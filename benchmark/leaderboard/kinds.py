@@ -1,4 +1,4 @@
-"""Kinds of columns: how a value is written on a page, what a table is sorted by, and what programs get of it."""
+"""Kinds of columns: how a value is written on a page, sorted, and exported."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from benchmark.leaderboard.stats.statistics import Estimate
 from benchmark.leaderboard.tables import Against
 from benchmark.ui.progress import duration
 
-# Instead of the baseline's difference to itself.
+# The value of the baseline's own difference.
 BASELINE = "baseline"
-# Types of a frame: text, and whole numbers of which some may be missing.
+# Types of a frame's columns: text, and whole numbers with missing ones.
 _TEXT, _WHOLE = "object", "Int64"
 
 
 class Field(NamedTuple):
-    """A column of a frame: its name, what it takes of a value, its type, and the digits that are exported."""
+    """A column of a frame: its name, how it is computed from a value, its type, and the digits that are exported."""
 
     name: str
     of: Callable[[Any], Any]
@@ -33,17 +33,17 @@ def _itself(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Kind:
-    """How values are written; by default text. Its functions never get None, which is for the methods.
+    """How the values of a column are written; by default as text. The methods handle None, the functions never get it.
 
-    write: as a page shows it. sort_by: the number that a table is sorted by; None where it is sorted by the text. tell:
-    what a page shows when one points at the cell. dump: in JSON types. fields: the columns of a frame that hold it,
-    from a column's name. missing, nothing: text and JSON of None. left: in Markdown set to the left though it is a
-    number. split: the text up to its first space is the value, the rest is small print.
+    write: text on a page. sort_by: the number that a table is sorted by; None where it is sorted by the text. hover:
+    text that a page shows when one points at the cell. dump: in JSON types. fields: a column's name -> the columns of a
+    frame that hold it. missing, nothing: text and JSON of None. left: left-aligned in Markdown although it is a number.
+    split: the text up to its first space is the value, the rest is small print.
     """
 
     write: Callable[[Any], str] = str
     sort_by: Callable[[Any], float] | None = None
-    tell: Callable[[Any], str] = lambda value: ""
+    hover: Callable[[Any], str] = lambda value: ""
     dump: Callable[[Any], Any] = _itself
     fields: Callable[[str], tuple[Field, ...]] = lambda name: (Field(name, _itself, _TEXT),)
     missing: str = MISSING
@@ -53,7 +53,7 @@ class Kind:
 
     @property
     def numeric(self) -> bool:
-        """Whether it is sorted by a number."""
+        """Whether the column is sorted by a number."""
         return self.sort_by is not None
 
     def text(self, value: Any) -> str:
@@ -70,8 +70,8 @@ class Kind:
         return None if value is None or self.sort_by is None else self.sort_by(value)
 
     def note(self, value: Any) -> str:
-        """What a page shows when one points at the cell."""
-        return "" if value is None else self.tell(value)
+        """The text that a page shows when one points at the cell."""
+        return "" if value is None else self.hover(value)
 
     def json(self, value: Any) -> Any:
         """A value in JSON types."""

@@ -1,4 +1,4 @@
-"""What was printed of methods, here or elsewhere: published results, each with its source and its caveats."""
+"""Published results of methods, each with its source and its caveats."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class PublishedResult(Strict):
 
     @property
     def log(self) -> tuple:
-        """What the results of one training share: two that differ in their epoch alone are of one log."""
+        """A key that is equal for results of one training log, which differ in their epoch alone."""
         network = self.backbone, self.pretraining, self.image_size
         return self.dataset, self.method, *network, self.measured_by, self.settings
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """The caveats, one by one."""
+        """The caveats as a list."""
         return tuple(part for part in map(str.strip, self.caveat.split(";")) if part)
 
     @property
@@ -64,12 +64,12 @@ class PublishedResult(Strict):
 
     @property
     def row_label(self) -> str | None:
-        """The row of ours that measures it, as tables label it; None where there is no such method."""
+        """The label of the row of ours that measures the same method; None where there is no such method."""
         return f"{self.measured_by} ({self.settings})" if self.settings else self.measured_by
 
 
 def load_published(path: Path = PUBLISHED_FILE) -> list[PublishedResult]:
-    """The published results of a file. Raises InputError, naming file and line, unless every line is whole."""
+    """The published results in a file. Raises InputError, naming file and line, for a faulty line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return list(_read(path, file))
@@ -103,7 +103,7 @@ def _check_columns(columns: Sequence[str], where: str) -> None:
 
 
 def _value(column: str, cell: str) -> Any:
-    """A cell as a value to validate: what is no plain number stays text, which a field of numbers refuses."""
+    """A cell as a value to validate. A malformed number stays text, which the validation refuses."""
     if column in ("epoch", "overall", "head", "medium", "tail", "measured_by") and not cell:
         return None
     if column in ("overall", "head", "medium", "tail", "image_size") and _NUMBER.fullmatch(cell):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from benchmark.ui.text import plain
 
 # Title -> name in records, of the mAP columns.
 METRICS = {name.capitalize(): name for name in ("overall", *GROUPS)}
-# What a weight set is called.
+# Weight set -> its name on pages.
 WEIGHT_SETS = {"raw": "raw", "ema": "EMA"}
 
 
@@ -27,8 +27,8 @@ WEIGHT_SETS = {"raw": "raw", "ema": "EMA"}
 class Row:
     """One method with one configuration in one track: its records, one a seed, sorted by seed.
 
-    label: method, version where a track holds several, what the user changed in its configuration, and `mark`. samples:
-    of each record, None for one that has none. mark: a digest, where the rest of the label fits several rows.
+    label: method, its version where a track has several, the changed settings, and `mark`. samples: of each record,
+    None for a record without one. mark: a digest, where the rest of the label fits several rows.
     """
 
     label: str
@@ -37,7 +37,7 @@ class Row:
     mark: str = ""
 
     def label_among(self, versioned: Container[str]) -> str:
-        """The label beside rows of other tracks; versioned: methods whose version tells these rows apart."""
+        """The label among rows of other tracks. versioned: the methods of which these rows have several versions."""
         return label_of(self.records[0], versioned) + self.mark
 
     @property
@@ -64,15 +64,15 @@ class Row:
         }
 
     def beside(self, key: str) -> Estimate | None:
-        """Mean over seeds of a score beside the metric, see `beside_metric`; None where a seed has no value."""
+        """Mean over seeds of a secondary score, see `beside_metric`; None where a seed has no value."""
         return estimate(
             [beside_metric(record, sample, key) for record, sample in zip(self.records, self.samples, strict=True)]
         )
 
     @property
     def threshold(self) -> float | None:
-        """The logit from which on a label is chosen in the columns of the validation list, None without one."""
-        found = {sample and sample.beside("threshold") for sample in self.samples}
+        """The smallest logit that is a label in the columns CF1 val and OF1 val; None without one."""
+        found = {None if sample is None else sample.beside("threshold") for sample in self.samples}
         return found.pop() if len(found) == 1 else None
 
     @cached_property
@@ -91,19 +91,20 @@ class Row:
 
     @property
     def oracle(self) -> Estimate | None:
-        """Overall mAP of the epoch that is best on the test set, mean over seeds; None where it was not asked for."""
-        return self._over_oracles(lambda best, record: best)
+        """Overall mAP of the epoch that is best on the test set, mean over seeds; None where a seed has none."""
+        return estimate(self._best_on_test)
 
     @property
     def oracle_gap(self) -> Estimate | None:
-        """By how many points that is above the honest number, mean over seeds."""
-        return self._over_oracles(lambda best, record: best - record.metrics.overall)
+        """The oracle minus the honest number in points, mean over seeds; None where a seed has no oracle."""
+        honest = [record.metrics.overall for record in self.records]
+        pairs = zip(self._best_on_test, honest, strict=True)
+        return estimate([None if best is None or own is None else best - own for best, own in pairs])
 
-    def _over_oracles(self, value: Callable[[float, Record], float]) -> Estimate | None:
-        oracles = [sample and sample.oracle for sample in self.samples]
-        if None in oracles:
-            return None
-        return estimate([value(o.scores[0], record) for o, record in zip(oracles, self.records, strict=True)])
+    @property
+    def _best_on_test(self) -> list[float | None]:
+        oracles = [None if sample is None else sample.oracle for sample in self.samples]
+        return [None if oracle is None else oracle.scores[0] for oracle in oracles]
 
     def class_scores(self, name: str) -> Estimate | None:
         """Average precision of one class, in percent, with the seeds' interval; None where a seed has no value."""
@@ -117,7 +118,7 @@ class Row:
 
     @property
     def epochs(self) -> int:
-        """Epochs trained, the same for all seeds since the recipe is."""
+        """Epochs trained; all seeds have the same recipe."""
         return epochs_of(self.records[0])
 
     @property
@@ -129,7 +130,7 @@ class Row:
 
     @property
     def device(self) -> str:
-        """What the training time was measured on."""
+        """The device of the training time, or that they are various."""
         return common(device_of(record) for record in self.records)
 
     @property
@@ -139,9 +140,9 @@ class Row:
 
 
 def beside_metric(record: Record, sample: Sample | None, key: str) -> float | None:
-    """A score beside the metric of one run, by its name in `STATISTICS` or `AtThreshold`, None where it is missing.
+    """A secondary score of one run, by its name in `STATISTICS` or `AtThreshold`; None where it is missing.
 
-    A network that was not trained claims no probabilities: it has no statistics of them.
+    An untrained network gives no probabilities, and so has no statistics of them.
     """
     statistic = STATISTICS.get(key)
     if sample is None or (statistic and statistic.of_probabilities and not record.history):
@@ -150,7 +151,7 @@ def beside_metric(record: Record, sample: Sample | None, key: str) -> float | No
 
 
 def label_of(record: Record, versioned: Container[str]) -> str:
-    """The label of a record's row; versioned: methods of which it names the version."""
+    """The label of a record's row. versioned: methods with their version in the label."""
     spec = record.spec
     method = plain(spec.method) + (f" v{spec.method_version}" if spec.method in versioned else "")
     settings = settings_text(spec.config_overrides)
@@ -163,18 +164,18 @@ def epochs_of(record: Record) -> int:
 
 
 def weights_of(record: Record) -> str:
-    """The weight set whose numbers count."""
+    """The name of the declared weight set, whose numbers are ranked."""
     return WEIGHT_SETS[record.declared]
 
 
 def views_of(record: Record) -> str:
-    """What a test image was scored on."""
+    """The views of a test image."""
     test_time = record.spec.recipe.test_time
     return f"five-crop (margin {test_time.margin})" if test_time.views == "five-crop" else test_time.views
 
 
 def device_of(record: Record) -> str:
-    """What the training time of a run was measured on."""
+    """The device of a run's training time."""
     environment = record.environment
     if environment.gpu is not None:
         return plain(environment.gpu)
@@ -182,6 +183,6 @@ def device_of(record: Record) -> str:
 
 
 def common(texts: Iterable[str]) -> str:
-    """The text that all have in common, or that they are various."""
+    """The common text, or `VARIOUS` where they differ."""
     different = set(texts)
     return different.pop() if len(different) == 1 else VARIOUS

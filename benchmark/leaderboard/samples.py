@@ -1,4 +1,4 @@
-"""From records to scores under every replicate: read from the stored logits, kept in the cache, in several processes.
+"""From records to scores under every replicate, computed from the stored logits and kept in the cache.
 
 A record's numbers are used only where the judge of `benchmark.audit` finds no fault in its files.
 """
@@ -30,13 +30,13 @@ from benchmark.store.logits import TARGETS
 from benchmark.store.records import GROUPS, Record
 from benchmark.ui.progress import Reporter
 
-# Scored images times classes from which starting processes pays.
+# Scored images times classes from which several processes are faster than one.
 _MUCH = 1_000_000
 _CHUNK = 32
-# Scored images times classes below which a cached file costs as much as the scores.
+# Scored images times classes below which reading a cached file takes as long as computing the scores.
 _WORTH_KEEPING = 10_000
-# Scored images times classes, of all runs together, whose cached numbers are computed again in part at each load: one
-# to three seconds on one core. Of more runs than that, some are chosen at random.
+# Scored images times classes, over all runs, whose cached numbers are partly computed again at each load: one to three
+# seconds on one core. Of more runs than that, some are chosen at random.
 _COMPARED = 10_000_000
 _SCORES = (np.float32, (1 + len(GROUPS), 1 + REPLICATES))
 _SECONDARY = (np.float64, (len(STATISTICS),))
@@ -45,7 +45,8 @@ _EPOCH = (np.float64, (1 + len(GROUPS),))
 
 @dataclass(frozen=True)
 class Oracle:
-    """The best-on-test number that papers print: overall, head, medium, tail mAP in percent, and what gave it."""
+    """The best-on-test number that papers print: overall, head, medium, tail mAP in percent, with its epoch and weight
+    set."""
 
     scores: tuple[float | None, ...]
     epoch: int
@@ -54,12 +55,12 @@ class Oracle:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the stored logits of a run say.
+    """The numbers from the stored logits of a run.
 
-    scores: float32 [4, 1 + REPLICATES], see `resampling.run_scores`. labels, logits: digests by which runs are
-    compared, see `audit.files.Contents`; logits is None where no other run can have them. oracle: of the epoch and
-    weight set with the highest overall mAP on the test set, None where not every epoch was kept. secondary: scores
-    beside the metric. at_threshold: those at the row's threshold, None where there is none; see `thresholds`.
+    scores: float32 [4, 1 + REPLICATES], see `resampling.run_scores`. labels, logits: digests to compare runs by, see
+    `audit.files.Contents`; logits is None where no other run can have them. oracle: of the epoch and weight set with
+    the highest overall mAP on the test set, None where not every epoch was kept. secondary: scores beside the metric.
+    at_threshold: scores at the row's threshold, None without one; see `thresholds`.
     """
 
     scores: np.ndarray
@@ -77,10 +78,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is needed to sample a run, for another process.
+    """The arguments for sampling a run, which can be sent to another process.
 
-    cached: where its replicates are kept. repeated: whether another run may have its logits. compared: the replicate
-    that is computed again where they come from the cache, 0 for none.
+    cached: the file of its replicates in the cache. repeated: whether another run may have its logits. compared: the
+    replicate that is computed again to check the cache, 0 for none.
     """
 
     stated: Stated
@@ -109,15 +110,15 @@ def samples(
 ) -> list[tuple[Record, Sample | StoreError]]:
     """Each record with its sample, in order, or with the fault in its files.
 
-    What was sampled before comes from the cache, as far as it fits the logits (see `_fits`); the rest is sampled by
-    several processes where it is much. Raises StoreError when a process is killed.
+    Earlier samples come from the cache, where they fit the logits (see `_fits`). Many new ones are computed by several
+    processes. Raises StoreError when a process is killed.
     """
     cache = kept_in("replicates")
     repeated = may_repeat(records)
     sources = _compared([_Source.of(root, record, cache, record.run_id in repeated) for record in records])
     missing = sum(source.num_scores for source in sources if not source.cached.exists())
     workers = min(cores(), len(sources)) if missing >= _MUCH else 1
-    # Test sets of one size after each other: the weights are drawn once for all of them.
+    # By the size of the test set, so that the weights are drawn once for each size.
     order = sorted(range(len(sources)), key=lambda i: sources[i].stated.num_images)
     found: dict[int, Sample | StoreError] = {}
     with (reporter or Reporter()).task("scoring reweighted test sets", len(records)) as task:
@@ -128,7 +129,7 @@ def samples(
 
 
 def _compared(sources: Sequence[_Source]) -> list[_Source]:
-    """The sources, with those chosen that are compared with the cache: nobody knows which before, nor in what."""
+    """The sources, with a replicate to compare for some; run and replicate are random, so that no forger knows them."""
     chance = random.SystemRandom()
     replicate, room = chance.randint(1, REPLICATES), _COMPARED
     found = list(sources)
@@ -159,13 +160,15 @@ def _sample(source: _Source) -> Sample | StoreError:
 
 
 def _scores(source: _Source, contents: Contents) -> tuple[np.ndarray, dict[str, float]]:
-    """Replicates and what is beside them: from the cache, else checked against the record, computed and cached.
-    Raises StoreError when the logits do not give the record's numbers."""
+    """Replicates and secondary scores: from the cache, or computed, checked against the record and cached.
+
+    Raises StoreError when the logits do not give the record's numbers.
+    """
     cached = read_cached(source.cached, _SCORES, _SECONDARY)
     if cached is not None:
         beside = dict(zip(STATISTICS, cached[1].tolist(), strict=True))
         if _fits(source, contents, cached[0], beside):
-            # The name says that these logits gave these numbers.
+            # The file's name has the record's numbers: they were checked against these logits.
             return cached[0], beside
     again, faults = score_again(contents, source.files)
     if faults:
@@ -180,8 +183,11 @@ def _scores(source: _Source, contents: Contents) -> tuple[np.ndarray, dict[str, 
 
 
 def _fits(source: _Source, contents: Contents, scores: np.ndarray, beside: dict[str, float]) -> bool:
-    """Whether cached numbers are those of the logits, as far as that costs little: the scores without weights are in
-    the record, and so is the spread over classes; one replicate, and what is beside, are computed again."""
+    """Whether cached numbers are those of the logits, by checks that cost little.
+
+    The unweighted scores and the spread over classes are compared with the record. Where the source has a replicate to
+    compare, that replicate and the secondary scores are computed again.
+    """
     stated = source.stated
     recorded = stated.numbers[stated.declared]
     class_ap = _floats([recorded[f"per_class.{name}"] for name in stated.groups])
@@ -208,24 +214,25 @@ def _array(beside: dict[str, float]) -> np.ndarray:
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether percentages are the same but for the last digits of float32."""
+    """Whether percentages are equal up to the last digits of float32."""
     return np.allclose(first, second, rtol=0, atol=1e-3, equal_nan=True)
 
 
 def _oracle(source: _Source, contents: Contents) -> Oracle | None:
     """Raises StoreError when the logits of an epoch are not what the record says."""
-    best, logits = _best_epoch(source, contents)
+    best = _best_epoch(source, contents)
     if best is not None and source.compared:
-        file = next(epoch.file for epoch in source.stated.epochs if epoch.number == best.epoch)
-        if not _alike(_floats(best.scores), _epoch_scores(source, contents, file, logits)):
-            best, _ = _best_epoch(source, contents, anew=True)
-    return best
+        oracle, logits = best
+        file = next(epoch.file for epoch in source.stated.epochs if epoch.number == oracle.epoch)
+        if not _alike(_floats(oracle.scores), _epoch_scores(source, contents, file, logits)):
+            best = _best_epoch(source, contents, anew=True)
+    return None if best is None else best[0]
 
 
-def _best_epoch(source: _Source, contents: Contents, anew: bool = False) -> tuple[Oracle | None, np.ndarray | None]:
-    """The best epoch and its logits, as the cache has it. anew: whatever is in the cache."""
-    best: Oracle | None = None
-    logits = None
+def _best_epoch(source: _Source, contents: Contents, anew: bool = False) -> tuple[Oracle, np.ndarray] | None:
+    """The best epoch and its logits, by the scores in the cache; anew: without reading the cache."""
+    best: tuple[Oracle, np.ndarray] | None = None
+    highest = -np.inf
     for epoch in source.stated.epochs:
         tensors = load_epoch(epoch, contents, source.files)
         for weight_set in sorted(tensors):
@@ -235,13 +242,14 @@ def _best_epoch(source: _Source, contents: Contents, anew: bool = False) -> tupl
             scores = cached[0] if cached else _epoch_scores(source, contents, epoch.file, tensors[weight_set])
             if cached is None:
                 write_cached(file, scores)
-            if np.isfinite(scores[0]) and (best is None or scores[0] > best.scores[0]):
+            if np.isfinite(scores[0]) and scores[0] > highest:
+                highest = scores[0]
                 known = tuple(float(score) if np.isfinite(score) else None for score in scores)
-                best, logits = Oracle(known, epoch.number, weight_set), tensors[weight_set]
-    return best, logits
+                best = Oracle(known, epoch.number, weight_set), tensors[weight_set]
+    return best
 
 
 def _epoch_scores(source: _Source, contents: Contents, file: str, logits: np.ndarray) -> np.ndarray:
-    """Overall, head, medium, tail mAP, float64 [4], by the evaluator: those of the scored epoch are the record's."""
+    """Overall, head, medium, tail mAP, float64 [4], by the evaluator, which gives the record's for the scored epoch."""
     numbers = numbers_of(logits, contents, source.files, file, {})
     return _floats([numbers[name] for name in ("overall", *GROUPS)])

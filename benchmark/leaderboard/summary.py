@@ -17,9 +17,9 @@ from benchmark.leaderboard.tracks import Track
 class Summary:
     """Overall mAP of methods on several datasets, all with one protocol, backbone, pretraining and image size.
 
-    slug: a name in ASCII, another for each setting. datasets: titles, the columns. measured: label -> the method's row
-    on each dataset, None where it was not measured. A label names the version of a method that has several on these
-    datasets together. No mean is taken over the datasets: it would say more of which are there than of the method.
+    slug: an ASCII name that differs between settings. datasets: titles, the columns. measured: label -> the method's
+    row on each dataset, None where it was not measured. A label names the version where the method has several on these
+    datasets. No mean is taken over the datasets, as it would depend on the choice of datasets more than on the method.
     """
 
     title: str
@@ -29,8 +29,11 @@ class Summary:
 
     @property
     def rows(self) -> dict[str, tuple[Estimate | None, ...]]:
-        """Label -> an estimate a dataset, None where there is no row or a seed of it has no value."""
-        return {label: tuple(row and row.scores["Overall"] for row in rows) for label, rows in self.measured.items()}
+        """Label -> an estimate for each dataset, None where there is no row or a seed has no value."""
+        return {
+            label: tuple(None if row is None else row.scores["Overall"] for row in rows)
+            for label, rows in self.measured.items()
+        }
 
 
 def summaries(tables: Iterable[Table]) -> list[Summary]:
@@ -50,7 +53,7 @@ def _summary(setting: Track, tables: Sequence[Table]) -> Summary:
     versioned = of_several_versions(record for table in tables for row in table.rows for record in row.records)
     columns = [{row.label_among(versioned): row for row in table.rows} for table in tables]
     labels = sorted({label for column in columns for label in column})
-    # What a table's title says beside the setting: the dataset, with a digest where two read the same.
+    # A table's title without the setting: the dataset, with a digest where two titles are the same.
     datasets = tuple(table.title.replace(f" · {setting.title}", "", 1) for table in tables)
     return Summary(
         setting.title,

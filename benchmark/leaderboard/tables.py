@@ -13,16 +13,16 @@ from benchmark.leaderboard.stats.comparison import POWER, Comparison, compare
 from benchmark.leaderboard.stats.resampling import REPLICATES
 from benchmark.leaderboard.stats.statistics import CONFIDENCE
 from benchmark.leaderboard.tracks import Track
-from benchmark.store.records import GROUPS
+from benchmark.store.records import GROUPS, Group
 
-# The row that others are compared with.
+# The label of the row that the others are compared with.
 BASELINE_LABEL = "erm"
 
 
 @dataclass(frozen=True)
 class Against:
-    """A row minus the baseline, in percent points: with the half width of its own 95 % interval, its p-value, and that
-    corrected for all comparisons with the baseline (Holm)."""
+    """A row minus the baseline, in percent points, with the half width of its 95 % interval, its p-value, and the
+    p-value corrected for all comparisons with the baseline (Holm)."""
 
     difference: float
     half_width: float
@@ -39,9 +39,8 @@ class Against:
 class Detectable:
     """The smallest true differences in percent points that a table finds with 80 % power (`Comparison.detectable`).
 
-    pair: of a row with the baseline, or of any two rows where there is no baseline, for one comparison alone.
-    with_baseline: where all `others` rows are compared with the baseline, None without one. all_pairs: where all
-    `pairs` are compared.
+    pair: in one comparison of a row with the baseline, or of any two rows where there is no baseline. with_baseline:
+    where all `others` rows are compared with the baseline, None without one. all_pairs: where all `pairs` are compared.
     """
 
     pair: float
@@ -52,7 +51,7 @@ class Detectable:
 
     @property
     def text(self) -> str:
-        """In a sentence."""
+        """The differences in a sentence."""
         baseline = BASELINE_LABEL
         alone = "of two methods" if self.with_baseline is None else f"of one method with {baseline}"
         parts = [f"{number_text(self.pair)} in one comparison {alone}"]
@@ -73,7 +72,7 @@ class Table:
     track: Track
     title: str
     rows: tuple[Row, ...]
-    classes: dict[str, tuple[str, int]]
+    classes: dict[str, tuple[Group, int]]
     num_train_images: int
     num_test_images: int
 
@@ -97,7 +96,7 @@ class Table:
 
     @cached_property
     def baseline(self) -> Row | None:
-        """The row `erm`, without changed settings; None where it is not there or compared with no other row."""
+        """The row `erm`, without changed settings; None where it is missing or not compared with any other row."""
         for index, row in enumerate(self.rows):
             if row.label == BASELINE_LABEL and self.comparison and not np.isnan(self.comparison.p[index]).all():
                 return row
@@ -108,27 +107,30 @@ class Table:
         """Row's label -> its overall mAP against the baseline's; None for the baseline itself and for a row that cannot
         be compared with it."""
         found: dict[str, Against | None] = {row.label: None for row in self.rows}
-        if self.baseline is not None:
+        comparison = self.comparison
+        if self.baseline is not None and comparison is not None:
             at = self.rows.index(self.baseline)
-            for i, (row, p_holm) in enumerate(zip(self.rows, self.comparison.against(at).tolist(), strict=True)):
+            for i, (row, p_holm) in enumerate(zip(self.rows, comparison.against(at).tolist(), strict=True)):
                 if not np.isnan(p_holm):
-                    arrays = (self.comparison.difference, self.comparison.half_width, self.comparison.p)
-                    found[row.label] = Against(*(float(values[i, at]) for values in arrays), p_holm)
+                    difference, half_width = comparison.difference[i, at], comparison.half_width[i, at]
+                    p = comparison.p[i, at]
+                    found[row.label] = Against(float(difference), float(half_width), float(p), p_holm)
         return found
 
     @cached_property
     def detectable(self) -> Detectable | None:
-        """What differences of overall mAP can be found; None where no two rows are compared."""
-        pairs = 0 if self.comparison is None else int(np.count_nonzero(~np.isnan(self.comparison.p))) // 2
-        if not pairs:
+        """The differences of overall mAP that can be found; None where no two rows are compared."""
+        comparison = self.comparison
+        if comparison is None:
             return None
-        of_all = self.comparison.detectable(comparisons=pairs)
-        if self.baseline is None:
-            return Detectable(self.comparison.detectable(), None, 0, of_all, pairs)
-        at = self.rows.index(self.baseline)
+        pairs = int(np.count_nonzero(~np.isnan(comparison.p))) // 2
+        at = None if self.baseline is None else self.rows.index(self.baseline)
         others = sum(against is not None for against in self.against_baseline.values())
-        one, family = (self.comparison.detectable(at, comparisons=number) for number in (1, others))
-        return Detectable(one, family, others, of_all, pairs)
+        pair, all_pairs = comparison.detectable(at), comparison.detectable(comparisons=pairs)
+        if pair is None or all_pairs is None:
+            return None
+        family = None if at is None else comparison.detectable(at, comparisons=others)
+        return Detectable(pair, family, others, all_pairs, pairs)
 
     @cached_property
     def ranks(self) -> dict[str, int | None]:
@@ -139,6 +141,8 @@ class Table:
     @cached_property
     def wins(self) -> dict[str, tuple[int, int, int] | None]:
         """Row's label -> (wins, ties, losses) against the others; None for a row that cannot be compared."""
+        if self.comparison is None:
+            return dict.fromkeys(self.ranks)
         return {
             row.label: self.comparison.counts(i) if self.ranks[row.label] is not None else None
             for i, row in enumerate(self.rows)
@@ -146,7 +150,7 @@ class Table:
 
     @property
     def facts(self) -> str:
-        """How many images and classes there are, in a sentence."""
+        """The numbers of images and classes, in a sentence."""
         return (
             f"{self.num_train_images:,} training images, {self.num_test_images:,} test images, {len(self.classes)} "
             f"classes (training images of each): {', '.join(map(self._group_size, GROUPS))}."
@@ -161,12 +165,12 @@ class Table:
 
     @property
     def run_ids(self) -> set[str]:
-        """The runs that the table is made of."""
+        """The ids of the table's runs."""
         return {record.run_id for row in self.rows for record in row.records}
 
     @property
     def missing_classes(self) -> list[str]:
-        """Classes without a test positive in some record, in class order."""
+        """The classes without a test positive in any record, in class order."""
         missing = {name for row in self.rows for record in row.records for name in record.metrics.missing_classes}
         return [name for name in self.classes if name in missing]
 

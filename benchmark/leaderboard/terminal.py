@@ -13,7 +13,7 @@ from benchmark.leaderboard.tables import Table
 
 
 def terminal_table(table: Table) -> RichTable:
-    """The essential columns: a score is never broken over two lines."""
+    """A table of the essential columns; a score is never broken over two lines."""
     # Text, not str: rich would read square brackets in a name as markup.
     shown = RichTable(
         title=Text(table.title, style="bold"),

@@ -1,4 +1,4 @@
-"""Text and tables of plain text as LaTeX that plain pdflatex sets without complaint, whatever the text is."""
+"""Text and tables of plain text as LaTeX that plain pdflatex compiles, whatever the text is."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from benchmark.ui.text import plain
 _PAGE_LINES, _NOTE_CHARACTERS = 38, 150
 # Characters after which text is broken over lines, where one column is text and where several are.
 NAME_WIDTH, TEXT_WIDTH = 29, 18
-# About how wide a character is, how much of a broken line is filled, and what is cut, since text cannot fill pages.
+# Approximate width of a character, filled share of a broken line, and largest number of characters of a text.
 _CHARACTER_MM, _FILLED, _LONGEST = 1.35, 0.75, 400
 
-# Characters that mean something to LaTeX, alone, after `\\` or before another of their kind, and others that its own
-# fonts have.
+# Characters with a meaning in LaTeX (alone, after `\\`, or doubled), and others that its own fonts have.
 _SPECIAL = {char: rf"\{char}" for char in "{}$&#%_"} | {char: f"{{{char}}}" for char in "[]*'`"}
 _SPECIAL |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", '"': "{''}"}
 _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "…": r"\dots{}", "ß": r"\ss{}"}
@@ -40,8 +39,8 @@ _FLOAT = r"""\begin{{table*}}[tp]
 
 
 def escape(text: str, breakable: bool = False, longest: int | None = _LONGEST) -> str:
-    """`text` as LaTeX in ASCII that shows it as it is; breakable: lines may end after punctuation too. Text of more
-    than `longest` characters is cut."""
+    """`text` escaped as LaTeX in ASCII. breakable: lines may end after punctuation too. Text of more than `longest`
+    characters is cut."""
     shown = unicodedata.normalize("NFC", plain(text))
     shown = shown if longest is None or len(shown) <= longest else f"{shown[: longest - 1]}…"
     escaped = (_escaped(char) + (r"\allowbreak{}" if breakable and char in "=:/_,.-" else "") for char in shown)
@@ -110,7 +109,7 @@ def _tabular(
 
 
 def _number(text: str) -> str:
-    """A number, and what follows it in small print."""
+    """A number, with the rest of the text in small print."""
     number, _, rest = text.partition(" ")
     number = rf"\textbf{{{escape(number)}}}" if isinstance(text, Bold) else escape(number)
     return rf"{number} {{\scriptsize {escape(rest)}}}" if rest else number
@@ -119,7 +118,7 @@ def _number(text: str) -> str:
 def _escaped(char: str) -> str:
     if char in _SPECIAL or char.isascii():
         return _SPECIAL.get(char, char)
-    letter, *marks = unicodedata.normalize("NFD", char)
+    letter, *marks = list(unicodedata.normalize("NFD", char))
     if letter.isascii() and letter.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
         dotless = "\\" if letter in "ij" else ""
         return rf"\{_ACCENTS[marks[0]]}{{{dotless}{letter}}}"

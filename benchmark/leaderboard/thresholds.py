@@ -1,7 +1,6 @@
-"""One threshold for each row of a table, chosen on the validation list by all its seeds together, and the F1 that it
-gives on the test list.
+"""One threshold for each row of a table, chosen on the validation list over all its seeds, and its F1 on the test list.
 
-Runs whose validation logits are not stored have none.
+Runs without stored validation logits have no threshold.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from benchmark.ui.progress import Reporter
 def thresholds(root: Path, records: Sequence[Record], reporter: Reporter | None = None) -> dict[str, AtThreshold]:
     """Run id -> its test scores at the threshold of its row.
 
-    records: those of which `samples.samples` gave samples, so that their logits are what they say. What was computed
-    before comes from the cache. Raises StoreError where logits cannot be read any more.
+    records: records with a sample of `samples.samples`, which checks their logits. Earlier results come from the cache.
+    Raises StoreError where logits cannot be read any more.
     """
     cache = kept_in("thresholds")
     rows: dict[tuple, list[Record]] = defaultdict(list)
@@ -35,7 +34,7 @@ def thresholds(root: Path, records: Sequence[Record], reporter: Reporter | None 
     found: dict[str, AtThreshold] = {}
     with (reporter or Reporter()).task("choosing thresholds", len(rows)) as task:
         for number, row in enumerate(rows.values(), 1):
-            row.sort(key=lambda record: record.run_id)  # in any order the same cached file
+            row.sort(key=lambda record: record.run_id)  # the cached file does not depend on the order
             found |= _of_row(root, row, cache)
             task.update(number)
     return found
@@ -59,7 +58,7 @@ def _of_row(root: Path, row: Sequence[Record], cache: Path) -> dict[str, AtThres
 
 
 def _fits(root: Path, record: Record, cached: np.ndarray) -> bool:
-    """Whether the cached threshold gives what the cache says of a record; whether another is better is not asked."""
+    """Whether the cached threshold gives the cached scores of a record; it is not checked that no other is better."""
     if np.isnan(cached).any():
         return True
     stored = read_logits(logits_path(root, record), record.logits.sha256)

@@ -14,12 +14,12 @@ from benchmark.spec import canonical_json, flatten
 from benchmark.store.records import Record
 from benchmark.ui.text import plain
 
-# Instead of the recipe's weights, which only prepare the images for a network of one's own.
+# Instead of the recipe's weights where a method has its own network: there they only prepare the images.
 OWN_WEIGHTS = "its own weights"
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings as `epochs=3, optimizer.lr=0.01`: one spelling for equal settings, keys sorted."""
+    """Settings as `epochs=3, optimizer.lr=0.01`, with sorted keys: equal settings give the same text."""
     return ", ".join(f"{plain(key)}={_value_text(value)}" for key, value in sorted(flatten(settings).items()))
 
 
@@ -33,11 +33,11 @@ def _value_text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Track:
-    """What all rows of a table have in common. Records of different tracks never share a table.
+    """The settings that all rows of a table share. Records of different tracks never share a table.
 
-    A method that scores images by a network of its own has a track with its own name for the backbone.
-    dataset_title is for people and does not tell tracks apart. image_size is in pixels; overrides is the text
-    of what the user changed in the protocol's recipe, empty for the protocol as it is.
+    A method that scores images by its own network has a separate track, with the method's name for the backbone.
+    dataset_title: not part of the comparison of tracks. image_size: in pixels. overrides: the text of the user's
+    changes to the protocol's recipe, empty without changes.
     """
 
     dataset: str
@@ -70,7 +70,7 @@ class Track:
 
     @property
     def title(self) -> str:
-        """The track in words, without digests; `titles` adds them where two tracks read the same."""
+        """The track in words, without digests; `titles` adds them where two tracks have the same title."""
         parts = [
             self.dataset_title,
             f"{self.protocol} v{self.protocol_version}",
@@ -87,7 +87,7 @@ class Track:
 
     @property
     def slug(self) -> str:
-        """A file name's stem: lower-case letters, digits, dots and dashes; it stays when other tracks come or go."""
+        """A file name's stem: lower-case letters, digits, dots and dashes. It does not depend on other tracks."""
         words = (
             f"{self.dataset} {self.protocol} v{self.protocol_version} {self.backbone} {self.weights} {self.image_size}"
         )
@@ -101,22 +101,22 @@ class Track:
         return key
 
     def _fine_print(self) -> list[str]:
-        """What `title` leaves out, in the order in which `titles` adds it."""
+        """The details that `title` leaves out, in the order in which `titles` adds them."""
         digest = self.weights_digest or "none"
         short = digest[:8] if re.fullmatch("[0-9a-f]{64}", digest) else digest
         return [f"dataset {self.dataset}", f"dataset {self.fingerprint[:8]}", f"weights {short}"]
 
 
 def titles(tracks: Iterable[Track]) -> dict[Track, str]:
-    """A title for each track; tracks that read the same get the name or short digest in which they differ."""
+    """A title for each track; tracks with the same title get the names or short digests in which they differ."""
     alike = defaultdict(list)
     for track in tracks:
         alike[track.title].append(track)
     result = {}
     for title, group in alike.items():
         fine_prints = [track._fine_print() for track in group]
-        telling = [len(set(texts)) > 1 for texts in zip(*fine_prints, strict=True)]
+        differs = [len(set(texts)) > 1 for texts in zip(*fine_prints, strict=True)]
         for track, fine_print in zip(group, fine_prints, strict=True):
-            extra = [plain(text) for text, tells in zip(fine_print, telling, strict=True) if tells]
+            extra = [plain(text) for text, is_shown in zip(fine_print, differs, strict=True) if is_shown]
             result[track] = " · ".join([title, *extra])
     return result

@@ -1,4 +1,4 @@
-"""Published results beside measured ones: what was printed of a method, and what the same method scores here."""
+"""Published results beside measured ones: a method's printed scores, and its scores here."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _BACKBONES = {
     "ResNet-101": ("resnet101",),
     "ViT-B/16": ("vit_b_16", "clip_vit_b_16"),
 }
-# Of the weights' names. Other tags of open_clip and torchvision's SWAG weights saw other images than these papers'.
+# Patterns of weights' names. Other tags of open_clip and torchvision's SWAG weights were trained on other images.
 _PRETRAINING = {"ImageNet": re.compile(r"IMAGENET1K_V\d+"), "CLIP": re.compile(r"[^:]+:openai")}
 _OTHER_SPLIT = "measured on PLT-VOC / PLT-COCO, another benchmark"
-# Caveats that make a published number one of something else, whatever we measure.
+# Caveats that rule out a comparison, whatever is measured here -> the reason.
 _SOMETHING_ELSE = {
     _OTHER_SPLIT: "another benchmark",
     "loader without mean/std normalisation": "its images were not normalised",
@@ -45,11 +45,11 @@ Kind = Literal["within", "above", "below", "not comparable", "not measured"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a measured value says of a published one.
+    """The result of comparing a published value with a measured one.
 
-    within: the published value, which is taken for one run, lies in the 95 % prediction interval of our seeds and of
-    the test images. above, below: it does not, and the measured mean is above or below it. reasons: why it is not
-    comparable or not measured.
+    within: the published value, taken as one run, is in the 95 % prediction interval of our seeds and of the test
+    images. above, below: it is not, and the measured mean is above or below it. reasons: why it is not comparable or
+    not measured.
     """
 
     kind: Kind
@@ -60,8 +60,8 @@ class Verdict:
 class PublishedScore:
     """One score of one published result, in percent.
 
-    last: the last epoch's, where both are published. compared: what ours, a last epoch too, is held against: the last
-    epoch's where there is such a result, else what was printed. verdict: None where that is None.
+    last: of the last epoch, where both are published. compared: the score that ours is compared with: the last epoch's
+    where it is published, since ours is of the last epoch, otherwise the printed one. verdict: None where compared is.
     """
 
     printed: float | None
@@ -77,7 +77,7 @@ class PublishedScore:
 
     @property
     def gap(self) -> float | None:
-        """By how many points the epoch that is best on the test set is above the last; None where either is missing."""
+        """The score of the best epoch on the test set minus that of the last, in points; None where one is missing."""
         return None if self.printed is None or self.last is None else self.printed - self.last
 
     @property
@@ -92,12 +92,12 @@ class PublishedScore:
 
     @property
     def gap_text(self) -> str:
-        """`1.10`, a dash for none; there is no minus in front of a zero."""
+        """`1.10`, a dash for none; a zero has no minus."""
         return MISSING if self.gap is None else f"{self.gap:z.2f}"
 
     @property
     def difference_text(self) -> str:
-        """`+1.23`, a dash for none; there is no minus in front of a zero."""
+        """`+1.23`, a dash for none; a zero has no minus."""
         return difference_text(self.difference)
 
 
@@ -113,8 +113,8 @@ class Measured:
 class PublishedRow:
     """One published result beside ours.
 
-    last: of a result that is its best epoch on the test set, that of the last epoch of the same log, where published.
-    scores: a table's mAP column -> comparison. notes: numbers of footnotes.
+    last: for a result of the best epoch on the test set, the published result of the same log's last epoch. scores: a
+    table's mAP column -> comparison. notes: numbers of footnotes.
     """
 
     result: PublishedResult
@@ -125,24 +125,24 @@ class PublishedRow:
 
     @property
     def variant(self) -> str:
-        """The result's variant, and that of the last epoch where it is another."""
-        return self._with_last(self.result.variant, self.last and self.last.variant)
+        """The result's variant, and that of the last epoch where it differs."""
+        return self._with_last(self.result.variant, None if self.last is None else self.last.variant)
 
     @property
     def source(self) -> str:
-        """The result's source, and that of the last epoch where it is another."""
-        return self._with_last(self.result.source, self.last and self.last.source)
+        """The result's source, and that of the last epoch where it differs."""
+        return self._with_last(self.result.source, None if self.last is None else self.last.source)
 
     @property
     def our_label(self) -> str:
-        """The row of ours beside it, or else the one that would be; a dash where the method is not here."""
+        """The label of our row beside the result, measured or not; a dash where the method is not implemented here."""
         return (self.measured.row.label if self.measured else self.result.row_label) or MISSING
 
     @property
     def verdict(self) -> Verdict:
         """The verdict on the overall mAP."""
         verdict = self.scores["Overall"].verdict
-        assert verdict is not None  # an overall value is always printed
+        assert verdict is not None  # there is always a printed overall value
         return verdict
 
     @staticmethod
@@ -154,7 +154,7 @@ class PublishedRow:
 class PublishedTable:
     """All published results of one dataset, in the file's order; two epochs of one log are one row.
 
-    footnotes: the file's caveats, and that of a result whose own numbers contradict each other; number n is
+    footnotes: the file's caveats, and those on results whose own numbers contradict each other; number n is
     `footnotes[n - 1]`.
     """
 
@@ -167,9 +167,9 @@ class PublishedTable:
 def published(tables: Iterable[Table], results: Sequence[PublishedResult] | None = None) -> list[PublishedTable]:
     """One table for each dataset that has a track of protocol `paper` without changes.
 
-    Beside each published result is the row of ours that comes nearest to it: of the dataset's registered lists,
-    then with as much of backbone, pretraining and image size as there is, then of the newest protocol and method.
-    results: the packaged file's when None.
+    Beside each published result is our nearest row: first one on the dataset's registered lists, then one that differs
+    least in backbone, pretraining and image size, then one of the newest protocol and method. results: those of the
+    packaged file when None.
     """
     measured = _measured_by_dataset(tables)
     by_dataset = _by_dataset(load_published() if results is None else results)
@@ -195,7 +195,7 @@ def _by_dataset(results: Iterable[PublishedResult]) -> dict[str, list[PublishedR
 
 
 def _with_last_epochs(lines: Sequence[PublishedResult]) -> list[tuple[PublishedResult, PublishedResult | None]]:
-    """Each result; with one that is the best epoch on the test set, that of the same log's last epoch, if any."""
+    """Each result; one of the best epoch on the test set with that of the same log's last epoch, if published."""
     best = {line.log for line in lines if line.epoch == _BEST}
     last = {line.log: line for line in lines if line.epoch == _LAST and line.log in best}
     return [
@@ -204,7 +204,7 @@ def _with_last_epochs(lines: Sequence[PublishedResult]) -> list[tuple[PublishedR
 
 
 def _measured_by_dataset(tables: Iterable[Table]) -> dict[str, list[Measured]]:
-    measured = defaultdict(list)
+    measured: dict[str, list[Measured]] = defaultdict(list)
     for table in tables:
         if table.track.protocol == PROTOCOL and not table.track.overrides:
             measured[table.track.dataset] += [Measured(table.track, row) for row in table.rows]
@@ -217,7 +217,7 @@ def _published_table(dataset: str, lines: Sequence[PublishedResult], measured: S
     fingerprint = here.fingerprint
     pairs = _with_last_epochs(lines)
     classes = Counter(here.groups.values())
-    # Of a result and its last epoch together, each once.
+    # The caveats of a result and its last epoch together, each once.
     caveats = [
         tuple(dict.fromkeys(caveat for line in pair if line for caveat in _caveats(line, classes))) for pair in pairs
     ]
@@ -241,13 +241,13 @@ def _published_table(dataset: str, lines: Sequence[PublishedResult], measured: S
 
 
 def _caveats(result: PublishedResult, classes: Mapping[Group, int]) -> tuple[str, ...]:
-    """The caveats of a result on a split with so many classes in each group, with what its own numbers say."""
+    """The caveats of a result, with those that follow from its own numbers. classes: number of each group."""
     own = (_contradiction(result, classes), _BEST_NOTE if result.epoch == _BEST else None)
     return (*result.caveats, *filter(None, own))
 
 
 def _contradiction(result: PublishedResult, classes: Mapping[Group, int]) -> str | None:
-    """What the printed groups and the printed overall have against each other; None where they agree."""
+    """The contradiction between the printed groups and the printed overall; None where they agree."""
     means = {group: getattr(result, group) for group in classes}
     if None in means.values() or _OTHER_SPLIT in result.caveats:
         return None
@@ -264,7 +264,7 @@ def _contradiction(result: PublishedResult, classes: Mapping[Group, int]) -> str
 
 
 def _nearest(result: PublishedResult, candidates: Sequence[Measured], fingerprint: str) -> Measured | None:
-    """The candidate to hold against a published result. Scores have no say."""
+    """The candidate to compare with a published result, chosen without regard to scores."""
 
     def distance(item: Measured) -> tuple:
         return (
@@ -296,13 +296,13 @@ def _published_row(
         compared = getattr(against, key)
         score = None if measured is None else measured.row.scores[column]
         verdict = None if compared is None else obstacle or _verdict(compared, score)
-        printed, last_epoch = getattr(result, key), last and getattr(last, key)
+        printed, last_epoch = getattr(result, key), None if last is None else getattr(last, key)
         scores[column] = PublishedScore(printed, last_epoch, compared, score, verdict)
     return PublishedRow(result, last, measured, scores, notes)
 
 
 def _obstacle(result: PublishedResult, measured: Measured | None, fingerprint: str) -> Verdict | None:
-    """The verdict on all scores of a result that cannot be compared, whatever they are."""
+    """The verdict on a result that cannot be compared, whatever its scores; None for a comparable result."""
     reasons = [_SOMETHING_ELSE[caveat] for caveat in result.caveats if caveat in _SOMETHING_ELSE]
     if measured is not None:
         reasons += _differences(result, measured.track, fingerprint)
@@ -313,7 +313,7 @@ def _obstacle(result: PublishedResult, measured: Measured | None, fingerprint: s
 
 
 def _differences(result: PublishedResult, track: Track, fingerprint: str) -> list[str]:
-    """In what a track is not what a published result was made with."""
+    """The differences between a track and the setting of a published result."""
     found = ["the dataset's split differs"] if track.fingerprint != fingerprint else []
     if track.backbone not in _BACKBONES.get(result.backbone, ()):
         found.append(f"backbone differs: printed {result.backbone}, measured {track.backbone}")

@@ -1,8 +1,8 @@
 """The contract between a backbone's network and the harness.
 
-An `Architecture` knows all about one network: how it is built and divided into stages, which image sizes it takes, what
-its published weights are called, how state dicts are fitted to it. The modules of `benchmark.models.networks` hold them
-and are found there: a new network is one file.
+An `Architecture` describes one network: how it is built and divided into stages, its image sizes, the names of its
+published weights, and how state dicts are fitted to it. The modules of `benchmark.models.networks` define them and are
+found there: a new network is one file.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Backbone(nn.Module):
         return features
 
     def branch(self) -> Backbone:
-        """A copy of the last stage and of the pooling, as a backbone of its own: output of the stage before ->
-        [B, D]. What is frozen here is frozen there."""
+        """A copy of the last stage and of the pooling, as a separate backbone: output of the stage before -> [B, D].
+        Frozen parts stay frozen in the copy."""
         copied = copy.deepcopy(self)
         fixed = {module for frozen in copied._frozen for module in frozen.modules()}
         copied.stages = copied.stages[-1:]
@@ -99,10 +99,10 @@ def _always() -> bool:
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where weights come from.
+    """The source of weights.
 
-    ref: what a run's specification holds of them. fetch: gives the local file, and fetches it where it must; None for
-    random initialisation. is_here: whether the file need not be fetched.
+    ref: their entry in a run's specification. fetch: gives the local file, and downloads it where it is missing; None
+    for random initialisation. is_here: whether the file is there already.
     """
 
     ref: WeightsRef
@@ -111,12 +111,12 @@ class WeightsSource:
 
 
 class Architecture(ABC):
-    """All that the harness knows of one network; a class of its own for each, registered by name, never instantiated.
+    """One network: a class that is registered by name and never instantiated.
 
     head: prefixes of the class head's keys, which weight files may hold and the backbone does not.
     size_step: the side of an image in pixels is a multiple of it.
     has_quick_gelu: whether the network can have QuickGELU, the activation of OpenAI's CLIP.
-    shipped: weights that this package brings, name -> file with a card.
+    shipped: weights that come with this package, name -> file with a card.
     """
 
     head: ClassVar[tuple[str, ...]] = ()
@@ -135,9 +135,9 @@ class Architecture(ABC):
     @classmethod
     @abstractmethod
     def wrap(cls, network: nn.Module) -> Backbone:
-        """A network that `build` made, as a backbone.
+        """A network from `build`, as a backbone.
 
-        Its stages are what a recipe can freeze; a network that is frozen in another way overrides `Backbone.freeze`.
+        A recipe can freeze its first stages; a network that is frozen in another way overrides `Backbone.freeze`.
         """
 
     @classmethod
@@ -147,10 +147,10 @@ class Architecture(ABC):
 
     @classmethod
     def published(cls, backbone: str, weights: str) -> WeightsSource | None:
-        """The weights that are published under a name, None where there are none; nothing is fetched yet.
+        """The weights that are published under a name, None for an unknown name; nothing is fetched yet.
 
-        backbone: the name of this architecture, for messages. Raises InputError where it has more to say than that the
-        name is unknown.
+        backbone: the name of this architecture, for messages. May raise InputError instead of returning None, with a
+        more helpful message.
         """
         return None
 
@@ -158,17 +158,19 @@ class Architecture(ABC):
     def fit(
         cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], image_size: int
     ) -> dict[str, torch.Tensor]:
-        """A state dict as `build`'s network takes it: position embeddings interpolated to the image size, say.
+        """A state dict adapted to the network of `build`, for example with interpolated position embeddings.
 
-        expected: the network's own state dict, on the meta device. What fits in no way is left as it is: the caller
-        refuses it.
+        expected: the network's own state dict, on the meta device. Tensors that cannot be adapted stay as they are: the
+        caller refuses them.
         """
         return state
 
 
-BACKBONES: Registry[type[Architecture]] = Registry(
-    "backbone", Architecture, lambda: import_package("benchmark.models.networks")
-)
+def _load_networks() -> None:
+    import_package("benchmark.models.networks")
+
+
+BACKBONES: Registry[type[Architecture]] = Registry("backbone", Architecture, _load_networks)
 
 
 def build_network(name: str, image_size: int, quick_gelu: bool = False) -> nn.Module:

@@ -13,11 +13,11 @@ CLASSIFIER_STD = 0.01
 class LinearClassifier(nn.Module):
     """Pooled features [B, D] -> logits [B, C].
 
-    neck: width of a neck before the classifier, None for none. It is that of the DB-loss repository's recipe (code:
+    neck: width of a neck before the classifier, None for none. It is the neck of the DB-loss repository's recipe (code:
         `mllt/models/necks/pfc.py` with the arguments of `configs/{voc,coco}/LT_resnet50_pfc_DB.py`): a linear layer and
         batch norm, without an activation. The linear layer starts Kaiming-normal (fan out, bias 0), the classifier
-        behind a neck normal(0, 0.01), bias 0; without a neck it starts as PyTorch initialises it. The neck's batch norm
-        is trained also where the recipe keeps the backbone's fixed.
+        behind a neck normal(0, 0.01), bias 0; without a neck the classifier has PyTorch's initialisation. The neck's
+        batch norm is trained also where the recipe freezes the backbone's.
     dropout: probability, on the input of the classifier.
     """
 
@@ -25,12 +25,13 @@ class LinearClassifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         width = neck or backbone.feature_dim
-        self.neck = nn.Sequential(nn.Linear(backbone.feature_dim, width), nn.BatchNorm1d(width)) if neck else None
+        linear = nn.Linear(backbone.feature_dim, width) if neck else None
+        self.neck = None if linear is None else nn.Sequential(linear, nn.BatchNorm1d(width))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, num_classes)
-        if self.neck is not None:
-            nn.init.kaiming_normal_(self.neck[0].weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(self.neck[0].bias)
+        if linear is not None:
+            nn.init.kaiming_normal_(linear.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
             nn.init.normal_(self.classifier.weight, std=CLASSIFIER_STD)
             nn.init.zeros_(self.classifier.bias)
 

@@ -1,7 +1,7 @@
-"""CLIP's towers as methods see them, and how they are made.
+"""CLIP's towers for methods, and how they are made.
 
 Everything is built in float32, whatever the file holds; autocast is the training loop's. `make_clip` and
-`make_text_tower` freeze what they give.
+`make_text_tower` return frozen towers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -20,6 +20,9 @@ from benchmark.errors import InputError
 from benchmark.models.backbones import BACKBONES, Architecture, Backbone, make_network
 from benchmark.models.weights import read_card, resolve_weights
 from benchmark.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
 
 
 class ImageTower(Backbone):
@@ -43,25 +46,27 @@ class TextTower(nn.Module):
     feature_dim: of a text feature.
     """
 
-    def __init__(self, network: nn.Module, tokenizer: Any):
+    mask: torch.Tensor
+
+    def __init__(self, network: CLIP, tokenizer: Any):
         super().__init__()
-        self.context_length = network.context_length
-        self.width = network.token_embedding.embedding_dim
-        self.feature_dim = network.text_projection.shape[1]
-        self.token_embedding = network.token_embedding
-        self.position = network.positional_embedding
-        self.transformer = network.transformer
-        self.norm = network.ln_final
-        self.projection = network.text_projection
+        self.context_length: int = network.context_length
+        self.width: int = network.token_embedding.embedding_dim
+        self.feature_dim: int = network.text_projection.shape[1]
+        self.token_embedding: nn.Embedding = network.token_embedding
+        self.position: nn.Parameter = network.positional_embedding
+        self.transformer: nn.Module = network.transformer
+        self.norm: nn.Module = network.ln_final
+        self.projection: nn.Parameter = network.text_projection
         self.register_buffer("mask", network.attn_mask, persistent=False)
         self._tokenizer = tokenizer
         self.requires_grad_(False)
 
     def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Token numbers [C, L], on the tower's device; L is the longest prompt's length, start and end included:
-        attention is causal, so what follows the end of a prompt does not matter.
+        """Token numbers [C, L] on the tower's device; L is the length of the longest prompt, start and end included.
 
-        Raises InputError, naming the prompt, when one is longer than the context.
+        Shorter prompts are padded: attention is causal, so tokens after a prompt's end do not matter. Raises
+        InputError, naming the prompt, when one is longer than the context.
         """
         start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
         rows = [[start, *self._tokenizer.encode(prompt), end] for prompt in prompts]
@@ -109,11 +114,11 @@ class Clip(nn.Module):
 
 
 class ClipArchitecture(Architecture):
-    """A CLIP: a backbone, its image tower, that comes with a text tower.
+    """A CLIP: the backbone is its image tower, and there is a text tower beside it.
 
-    `build` gives a network that holds both, and the logarithm of the published factor on cosines as `logit_scale`.
-    published_name: what the names of its published weights begin with: ViT-B-16 in `ViT-B-16:openai`.
-    pretrained_size: of the images that published weights were trained on, in pixels.
+    The network of `build` has both, and the logarithm of the published factor on cosines as `logit_scale`.
+    published_name: the first part of the names of its published weights: ViT-B-16 in `ViT-B-16:openai`.
+    pretrained_size: side in pixels of the images that published weights were trained on.
     """
 
     published_name: ClassVar[str]
@@ -121,13 +126,13 @@ class ClipArchitecture(Architecture):
 
     @classmethod
     @abstractmethod
-    def wrap(cls, network: nn.Module) -> ImageTower:
-        """The image tower of a network that `build` made."""
+    def wrap(cls, network: CLIP) -> ImageTower:
+        """The image tower of a network from `build`."""
 
     @classmethod
     @abstractmethod
-    def text_tower(cls, network: nn.Module) -> TextTower:
-        """The text tower of a network that `build` made."""
+    def text_tower(cls, network: CLIP) -> TextTower:
+        """The text tower of a network from `build`."""
 
 
 def clip_architectures() -> dict[str, type[ClipArchitecture]]:
@@ -141,7 +146,7 @@ def clip_backbones() -> list[str]:
 
 
 def clip_backbone_of(weights: str) -> str:
-    """The CLIP backbone whose weights these are: `architecture:tag`, or a file with a card. Raises InputError."""
+    """The CLIP backbone of weights: `architecture:tag`, or a file with a card. Raises InputError."""
     known = clip_architectures()
     if split_file(weights):
         path = Path(weights)
@@ -168,14 +173,14 @@ def make_clip(backbone: str, image_size: int, state: dict[str, torch.Tensor] | N
     architecture = BACKBONES.get(backbone)
     if not issubclass(architecture, ClipArchitecture):
         raise InputError(f"backbone {backbone} has no text tower; use {', '.join(clip_backbones())}")
-    network = make_network(backbone, image_size, state, quick_gelu)
+    network: CLIP = make_network(backbone, image_size, state, quick_gelu)
     return Clip(architecture.wrap(network), architecture.text_tower(network), network.logit_scale)
 
 
 def make_text_tower(weights: str, load: bool = True, say: Callable[[str], None] = lambda line: None) -> TextTower:
     """The text tower of other weights than the run's: `architecture:tag`, or a file. Raises InputError.
 
-    load: False leaves it random. say: see `PretrainedWeights.load`.
+    load: False for random initialisation. say: see `PretrainedWeights.load`.
     """
     backbone = clip_backbone_of(weights)
     architecture = clip_architectures()[backbone]

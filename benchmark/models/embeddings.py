@@ -1,4 +1,4 @@
-"""Text embeddings of the classes from a file: CLIP's, GloVe's or anybody's."""
+"""Text embeddings of the classes from a file: CLIP's, GloVe's or any others."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def is_embeddings_file(reference: str) -> bool:
 
 
 def load_embeddings(reference: str, class_names: Sequence[str]) -> torch.Tensor:
-    """One vector a class, in class order, float32 [C, m], as stored.
+    """One vector for each class, in class order, float32 [C, m], as stored.
 
-    reference: `FILE.npz`, whose pairs of arrays are KEY [n, m], the vectors, and KEY_names [n], their names;
-        the one pair that names every class is taken. `FILE.npz:KEY` takes that pair.
-    class_names: looked up as they are, letter by letter.
+    reference: `FILE.npz`, with pairs of arrays KEY [n, m], the vectors, and KEY_names [n], their names; the pair that
+        names every class is taken. `FILE.npz:KEY` takes that pair.
+    class_names: looked up letter by letter.
 
-    Raises InputError when the file is missing, damaged, or holds objects; when no pair names every class; when
-    several do whose vectors differ; when vectors are not finite numbers [n, m].
+    Raises InputError when the file is missing, damaged, or holds objects; when no pair names every class; when several
+    do and their vectors differ; when vectors are not finite numbers [n, m].
     """
     path, key = split_file(reference) or (Path(reference), "")
     arrays = _read(path)

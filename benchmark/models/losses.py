@@ -1,4 +1,4 @@
-"""What all multi-label losses share: element-wise values, a weight, a reduction."""
+"""The base of all multi-label losses: element-wise values, a weight, a reduction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from benchmark.distributed import batch_sum
 from benchmark.errors import InputError
 
-# Of float32: what a formula of a few operations loses where nothing cancels.
+# Rounding errors, in units of float32's precision, of a formula of a few operations without cancellation.
 _LAST_BITS = 4
 Reduction = Literal["none", "mean", "sum"]
 
@@ -45,9 +45,9 @@ class MultiLabelLoss(nn.Module, ABC):
 
 
 def counts_tensor(class_counts: Sequence[int] | torch.Tensor, num_images: float) -> torch.Tensor:
-    """Training positives of every class, float64 [C]: float32 has no whole numbers from 2^24 on. Raises InputError
+    """Training positives of every class, float64 [C], as float32 lacks odd numbers from 2^24 on. Raises InputError
     unless 0 < n_c <= N for all."""
-    # Through NumPy: values that are checked must be real also where models are built on the meta device.
+    # Through NumPy: the check needs values, also where models are built on the meta device.
     counts = torch.from_numpy(np.array(class_counts, dtype=np.float64))
     if not ((counts > 0) & (counts <= num_images)).all():
         raise InputError(f"class counts must be in 1..{num_images:g}, found {counts.tolist()}")
@@ -55,10 +55,10 @@ def counts_tensor(class_counts: Sequence[int] | torch.Tensor, num_images: float)
 
 
 def to_float32(exact: torch.Tensor, single: torch.Tensor) -> torch.Tensor:
-    """float32 of a weight. exact: it in float64; single: the same formula in float32, as published runs have it.
+    """A weight in float32. exact: its value in float64; single: by the same formula in float32, as in published runs.
 
-    `single` is kept where it is right but for its last bits, so that those runs repeat bit for bit; where float32 has
-    cancelled its digits away, `exact` is taken.
+    `single` is kept where it is right up to its last bits, so that published runs repeat bit for bit. Where float32
+    lost digits by cancellation, `exact` is taken.
     """
     right = (single - exact).abs() <= _LAST_BITS * torch.finfo(torch.float32).eps * exact.abs()
     return torch.where(right, single, exact.float())
@@ -77,6 +77,8 @@ class NegativeTolerantLoss(MultiLabelLoss):
     """
 
     KAPPA = 0.05
+    counts: torch.Tensor
+    bias: torch.Tensor
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class NegativeTolerantLoss(MultiLabelLoss):
         """Weight of every decision, broadcast to [B, C], before the division for negatives."""
 
     def tolerant(self, logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-        """q [B, C] of logits and of where labels are positive, both [B, C]."""
+        """The logits q [B, C] of the paper. positive: bool [B, C], true where the label is 1."""
         biased = logits + self.bias
         return torch.where(positive, biased, biased * self.neg_scale)
 

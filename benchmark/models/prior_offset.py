@@ -12,12 +12,18 @@ from benchmark.models.losses import counts_tensor, to_float32
 
 
 class PriorOffset(nn.Module):
-    """Logits [B, C] -> logits + b. b is 0 until the first batch in training mode fixes it: the mean logit of class c
-    becomes log(n_c / (N - n_c)), as the training list has it (for every class what Lin et al., ICCV 2017, do for one).
+    """Logits [B, C] -> logits + b.
 
-    Cosines of image and text are all positive. Times CLIP's scale, scores without a bias start far above zero, so
-    that every negative is a gross error, and the quickest remedy is to move the features away from the text.
+    b is 0 until the first batch in training mode fixes it, so that the mean logit of class c becomes
+    log(n_c / (N - n_c)), the log odds in the training list. Lin et al. (ICCV 2017) do this for one class.
+
+    Cosines of image and text are all positive. Multiplied by CLIP's scale, scores without a bias start far above zero.
+    Then every negative is a gross error, and training moves the features away from the text.
     """
+
+    prior: torch.Tensor
+    offset: torch.Tensor
+    known: torch.Tensor
 
     def __init__(self, class_counts: Sequence[int], num_images: int):
         super().__init__()
@@ -29,7 +35,7 @@ class PriorOffset(nn.Module):
 
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         if self.training:
-            # Chosen on the device: to ask would wait for a GPU at every step.
+            # `where` instead of `if`: reading the value would wait for a GPU at every step.
             mean = batch_mean(logits.detach().mean(dim=0))
             self.offset.copy_(torch.where(self.known, self.offset, self.prior - mean))
             self.known.fill_(True)

@@ -1,4 +1,4 @@
-"""Prompts for CLIP's text tower: the fixed one, and contexts that are learned."""
+"""Prompts for CLIP's text tower: a fixed one, and learned contexts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ def prompts_for(class_names: Sequence[str]) -> list[str]:
 class SoftPrompts(nn.Module):
     """[start][v_1 .. v_M][class name][.][end] with learned vectors v (Zhou et al., CoOp, IJCV 2022, eq. 2-3).
 
-    words: whose embeddings the context starts from, exactly `length` tokens; None for N(0, noise_std).
-    shared: one context [M, width] for all classes, or one a class [C, M, width].
+    words: the context starts from their embeddings, exactly `length` tokens; None for N(0, noise_std).
+    shared: one context [M, width] for all classes, or one for each class [C, M, width].
     Raises InputError when the words are not `length` tokens or a prompt is longer than the text tower takes.
     """
+
+    tokens: torch.Tensor
 
     def __init__(
         self,
@@ -36,7 +38,7 @@ class SoftPrompts(nn.Module):
         noise_std: float = 0.02,
     ):
         super().__init__()
-        # Any token will do where the context goes: its embedding is never used.
+        # Any token will do in the context's position: its embedding is never used.
         filler = " ".join(["a"] * length)
         tokens = text.tokenize([f"{filler} {name.replace('_', ' ')}." for name in class_names])
         self.register_buffer("tokens", tokens, persistent=False)

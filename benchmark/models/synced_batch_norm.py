@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are of the whole batch, where each process holds a part of it."""
+"""Batch norm over the whole batch, where each process holds a part of it."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ from benchmark.errors import InputError
 
 
 class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """What nn.BatchNorm1d, 2d or 3d is, over the parts of all processes: [B, C, ...] on each, of the same shape.
+    """nn.BatchNorm1d, 2d or 3d over the parts of all processes: [B, C, ...] on each, of the same shape.
 
-    In float32 also under autocast; the result has the input's type. In evaluation mode there is nothing to share.
-    PyTorch's own runs on GPUs only.
+    It computes in float32 also under autocast; the result has the input's type. In evaluation mode nothing is
+    exchanged. PyTorch's SyncBatchNorm runs on GPUs only.
     """
 
     processes: int
 
     def _check_input_dim(self, x: torch.Tensor) -> None:
-        """Any number of dimensions: the module was one of a certain number, and has been given that before."""
+        """Accept any number of dimensions: `sync_batch_norm` converts modules that were checked before."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
         y, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps, self.processes)
         if self.track_running_stats:
-            self.num_batches_tracked.add_(1)
-            share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean, share)
-            self.running_var.lerp_(variance * (count / (count - 1)), share)
+            batches, running_mean, running_var = self.num_batches_tracked, self.running_mean, self.running_var
+            assert batches is not None and running_mean is not None and running_var is not None  # they are tracked
+            batches.add_(1)
+            share: torch.Tensor | float = 1 / batches if self.momentum is None else self.momentum
+            running_mean.lerp_(mean, share)
+            running_var.lerp_(variance * (count / (count - 1)), share)
         return y
 
 
 def sync_batch_norm(module: nn.Module, processes: int) -> None:
     """Make every batch norm in a module a `SyncedBatchNorm` over so many processes.
 
-    In place: parameters, buffers and their names stay, and a backbone's list of what is frozen still holds it. Raises
-    InputError for a kind of batch norm that is not PyTorch's own.
+    It changes the modules in place: parameters, buffers, names and a backbone's list of frozen modules stay valid.
+    Raises InputError for a batch norm that is not PyTorch's own.
     """
     for part in module.modules():
         if type(part) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
             part.__class__ = SyncedBatchNorm
+            assert isinstance(part, SyncedBatchNorm)  # as of the line above
             part.processes = processes
         elif isinstance(part, nn.modules.batchnorm._BatchNorm) and not isinstance(part, SyncedBatchNorm):
             name = type(part).__name__
@@ -51,7 +54,7 @@ def sync_batch_norm(module: nn.Module, processes: int) -> None:
 
 
 class _Normalise(torch.autograd.Function):
-    """(x, weight [C], bias [C], eps, processes) -> y, mean [C], biased variance [C] and how many values each is of."""
+    """(x, weight [C], bias [C], eps, processes) -> y, mean [C], biased variance [C], number of values of each."""
 
     @staticmethod
     def forward(
@@ -78,7 +81,7 @@ class _Normalise(torch.autograd.Function):
         normal = (x.float() - _column(mean, x)).mul_(_column(scale, x))
         gradient = gradient.float()
         own = torch.stack([gradient.sum(ctx.over), (gradient * normal).sum(ctx.over)])
-        # Every process's loss depends on the statistics that all of them share.
+        # The loss of every process depends on the shared statistics.
         shift, slope = summed(own) / ctx.count
         inner = gradient - _column(shift, x) - normal.mul_(_column(slope, x))
         inner.mul_(_column(scale if weight is None else scale * weight, x))
@@ -86,5 +89,5 @@ class _Normalise(torch.autograd.Function):
 
 
 def _column(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """[C] -> what is broadcast over x [B, C, ...]."""
+    """[C] -> a shape that broadcasts over x [B, C, ...]."""
     return values.view(1, -1, *[1] * (x.ndim - 2))

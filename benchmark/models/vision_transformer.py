@@ -1,4 +1,4 @@
-"""How a vision transformer is divided into stages: a stem that makes tokens, then one block each."""
+"""The stages of a vision transformer: a stem that makes tokens, then one stage for each block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PatchEmbedding(nn.Module):
     al., ICLR 2021, eq. 1).
 
     project: convolution whose stride is its kernel. class_token: M numbers. position: [..., 1 + h * w, M], added.
-    last: what the tokens pass then, dropout or norm.
+    last: applied to the tokens at the end, dropout or norm.
     """
 
     def __init__(self, project: nn.Conv2d, class_token: nn.Parameter, position: nn.Parameter, last: nn.Module):

@@ -1,4 +1,4 @@
-"""Pretrained weights: published under a name, from a local file, or none; always with their normalisation."""
+"""Pretrained weights: published under a name, from a local file, or none; each with its normalisation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmark.registry import did_you_mean
 from benchmark.spec import Name, Strict, WeightsRef, parse
 
 NONE = "none"
-# Of standard deviations: the network sees [0, 255] at the one end, [0, 1] at the other.
+# Smallest and largest standard deviation: of a network for images in [0, 255], and of one for images in [0, 1].
 _STD = (1 / 256, 1.0)
 # Characters of a tensor's name that a message shows.
 _SHOWN = 80
@@ -43,7 +43,7 @@ Std = Annotated[float, AfterValidator(_std_of_rgb)]
 
 
 class WeightsCard(Strict):
-    """What a weights file says of itself: safetensors metadata, or `<file>.yaml` beside it."""
+    """The description of a weights file: safetensors metadata, or `<file>.yaml` beside it."""
 
     architecture: Name
     mean: tuple[Mean, Mean, Mean] = Field(description="of RGB in [0, 1]")
@@ -59,7 +59,7 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
 
     weights: `none`; a torchvision name such as `IMAGENET1K_V1`; for a CLIP backbone open_clip's
     `architecture:tag` such as `ViT-B-16:openai`; or the path of a .safetensors file or of a PyTorch state dict.
-    Nothing is loaded or fetched yet, but a local file is read for its digest and card.
+    Nothing is loaded or fetched yet; of a local file the digest and the card are read.
 
     Raises InputError for an unknown name, a missing file, or a file of another architecture.
     """
@@ -68,7 +68,7 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
         ref = WeightsRef(
             name=NONE, digest=None, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear", batch_norm="normal"
         )
-        source = WeightsSource(ref)
+        source: WeightsSource | None = WeightsSource(ref)
     elif split_file(weights):
         source = file_source(Path(weights), backbone)
     else:
@@ -83,7 +83,7 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
 
 
 def shipped_weights() -> dict[str, Path]:
-    """The weights that this package brings, name -> file."""
+    """The weights that come with this package, name -> file."""
     return {name: path for _, architecture in BACKBONES.items() for name, path in architecture.shipped.items()}
 
 
@@ -117,7 +117,7 @@ def file_source(path: Path, backbone: str) -> WeightsSource:
 
 
 def read_card(path: Path) -> WeightsCard:
-    """What a weights file says of itself. Raises InputError when there is no such file, or it does not say enough."""
+    """The card of a weights file. Raises InputError when the file is missing or its card incomplete."""
     if not is_file(path):
         printed = str(path) if len(str(path)) <= 2 * _SHOWN else f"{str(path)[: 2 * _SHOWN]}..."
         raise InputError(f"{_printed(printed)}: no such weights file; give a file, a published name or none")
@@ -149,9 +149,9 @@ def read_card(path: Path) -> WeightsCard:
 
 
 class PretrainedWeights:
-    """Weights that have been resolved, for a backbone at an image size.
+    """Resolved weights for a backbone at an image size.
 
-    ref: what a run's specification holds of them. is_here: whether their file need not be fetched.
+    ref: their entry in a run's specification. is_here: whether their file is there already.
     """
 
     def __init__(self, source: WeightsSource, backbone: str, image_size: int):
@@ -162,8 +162,8 @@ class PretrainedWeights:
         self._image_size = image_size
 
     def load(self, say: Callable[[str], None] = lambda line: None) -> dict[str, torch.Tensor] | None:
-        """The state dict of the whole network less its class head, floating point as float32; None for random
-        initialisation. say: called with a line where a wrapper's prefix is left out of the names.
+        """The state dict of the whole network without its class head, floating point as float32; None for random
+        initialisation. say: called with a line where a wrapper's prefix is removed from the names.
 
         Raises InputError, naming file and tensors, when the weights cannot be fetched or do not fit: missing,
         unexpected or non-finite tensors, other shapes, other types than floating point.
@@ -188,7 +188,7 @@ class PretrainedWeights:
             state = _trunk({key.removeprefix(prefix): value for key, value in state.items()}, head)
         state = _as_float32(state, expected, where)
         state = architecture.fit(state, expected, self._image_size)
-        # PyTorch counts batches for a momentum mode nobody here uses: files may leave the counter out.
+        # PyTorch counts batches for a momentum mode that is not used here: files may leave the counter out.
         missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
         unexpected = [key for key in state if key not in expected]
         shapes = [
@@ -213,14 +213,14 @@ class PretrainedWeights:
 
 
 def _printed(text: str) -> str:
-    """A name from a file as a message may show it: short, on one line."""
+    """A name from a file as a message shows it: short, on one line."""
     return (text if text.isprintable() else repr(text)) if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]!r}..."
 
 
 def _wrapper(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> tuple[str, str]:
-    """What a wrapper put before names (`module.`, `_orig_mod.backbone.`), and one name without it; "" for none.
+    """A wrapper's prefix of the names (`module.`, `_orig_mod.backbone.`), and a name that lacks it; "" for none.
 
-    It is a wrapper's where some name is that of an expected tensor but for the prefix.
+    A prefix is a wrapper's where some name without it is that of an expected tensor.
     """
     if any(key in expected for key in state):
         return "", ""
@@ -261,7 +261,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd files; the error below says what is wrong
+            warnings.simplefilter("ignore")  # the error below gives the reason
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can end in almost any error
         kind = "it holds objects other than tensors" if "weights_only" in str(error) else type(error).__name__

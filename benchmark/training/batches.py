@@ -17,7 +17,8 @@ from benchmark.training.setup import Runtime, TrainingConfig, TrainingData
 class Batches:
     """Draws, augments and normalises the batches of every step.
 
-    inputs: what a batch holds rows of, uint8 images [N, S, S, 3] or features [N, D]; None until `compute_features`.
+    inputs: uint8 images [N, S, S, 3], or features [N, D]; features are None until `compute_features`. A batch is made
+    of rows of them.
     """
 
     def __init__(self, data: TrainingData, config: TrainingConfig, of_images: bool, runtime: Runtime):
@@ -27,13 +28,13 @@ class Batches:
         self._size = recipe.batch_size
         self._of_images = of_images
         self._runtime = runtime
-        self.inputs = _place(data.train.images, runtime.device) if of_images else None
+        self.inputs = _on_device(data.train.images, runtime.device) if of_images else None
         self.targets = torch.from_numpy(data.train.targets.astype(np.float32)).to(runtime.device)
         self._samplers = [make_sampler(name, data.train.targets, config.seed) for name in config.samplers]
         draws = len(data.train.targets)
         if recipe.epoch_length == "sampler":
             draws = max(sampler.epoch_length for sampler in self._samplers)
-        # Whole batches only: an epoch draws a few images more rather than give batch norm a remainder.
+        # Whole batches only: an epoch draws a few images more, so that batch norm gets no smaller last batch.
         self.steps_per_epoch = math.ceil(draws / self._size)
         self._augment = Augmenter(recipe.augment, recipe.image_size)
         self._drawn: list[torch.Tensor] = []
@@ -41,11 +42,11 @@ class Batches:
 
     @property
     def images_per_step(self) -> int:
-        """Of all samplers and processes."""
+        """Images of one step, over all samplers and processes."""
         return self._size * len(self._samplers)
 
     def compute_features(self, method: Method) -> None:
-        """The method's features of all training images become the inputs, where it trains on them; once a process."""
+        """Compute the features of all training images, once, where the method trains on features."""
         if self.inputs is not None:
             return
         images, device = self._data.train.images, self._runtime.device
@@ -63,10 +64,11 @@ class Batches:
         chosen = self._indices(sampler, epoch)[position * self._size : (position + 1) * self._size]
         part = self._runtime.peers.part(self._size)
         device = self._runtime.device
+        assert self.inputs is not None  # a stage begins with `compute_features`
         inputs = self.inputs[chosen.to(self.inputs.device)].to(device, non_blocking=True)
         if self._of_images:
-            # Every process augments the whole batch, of which it trains on a part: an image's parameters depend on its
-            # place in the batch. That costs little beside a network's passes over the part.
+            # Every process augments the whole batch and trains on a part of it: an image's random parameters depend on
+            # its index in the batch. That costs little beside the network's passes over the part.
             augmented = self._augment(inputs, generator("augment", self._seed, sampler, step))
             inputs = self._data.normalizer(augmented[part])
         else:
@@ -74,15 +76,15 @@ class Batches:
         return Batch(inputs, self.targets[chosen[part].to(device)])
 
     def _indices(self, sampler: int, epoch: int) -> torch.Tensor:
-        """What a sampler draws in an epoch: image numbers, int64 [steps_per_epoch * batch size]."""
+        """Indices of the images that a sampler draws in an epoch, int64 [steps_per_epoch * batch size]."""
         if self._drawn_epoch != epoch:
             self._drawn = [s.draw(epoch, self.steps_per_epoch * self._size) for s in self._samplers]
             self._drawn_epoch = epoch
         return self._drawn[sampler]
 
 
-def _place(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """The images on the GPU when they take less than half of its free memory, else memory-mapped on the CPU."""
+def _on_device(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The images on the GPU where they take less than half of its free memory, otherwise memory-mapped on the CPU."""
     tensor = torch.from_numpy(images)
     if device.type == "cuda" and tensor.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
         return tensor.to(device)

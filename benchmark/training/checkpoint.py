@@ -1,6 +1,6 @@
-"""Checkpoints: a run that was stopped goes on from its own, and from no other.
+"""Checkpoints: a stopped run goes on from its own checkpoint, and from no other.
 
-A file is whole or is not loaded: PyTorch's format, followed by the sha256 of it.
+A file has PyTorch's format, followed by its sha256; a file with another sha256 is not loaded.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _DIGEST_BYTES = 32
 class Checkpoint:
     """The checkpoint of a run: written by the first process, read by all.
 
-    selection: the recipe's rule for the epoch. observed: whether the run has an observer, whose results of all epochs
-    the checkpoint must then hold.
+    selection: the recipe's rule for the epoch. observed: whether the run has an observer; a checkpoint must then hold
+    its results of all epochs.
     """
 
     def __init__(self, saving: Saving, table: Timetable, selection: str, observed: bool, runtime: Runtime):
@@ -49,7 +49,7 @@ class Checkpoint:
         }
 
     def save(self, progress: Progress, method: Method, stage: StageTraining) -> None:
-        """Replace the checkpoint. Raises StoreError; an older one then stays."""
+        """Replace the checkpoint. Raises StoreError, and then keeps the older one."""
         state = {
             "made_by": self._made_by,
             "stage": progress.stage,
@@ -67,10 +67,10 @@ class Checkpoint:
         save_checkpoint(self._path, state)
 
     def load(self) -> dict[str, Any] | None:
-        """The state to go on from, None to start anew; the first process decides, and says why.
+        """The state to go on from, None to start anew; the first process decides, and reports why.
 
-        Raises StoreError for a file that is damaged or cannot be of this run, and when this process does not read the
-        first one's.
+        Raises StoreError for a file that is damaged or does not fit this run, and when this process reads another file
+        than the first process.
         """
         state = self._own(load_checkpoint(self._path))
         step = None if state is None else state["step"]
@@ -85,7 +85,7 @@ class Checkpoint:
         return state
 
     def restore(self, state: dict[str, Any], method: Method, stage: StageTraining) -> Progress:
-        """Give a loaded state to the method and its stage, which has begun, and to the random generators.
+        """Load a state into the method, its stage, which has begun, and the random generators.
 
         Raises StoreError when the state does not fit them.
         """
@@ -96,7 +96,7 @@ class Checkpoint:
         stage.optimizer.load_state_dict(state["optimizer"])
         if stage.ema:
             stage.ema.restore(state["ema"])
-        # Last: to begin a stage may draw random numbers.
+        # Last, as the calls above may draw random numbers.
         with self._refused():
             restore_random_states(state["rng"], device)
         best = state["best"] if self._runtime.peers.is_first else None
@@ -111,7 +111,7 @@ class Checkpoint:
         )
 
     def _own(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """A state that this run goes on from; None for one of something else, which is said."""
+        """The state where this run can go on from it; otherwise None, and the reason is reported."""
         if state is None:
             return None
         say = self._runtime.reporter.line
@@ -128,14 +128,14 @@ class Checkpoint:
         return state
 
     def _has_every_epoch(self, state: dict[str, Any]) -> bool:
-        """Whether it holds what an observer returned for each epoch of the last stage so far."""
+        """Whether a state has the observer's results for all epochs of the last stage so far."""
         first = self._table.first_step(len(self._table.stages) - 1)
         epochs = max(0, state["step"] - first) // self._table.steps_per_epoch
         return len(state["observed"]) == epochs
 
     @contextmanager
     def _refused(self) -> Iterator[None]:
-        """What does not fit the run is refused in one line."""
+        """Report an error of the block as a StoreError of one line."""
         try:
             yield
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError) as error:
@@ -146,7 +146,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint by rename. Raises StoreError; an older checkpoint then stays."""
+    """Write a checkpoint by rename. Raises StoreError, and then keeps the older one."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
@@ -154,7 +154,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """A checkpoint's state on the CPU, None where there is no file. Raises StoreError when it is not whole."""
+    """A checkpoint's state on the CPU, None where there is no file. Raises StoreError for a damaged file."""
     try:
         content = read_regular(path)
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         )
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can end in almost any error
+    except Exception as error:  # a damaged pickle can raise almost any error
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise StoreError(f"{path}: not a checkpoint of this version ({reason}); remove it") from None
     if not isinstance(state, dict):

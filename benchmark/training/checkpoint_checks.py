@@ -1,6 +1,6 @@
-"""Whether what was read from a checkpoint can be that of a run: nothing is trained on with what does not fit it.
+"""Checks of a checkpoint's content against the run, before training goes on with it.
 
-What is read may be anything. A check raises ValueError, or whatever error nonsense leads to.
+The content may be anything. A check raises ValueError, or the error that nonsense leads to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmark.training.stages import StageTraining, Timetable
 
 
 def check_progress(state: dict[str, Any], table: Timetable, selection: str) -> None:
-    """Raise ValueError unless stage, step and what was noted of the epochs can be those of this run."""
+    """Raise ValueError unless the stage, the step and the log of the epochs fit this run."""
     stage, step = state.get("stage"), state.get("step")
     if type(stage) is not int or not 0 <= stage < len(table.stages):
         raise ValueError(f"stage is {stage!r}, of {len(table.stages)}")
@@ -40,25 +40,25 @@ def check_progress(state: dict[str, Any], table: Timetable, selection: str) -> N
 
 
 def _check_best(best: Any, history: list[EpochLog], selection: str) -> None:
-    values = [entry for entry in history if entry.val_overall is not None]
+    values = {entry.epoch: entry.val_overall for entry in history if entry.val_overall is not None}
     if (best is not None) != bool(values) or (values and selection != "best-val"):
         raise ValueError("best and history disagree on whether epochs were validated")
     if best is None:
         return
     if not isinstance(best, dict):
         raise TypeError(f"best is a {type(best).__name__}")
-    chosen = max(values, key=lambda entry: entry.val_overall)  # the first of equal ones, as in training
-    if (best["epoch"], best["val_overall"]) != (chosen.epoch, chosen.val_overall):
-        raise ValueError(f"best is not epoch {chosen.epoch}, which history has as the best")
+    chosen = max(values, key=lambda epoch: values[epoch])  # the first of equal ones, as in training
+    if (best["epoch"], best["val_overall"]) != (chosen, values[chosen]):
+        raise ValueError(f"best is not epoch {chosen}, which history has as the best")
 
 
 def check_tensors(state: dict[str, Any], method: Method, stage: StageTraining, device: torch.device) -> None:
-    """Raise ValueError unless all tensors have the form of those that training goes on with."""
+    """Raise ValueError unless all tensors have the shapes and types of the run's."""
     check_alike(state["method"], method.state_dict(), "method")
     check_alike(state["ema"], stage.ema.state() if stage.ema else None, "ema")
     own = random_states(device)
     check_alike(state["rng"], own, "rng")
-    for kind in ("python", "numpy"):  # the generator that it is a state of
+    for kind in ("python", "numpy"):  # the name of the generator
         if state["rng"][kind][0] != own[kind][0]:
             raise ValueError(f"rng.{kind} is of {state['rng'][kind][0]!r}, not {own[kind][0]!r}")
     check_optimizer(state["optimizer"], stage.optimizer)
@@ -67,8 +67,8 @@ def check_tensors(state: dict[str, Any], method: Method, stage: StageTraining, d
 
 
 def check_alike(found: Any, expected: Any, place: str) -> None:
-    """Raise ValueError, naming the first place, unless two parts of checkpoints have the same form: types, keys,
-    lengths, and shapes and types of tensors. Values may differ."""
+    """Raise ValueError, naming the first difference, unless two parts of checkpoints have the same structure: types,
+    keys, lengths, and shapes and types of tensors. Values may differ."""
     if type(found) is not type(expected):
         raise ValueError(f"{place} is a {type(found).__name__}, not a {type(expected).__name__}")
     if isinstance(expected, torch.Tensor):
@@ -89,18 +89,17 @@ def check_alike(found: Any, expected: Any, place: str) -> None:
             check_alike(part, value, f"{place}.{number}")
 
 
-# What an optimiser keeps of a parameter: all of it or, of one without a gradient so far, nothing.
+# The state of a parameter in each optimiser; a parameter that has had no gradient yet has none of it.
 _KEPT = {"SGD": {"momentum_buffer"}, "Adam": {"step", "exp_avg", "exp_avg_sq"}}
 _KEPT["AdamW"] = _KEPT["Adam"]
 
 
 def check_optimizer(found: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError unless a state is one of this optimiser, whose settings are those of the run: loading would take
-    others over, and a state of other shapes too."""
+    """Raise ValueError unless a state has this optimiser's settings and shapes: loading would not check them."""
     expected = optimizer.state_dict()
     check_alike(found, expected | {"state": found["state"]} if isinstance(found, dict) else expected, "optimizer")
     for number, (group, own) in enumerate(zip(found["param_groups"], expected["param_groups"], strict=True)):
-        for key in own.keys() - {"lr"}:  # of every step, which sets it
+        for key in own.keys() - {"lr"}:  # set anew at every step
             if group[key] != own[key]:
                 raise ValueError(f"optimizer.param_groups.{number}.{key} is {group[key]!r}, not {own[key]!r}")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -14,7 +14,7 @@ BATCH_SIZE = 64
 
 
 class Normalizer(nn.Module):
-    """(x - mean) / std for RGB in [0, 1], as the pretrained weights want it."""
+    """(x - mean) / std for RGB in [0, 1], with the mean and std of the pretrained weights."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device):
         super().__init__()
@@ -27,7 +27,7 @@ class Normalizer(nn.Module):
 
 
 def views_of(images: torch.Tensor, test_time: TestTime) -> list[torch.Tensor]:
-    """Images [B, 3, S, S], S as `TestTime.decoded_size` says -> what the method scores of them.
+    """Images [B, 3, S, S], S as `TestTime.decoded_size` gives -> the views that the method scores.
 
     flip: the images and their mirror images. five-crop: the four corners and the centre, `margin` pixels smaller
     than the images (LIFT, ICML 2024, resizes to the network's size + 24).
@@ -70,11 +70,13 @@ def map_images(
     device: torch.device,
     advance: Callable[[int], None] = lambda done: None,
 ) -> torch.Tensor:
-    """What `function` makes of uint8 images [N, S, S, 3], given to it in batches as float32 [B, 3, S, S] in [0, 1];
-    with the method in evaluation mode, never under autocast."""
+    """The results of `function` for uint8 images [N, S, S, 3], concatenated.
+
+    It gets them in batches, float32 [B, 3, S, S] in [0, 1], with the method in evaluation mode and without autocast.
+    """
     method.eval()
     results = []
-    # TensorFloat-32 keeps ten bits of a product's factors: enough to train, not to rank.
+    # TensorFloat-32 keeps ten bits of a product's factors: too few to rank images.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in range(0, len(images), BATCH_SIZE):
             batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device)

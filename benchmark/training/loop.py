@@ -1,4 +1,4 @@
-"""The one training loop. It is given training images (and validation images); no test image can reach it."""
+"""The training loop. It gets the training images and the validation images, and never a test image."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmark.training.optim import copied_state, copied_states
 from benchmark.training.progress import Outcome, Progress
 from benchmark.training.randomness import own_draws
 from benchmark.training.setup import Runtime, Saving, TrainingConfig, TrainingData
-from benchmark.training.stages import StageTraining, Timetable
+from benchmark.training.stages import StageTraining, Timetable, moved
 from benchmark.training.validation import Observer, Validator
 
 SAVE_EVERY_S = 60.0
-# Reading a loss from the GPU waits for it: look every so many steps. On the CPU it costs nothing.
+# Steps between two readings of the loss from a GPU, as reading waits for it. On the CPU reading costs nothing.
 _CUDA_CHECK_STEPS = 16
 
 
@@ -37,7 +37,7 @@ class Trainer:
         observe: Observer | None = None,
     ):
         recipe = config.recipe
-        self.method = method.to(runtime.device, memory_format=torch.channels_last)
+        self.method = moved(method, runtime.device)
         self.config = config
         self.runtime = runtime
         self.batches = Batches(data, config, method.trains_on == "images", runtime)
@@ -47,11 +47,17 @@ class Trainer:
         if saving is not None:
             self.checkpoint = Checkpoint(saving, self.table, recipe.selection, observe is not None, runtime)
         self.progress = Progress()
-        self.stage: StageTraining | None = None
+        self._stage: StageTraining | None = None
         self._trained: dict[int, torch.nn.Parameter] = {}
         self._unread: list[torch.Tensor] = []
         self._last_loss: float | None = None
         self._lr = 0.0
+
+    @property
+    def stage(self) -> StageTraining:
+        """The stage that is trained now."""
+        assert self._stage is not None  # `run` begins the first one
+        return self._stage
 
     def run(self) -> Outcome:
         """Train to the end, from the checkpoint if there is one.
@@ -80,8 +86,8 @@ class Trainer:
 
     def _begin(self) -> None:
         """Begin with the first stage, or where the checkpoint ends."""
-        state = self.checkpoint.load() if self.checkpoint is not None else None
-        if state is None:
+        state = None if self.checkpoint is None else self.checkpoint.load()
+        if self.checkpoint is None or state is None:
             self._begin_stage(0)
             return
         for index in range(state["stage"] + 1):
@@ -90,14 +96,15 @@ class Trainer:
         self.runtime.reporter.line(f"going on from step {self.progress.step} of {self.table.total_steps}")
 
     def _begin_stage(self, index: int) -> None:
-        self.stage = StageTraining(self.method, index, self.table, self.config.recipe, self.runtime)
+        self._stage = StageTraining(self.method, index, self.table, self.config.recipe, self.runtime)
         self.progress.stage = index
         self._trained |= {id(p): p for p in self.stage.trained}
         self.batches.compute_features(self.method)
 
     def _next_stage(self) -> None:
-        """What the recipe reports of this stage becomes the start of the next."""
+        """Begin the next stage on the weights of this one that the recipe reports."""
         if self.config.recipe.report == "ema":
+            assert self.stage.ema is not None  # the recipe has an `ema_decay`
             self.stage.ema.swap()
         self._begin_stage(self.progress.stage + 1)
 
@@ -112,7 +119,7 @@ class Trainer:
             torch.autocast(device.type, torch.bfloat16, enabled=self.runtime.autocasts(recipe)),
         ):
             loss = self.stage.training_loss(*batches)
-        self.method.zero_grad(set_to_none=True)  # also of what only an earlier stage trained
+        self.method.zero_grad(set_to_none=True)  # also of parameters that only an earlier stage trained
         loss.backward()
         if recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.stage.trained, recipe.clip_norm)
@@ -125,7 +132,7 @@ class Trainer:
             self._read_losses()
 
     def _read_losses(self) -> None:
-        """Add the losses since they were last read to the epoch's; all processes read at the same steps.
+        """Add the unread losses to the epoch's; all processes read at the same steps.
 
         Raises RunFailed for one that is not finite.
         """
@@ -150,7 +157,7 @@ class Trainer:
         progress, stage, lr = self.progress, self.stage.name, self._lr
         epoch = progress.step // self.table.steps_per_epoch
         val_overall = None
-        if self.stage.end == self.table.total_steps:  # only the last stage's weights are those of the whole method
+        if self.stage.end == self.table.total_steps:  # earlier stages' weights are not those of the finished method
             val_overall = self.validator.end_epoch(epoch, self.stage.ema, progress)
         loss, progress.epoch_loss = progress.epoch_loss / self.table.steps_per_epoch, 0.0
         progress.history.append(EpochLog(epoch=epoch, loss=loss, lr=lr, val_overall=val_overall, stage=stage))
@@ -161,7 +168,10 @@ class Trainer:
         )
 
     def _save_or_stop(self) -> None:
-        """Save now and then, and when a process is asked to stop, which raises RunInterrupted in all."""
+        """Save every SAVE_EVERY_S seconds, and when a process is asked to stop.
+
+        Then raises RunInterrupted in all processes.
+        """
         now = time.monotonic()
         stop, due = self.runtime.peers.agree(bool(self.runtime.stop()), now - self._saved >= SAVE_EVERY_S)
         if stop or due:
@@ -178,7 +188,7 @@ class Trainer:
             self.checkpoint.save(self.progress, self.method, self.stage)
 
     def _facts(self) -> str:
-        """What the progress bar shows of a step."""
+        """The text of the progress bar after a step."""
         images = (self.progress.step - self._first_step) * self.batches.images_per_step
         speed = images / max(time.monotonic() - self._shown, 1e-9)
         loss = f"loss {self._last_loss:.4f}, " if self._last_loss is not None else ""
@@ -202,7 +212,7 @@ class Trainer:
 
     def _states(self) -> dict[str, dict[str, torch.Tensor]]:
         """The kept weight sets as they are now."""
-        if self.stage is not None:
-            return copied_states(self.method, self.stage.ema)
-        state = copied_state(self.method)  # nothing was trained, so nothing differs
+        if self._stage is not None:
+            return copied_states(self.method, self._stage.ema)
+        state = copied_state(self.method)  # nothing was trained, so raw and EMA are the same
         return {"raw": state} | ({"ema": state} if self.config.recipe.ema_decay is not None else {})

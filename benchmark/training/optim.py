@@ -17,7 +17,7 @@ from benchmark.spec import Optimizer, Schedule
 def make_optimizer(
     method: Method, config: Optimizer, device: torch.device, lr_scale: float = 1.0
 ) -> torch.optim.Optimizer:
-    """The optimiser over the method's parameter groups; each group keeps its full rate as `base_lr`.
+    """The optimiser over the method's parameter groups; each group has its full rate as `base_lr`.
 
     lr_scale: multiplies all rates.
     """
@@ -34,13 +34,11 @@ def make_optimizer(
 
 
 def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: int) -> float:
-    """Factor on the learning rate at `step` (from 0): a pure function, so resuming needs no state.
+    """Factor on the learning rate at `step` of a stage, from 0: a pure function, so resuming needs no state.
 
-    The run is one stage of training: steps and epochs count from its start.
-
-    constant; step: gamma to the power of milestones passed; cosine: to 0 at the end of the run; one-cycle: cosine
-    from 1/25 to 1 over the fraction `peak` of the run, then cosine to 1e-4/25 (Smith and Topin's policy with
-    PyTorch's defaults, without its momentum cycle). A linear warm-up from `warmup_start` multiplies all of them.
+    constant: 1. step: gamma to the power of the milestones passed. cosine: to 0 at the end of the stage. one-cycle:
+    cosine from 1/25 to 1 over the fraction `peak` of the stage, then cosine to 1e-4/25 (Smith and Topin's policy with
+    PyTorch's defaults, without its momentum cycle). A linear warm-up from `warmup_start` multiplies each of them.
     """
     if schedule.name == "step":
         factor = schedule.gamma ** bisect.bisect_right(schedule.milestones, step / steps_per_epoch)
@@ -64,7 +62,7 @@ def _cosine(start: float, end: float, at: float) -> float:
 
 
 class EMA:
-    """Exponential moving average of everything that training changes: trained parameters and saved float buffers.
+    """Exponential moving average of the trained parameters and of the saved float buffers.
 
     The decay is min(decay, (1 + t) / (10 + t)) at step t, so that early averages are not the initial weights
     (TensorFlow's ExponentialMovingAverage).
@@ -78,7 +76,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the module's present state."""
+        """Move the average towards the module's current state."""
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         self._steps += 1
         if self._average:  # a method may have nothing that changes
@@ -86,7 +84,7 @@ class EMA:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the average and the module's state; called twice, nothing has changed."""
+        """Exchange the average and the module's state; a second call undoes the first."""
         for average, live in zip(self._average, self._live.values(), strict=True):
             kept = live.clone()
             live.copy_(average)
@@ -102,18 +100,18 @@ class EMA:
             self.swap()
 
     def state(self) -> dict:
-        """For a checkpoint."""
+        """The state for a checkpoint."""
         return {"steps": self._steps, "average": dict(zip(self._live, self._average, strict=True))}
 
     def restore(self, state: dict) -> None:
-        """From a checkpoint."""
+        """Load the state from a checkpoint."""
         self._steps = state["steps"]
         for name, average in zip(self._live, self._average, strict=True):
             average.copy_(state["average"][name])
 
 
 def weight_sets(ema: EMA | None) -> Iterator[str]:
-    """The names of the kept weight sets; until the next is asked for, the module holds that set's weights."""
+    """The names of the kept weight sets; the module holds a set's weights until the next name is asked for."""
     yield "raw"
     if ema is not None:
         with ema.applied():
@@ -132,6 +130,6 @@ def copied_state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def _changing_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     tensors = {name: p.data for name, p in module.named_parameters() if p.requires_grad}
-    # What is not saved is constant, and may be infinite: an attention mask's average would be NaN.
+    # Unsaved buffers are constant, and may be infinite: the average of an attention mask would be NaN.
     saved = module.state_dict()
     return tensors | {name: b for name, b in module.named_buffers() if name in saved and b.is_floating_point()}

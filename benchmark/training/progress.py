@@ -1,4 +1,4 @@
-"""How far training has come, and what it leaves."""
+"""The progress of training, and its outcome."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Best:
 
 @dataclass
 class Progress:
-    """How far training has come; a checkpoint holds it beside the weights.
+    """The progress of training; a checkpoint holds it beside the weights.
 
-    stage: index of the one that is trained. step: how many were made, through all stages. train_s: seconds they took.
-    epoch_loss: sum over the steps of an epoch that has not ended. best: None before an epoch was validated, and in
-    all processes but the first. observed: what the observer returned, an epoch each.
+    stage: index of the current stage. step: number of steps made, over all stages. train_s: seconds that they took.
+    epoch_loss: sum over the steps of the current epoch. best: None before an epoch was validated, and in all processes
+    but the first. observed: the observer's result for each epoch.
     """
 
     stage: int = 0
@@ -43,9 +43,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training leaves: each kept weight set at the selected epoch, and how it got there.
+    """The outcome of training: each kept weight set at the selected epoch, and the log.
 
-    selected_epoch: counted from 1; 0 where nothing was trained. num_trained: parameters that any stage trained.
+    selected_epoch: from 1; 0 where nothing was trained. num_trained: number of parameters that any stage trained.
     """
 
     states: States

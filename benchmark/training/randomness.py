@@ -22,8 +22,10 @@ def seed_everything(seed: int) -> None:
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
-    """The states of all generators, as plain values and tensors; of GPUs that of `device` alone."""
-    kind, keys, *rest = np.random.get_state()
+    """The states of all generators, as plain values and tensors; of the GPUs only that of `device`."""
+    state = np.random.get_state()
+    assert isinstance(state, tuple)  # a dict only with legacy=False
+    kind, keys, *rest = state
     return {
         "python": random.getstate(),
         "numpy": (kind, keys.tolist(), *rest),
@@ -33,7 +35,7 @@ def random_states(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
-    """Set the generators to states that `random_states` gave."""
+    """Set the generators to states from `random_states`."""
     random.setstate(states["python"])
     kind, keys, *rest = states["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
@@ -44,7 +46,7 @@ def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def draws_kept_apart(device: torch.device) -> Iterator[None]:
-    """Whatever is drawn within the block, the generators go on after it as if nothing had been."""
+    """Restore the generators after the block, whatever is drawn within it."""
     states = random_states(device)
     try:
         yield
@@ -54,8 +56,10 @@ def draws_kept_apart(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def own_draws(seed: int, step: int, peers: Peers, device: torch.device) -> Iterator[None]:
-    """Within the block the generators are this process's and this step's own, where several processes train; one
-    process draws on from where it is."""
+    """Seed the generators for this process and this step within the block, where several processes train.
+
+    A single process goes on with its generators.
+    """
     if peers.size == 1:
         yield
         return

@@ -1,4 +1,4 @@
-"""What training is given: its data, its settings, the process that does it, and where it is saved."""
+"""The arguments of training: its data, its settings, its process, and where its checkpoints are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmark.ui.progress import Reporter
 
 @dataclass(frozen=True)
 class ImageSet:
-    """images uint8 [N, S, S, 3]; targets {0, 1} [N, C]."""
+    """Decoded images, uint8 [N, S, S, 3], with their targets, {0, 1} [N, C]."""
 
     images: np.ndarray
     targets: np.ndarray
@@ -27,10 +27,10 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on; never a test image.
+    """The images of training; never a test image.
 
-    validation: as `TestTime.decoded_size` says, None for none; only the first process scores it. groups: of the
-    classes, for that score.
+    validation: images of `TestTime.decoded_size`, None for none; only the first process scores them. groups: class name
+    -> group, for that score.
     """
 
     train: ImageSet
@@ -41,9 +41,10 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How it is trained.
+    """The settings of training.
 
-    samplers: names, one batch of each is drawn a step. stages: in order; none trains nothing. seed: the run's.
+    samplers: names; each step draws one batch from each. stages: in order; without any nothing is trained. seed: the
+    run's.
     """
 
     recipe: Recipe
@@ -56,8 +57,8 @@ class TrainingConfig:
 class Runtime:
     """The process that trains.
 
-    peers: it and those that train with it; the first alone validates and writes the checkpoint. stop: asked at every
-    step; True of any process saves a checkpoint and raises RunInterrupted in all.
+    peers: all processes that train together; only the first validates and writes the checkpoint. stop: called at every
+    step; where it returns True in any process, all save and raise RunInterrupted.
     """
 
     device: torch.device
@@ -72,8 +73,8 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Saving:
-    """Where checkpoints are saved and looked for, and what they are made by: only the same run, with the same code, on
-    the same training images, goes on from one."""
+    """The path of the checkpoint and its origin: only the same run, with the same code and the same training images,
+    goes on from it."""
 
     path: Path
     run_id: str

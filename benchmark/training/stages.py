@@ -1,4 +1,4 @@
-"""The stages of training: which epochs and steps each gets, and what belongs to one alone."""
+"""The stages of training: the epochs and steps of each, and its optimiser, learning rate and EMA."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmark.training.setup import Runtime
 def epochs_per_stage(stages: Sequence[Stage], epochs: int) -> tuple[int, ...]:
     """The epochs divided among the stages by their shares: largest remainder, and at least one each.
 
-    Nothing for no stages. Raises InputError when there are more stages than epochs.
+    Empty without stages. Raises InputError when there are more stages than epochs.
     """
     if epochs < len(stages):
         names = ", ".join(stage.name for stage in stages)
@@ -35,16 +35,16 @@ def epochs_per_stage(stages: Sequence[Stage], epochs: int) -> tuple[int, ...]:
     while stages and sum(counts) != epochs:
         step = 1 if sum(counts) < epochs else -1
         able = [i for i, count in enumerate(counts) if count + step >= 1]
-        # Give to the one that lacks most, or take from the one that has most too much.
+        # Add an epoch to the stage that lacks most, or remove one from the stage with the largest excess.
         counts[max(able, key=lambda i: step * (quotas[i] - counts[i]))] += step
     return tuple(counts)
 
 
 @dataclass(frozen=True)
 class Timetable:
-    """Which steps of a run belong to which stage. Steps are counted from 0 and epochs from 1, through all stages.
+    """The steps of each stage of a run. Steps are counted from 0 and epochs from 1, over all stages.
 
-    ends: of each stage the first step that is not its own.
+    ends: for each stage the first step after it.
     """
 
     stages: tuple[Stage, ...]
@@ -59,11 +59,11 @@ class Timetable:
 
     @property
     def total_steps(self) -> int:
-        """0 where nothing is trained."""
+        """Number of steps of the run; 0 where nothing is trained."""
         return self.ends[-1] if self.ends else 0
 
     def first_step(self, stage: int) -> int:
-        """The first step of a stage, which is named by its index."""
+        """The first step of a stage, given by its index."""
         return self.ends[stage - 1] if stage else 0
 
     def stage_of(self, epoch: int) -> Stage:
@@ -72,18 +72,17 @@ class Timetable:
 
 
 class StageTraining:
-    """One stage while it is trained: its optimiser, learning rate and EMA.
+    """One stage while it is trained: its optimiser, learning rate and EMA. The constructor begins the method's stage.
 
-    training_loss: the method's, of this process's part of the batches; its gradient is the mean over all processes.
-
-    Making it begins the stage in the method. end: the first step of the run that is not the stage's. trained: the
-    parameters that the optimiser changes, in the method's order.
+    training_loss: the method's, for this process's part of the batches; its gradient is the mean over all processes.
+    end: the first step of the run after the stage. trained: the parameters that the optimiser changes, in the method's
+    order.
     """
 
     def __init__(self, method: Method, index: int, table: Timetable, recipe: Recipe, runtime: Runtime):
         stage, device, peers = table.stages[index], runtime.device, runtime.peers
         method.begin_stage(stage)
-        method.to(device, memory_format=torch.channels_last)  # a stage may add modules
+        moved(method, device)  # a stage may add modules
         self.training_loss: Callable[..., torch.Tensor] = method.training_loss
         if peers.size > 1:
             sync_batch_norm(method, peers.size)
@@ -104,7 +103,7 @@ class StageTraining:
         return self._base_lr * self._factor(step)
 
     def set_lr(self, step: int) -> None:
-        """Give every parameter group its rate for a step of the run."""
+        """Set the rate of every parameter group for a step of the run."""
         factor = self._factor(step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -113,11 +112,16 @@ class StageTraining:
         return lr_factor(self._schedule, step - self._first_step, self._steps_per_epoch, self.end - self._first_step)
 
 
-def _parallel(loss: nn.Module) -> DistributedDataParallel:
-    """The loss with gradients that are the mean over the processes.
+def moved(method: Method, device: torch.device) -> Method:
+    """The method, moved to the device, with convolution weights in the layout of the images (channels last)."""
+    return method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
 
-    Parameters that it leaves out keep no gradient, as in one process. With `find_unused_parameters` buckets are not
-    arranged anew after the first step either: a run that goes on sums in the same order.
+
+def _parallel(loss: nn.Module) -> DistributedDataParallel:
+    """The loss, with its gradients averaged over the processes.
+
+    An unused parameter gets no gradient, as in one process. With `find_unused_parameters` PyTorch does not rearrange
+    its buckets after the first step, so that a resumed run sums in the same order.
     """
     with warnings.catch_warnings():
         # PyTorch 2.15 has another name for broadcast_buffers, which earlier versions do not know.
@@ -126,12 +130,12 @@ def _parallel(loss: nn.Module) -> DistributedDataParallel:
 
 
 class _TrainingLoss(nn.Module):
-    """A method whose forward is its loss."""
+    """A module whose forward is the method's training loss."""
 
     def __init__(self, method: Method, device: torch.device):
         super().__init__()
         self.method = method
-        # Left out of every loss: without such a parameter PyTorch would warn, in every process, that none is.
+        # In no loss: without an unused parameter PyTorch would warn, in every process, that there is none.
         self.unused = nn.Parameter(torch.zeros((), device=device))
 
     def forward(self, *batches: Batch) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What is scored while training goes on: the validation list, which may choose the epoch, and what an observer asks."""
+"""Scores during training: the validation list, which may choose the epoch, and the calls of an observer."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from benchmark.training.progress import Best, Progress
 from benchmark.training.randomness import draws_kept_apart
 from benchmark.training.setup import Runtime, TrainingData
 
-# Called with an epoch and the names of the kept weight sets, during each of which the method holds that set's weights.
-# What it returns is kept and decides nothing here; its time is not training time.
+# Called with an epoch and the names of the kept weight sets (see `weight_sets`). Its result is kept and decides nothing
+# here; its time is not training time.
 Observer = Callable[[int, Iterator[str]], EpochLogits]
 
 
 class Validator:
     """Scores the method at the end of an epoch.
 
-    observing_s: seconds that the observer has taken so far.
+    observing_s: seconds of the observer so far.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class Validator:
         self.observing_s = 0.0
 
     def end_epoch(self, epoch: int, ema: EMA | None, progress: Progress) -> float | None:
-        """The validation mAP in percent, where it selects the epoch; the same in all processes.
+        """The validation mAP in percent, None where it does not select the epoch; the same in all processes.
 
-        In the first process, the best epoch and what the observer returned are added to the progress. Raises RunFailed
-        where no class has a score.
+        The first process adds the best epoch and the observer's result to the progress. Raises RunFailed where no class
+        has a score.
         """
         peers = self._runtime.peers
         val_overall = None
@@ -52,7 +52,7 @@ class Validator:
                 progress.best = Best(epoch, val_overall, copied_states(self._method, ema))
         if self._observe is not None and peers.is_first:
             began = time.monotonic()
-            # Training goes on as if nobody had looked.
+            # An observed run draws the same random numbers as one without an observer.
             with draws_kept_apart(self._runtime.device):
                 progress.observed.append(self._observe(epoch, weight_sets(ema)))
             self.observing_s += time.monotonic() - began
@@ -60,8 +60,10 @@ class Validator:
 
     def _score(self, ema: EMA | None) -> float:
         """Overall mAP, in percent, of the reported weights on the validation list."""
-        validation, averaged = self._data.validation, self._recipe.report == "ema"
-        with ema.applied() if averaged else contextlib.nullcontext():
+        validation = self._data.validation
+        assert validation is not None  # checked before a run with selection best-val
+        averaged = self._recipe.report == "ema"
+        with ema.applied() if averaged and ema is not None else contextlib.nullcontext():
             logits = predict(
                 self._method, validation.images, self._data.normalizer, self._runtime.device, self._recipe.test_time
             )

@@ -32,7 +32,7 @@ def read(tmp_path, monkeypatch):
         "benchmark.data.contents.file_digest", lambda path: (opened.append(path.name), original(path))[1]
     )
     # As if some time had passed: what was written just now is read again.
-    monkeypatch.setattr("benchmark.data.contents._SETTLED_NS", -(10**12))
+    monkeypatch.setattr("benchmark.data.contents._TIME_RESOLUTION_NS", -(10**12))
 
     def digests(cache="cache"):
         opened.clear()
@@ -61,7 +61,7 @@ def test_a_changed_file_is_read_again_whatever_its_size_and_time(read):
 
 
 def test_what_was_written_just_now_is_not_remembered(read, monkeypatch):
-    monkeypatch.setattr("benchmark.data.contents._SETTLED_NS", 10**12)
+    monkeypatch.setattr("benchmark.data.contents._TIME_RESOLUTION_NS", 10**12)
     assert read()[1] == read()[1] == ["a.png", "b.png"]
 
 

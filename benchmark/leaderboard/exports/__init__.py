@@ -1,7 +1,7 @@
-"""The leaderboard for other programs and for papers: one module a format, named as it, and found by that.
+"""The leaderboard for other programs and for papers: each module is a format, and is found by its name.
 
-A module here has what `Export` says. It makes the same text for the same board, and imports what takes long to import
-only when it is called.
+A module here satisfies `Export`. It makes the same text for the same board, and imports slow libraries only when it is
+called.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Export(Protocol):
-    """What a module of this folder has. EXTENSION: of its file `leaderboard.EXTENSION`."""
+    """The interface of a module in this folder. EXTENSION: of its file `leaderboard.EXTENSION`."""
 
     EXTENSION: str
 

@@ -8,17 +8,17 @@ from benchmark.leaderboard.board import Board
 from benchmark.leaderboard.frame import table_fields, table_rows
 
 EXTENSION = "csv"
-# A cell that begins so is a formula, or makes the next one begin a cell of its own, in Excel, LibreOffice or Google's.
+# A cell that begins so is a formula, or starts a new cell, in Excel, LibreOffice or Google's spreadsheets.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
 def write(board: Board, raw: bool = False) -> str:
     """One line for each row of each table, as `frame.table_rows` has it.
 
-    Missing values are empty, a board without a table is the header alone. Text is on one line; where a spreadsheet
-    would take it for a formula, an apostrophe is in front of it (OWASP, CSV injection), which spreadsheets do not
-    show. raw: it does not, for programs that compare names. Numbers are never text. Names may read `NA` or `null`: give
-    `pandas.read_csv` keep_default_na=False and na_values by numeric column where that matters.
+    Missing values are empty; a board without a table is the header alone. Text is on one line. Where a spreadsheet
+    would read it as a formula, an apostrophe precedes it (OWASP, CSV injection), which spreadsheets do not show; raw
+    leaves the apostrophe out, for programs that compare names. Numbers are never text. A name may be `NA` or `null`:
+    call `pandas.read_csv` with keep_default_na=False and na_values by numeric column where that matters.
     """
     frame = table_rows(board.tables)
     if not raw:

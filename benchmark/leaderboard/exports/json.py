@@ -1,4 +1,4 @@
-"""A board as JSON: all that a program wants to know of it."""
+"""A board as JSON: all of its content, for programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmark.leaderboard.verdicts import PublishedRow, PublishedTable
 
 EXTENSION = "json"
 FORMAT = "ltbench leaderboard"
-# Raise it when a key goes or means something else; new keys do not count.
+# Raise it when a key is removed or changes its meaning; new keys do not count.
 VERSION = 2
 
 
@@ -82,7 +82,7 @@ def _track(table: Table, runs: str) -> dict[str, Any]:
 
 def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
     spec = row.records[0].spec
-    data = {
+    data: dict[str, Any] = {
         "method": spec.method,
         "method_version": spec.method_version,
         "config": spec.config,
@@ -116,7 +116,7 @@ def _row(table: Table, row: Row, runs: str) -> dict[str, Any]:
 
 
 def _detectable(found: Detectable) -> dict[str, Any]:
-    """Differences in percent points, and for how many comparisons p-values are corrected."""
+    """Differences in percent points, and the numbers of comparisons that p-values are corrected for."""
     return {
         "power": POWER,
         "one_comparison": number(found.pair, REPLICATE_DIGITS),

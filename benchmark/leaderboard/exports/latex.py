@@ -19,9 +19,9 @@ from benchmark.ui.progress import plural
 
 EXTENSION = "tex"
 
-# LaTeX keeps floats that found no page yet, and fails when they are too many: 18 were in every version.
+# LaTeX holds floats that have no page yet, and fails when there are too many; every version can hold 18.
 _FLOATS_AT_ONCE = 16
-# Datasets beside each other, as many as fit on a page.
+# Datasets side by side that fit on a page.
 _DATASETS = 5
 
 _INTERVAL = (
@@ -39,10 +39,11 @@ _HEADER = r"""% Leaderboard of ltbench, {}; made by a program.
 
 
 def write(board: Board, raw: bool = False) -> str:
-    r"""Tables to \input in a paper, ASCII: one of each track, of each summary, and of published results beside ours.
+    r"""Tables to \input in a paper, in ASCII: one for each track, for each summary, and for published results.
 
-    A table is a `table*`, over both columns of a two-column paper, where longtable cannot be; one that is longer than a
-    page is several. What plain pdflatex cannot set is shown as `[U+4E2D]`. The text of a caption is meant to be edited.
+    A table is a `table*`, over both columns of a two-column paper, where longtable does not work; one that is longer
+    than a page becomes several. A letter that plain pdflatex cannot set is shown as `[U+4E2D]`. The text of a caption
+    is meant to be edited.
     """
     blocks = [_HEADER.format(plural(board.num_records, "record"))]
     if not board.tables:
@@ -62,7 +63,8 @@ def _track(table: Table) -> list[str]:
     common = _most_common(table.rows)
     shown = [column for column in columns_of(table) if column.paper]
     cells = [[_cell(table, row, column, common) for column in shown] for row in table.rows]
-    groups, baseline = [group for group, _ in table.classes.values()], BASELINE_LABEL.upper()
+    groups: list[str] = [group for group, _ in table.classes.values()]
+    baseline = BASELINE_LABEL.upper()
     caption = [
         f"mAP in percent over all {len(groups)} classes and over "
         f"{', '.join(f'{groups.count(group)} {group}' for group in GROUPS)} classes; {table.num_train_images:,} "
@@ -116,7 +118,7 @@ def _marked(scores: Sequence[Estimate | None]) -> list[str]:
 def _published(table: PublishedTable) -> list[str]:
     measured = [row.measured.row for row in table.rows if row.measured is not None]
     common = _most_common(measured)
-    # Caveats first, then what keeps results from being compared.
+    # Caveats first, then the reasons against comparisons.
     notes = dict.fromkeys([*table.footnotes, *(reason for row in table.rows for reason in row.verdict.reasons)])
     numbers = {note: number for number, note in enumerate(notes, 1)}
     caption = [
@@ -131,7 +133,7 @@ def _published(table: PublishedTable) -> list[str]:
         _sentence(common),
         f"{MISSING}: missing.",
     ]
-    # Numbers last: ragged text must not end a line of a table.
+    # Numbers come last, as ragged text must not end a line of a table.
     heads = [(title, "l") for title in ("Method", "Setting", "Source", "Our row", "Verdict")]
     heads += [(title, "r") for title in ("Printed", "Measured", "Diff.")]
     cells = [_published_cells(row, common, numbers) for row in table.rows]
@@ -157,7 +159,7 @@ def _published_cells(row: PublishedRow, common: Mapping[str, str], numbers: Mapp
 
 
 def _most_common(rows: Iterable[Row]) -> dict[str, str]:
-    """Title -> what most rows have of each way of running methods."""
+    """Title -> the most common value of each column with `is_axis`."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         for title, text in axes_of(row).items():
@@ -166,12 +168,12 @@ def _most_common(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def _sentence(common: Mapping[str, str]) -> str:
-    """That in a sentence."""
+    """The most common values in a sentence."""
     settings = ", ".join(f"{title.lower()} {text}" for title, text in common.items())
     return f"Unless other is in square brackets: {settings}." if common else ""
 
 
 def _differing(rows: Sequence[Row], common: Mapping[str, str]) -> str:
-    """What else these rows have, to be put behind their label."""
+    """The other values of these rows, as a suffix of their label."""
     found = dict.fromkeys(text for row in rows for title, text in axes_of(row).items() if text != common[title])
     return f" [{', '.join(found)}]" if found else ""

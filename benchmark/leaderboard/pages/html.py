@@ -1,7 +1,7 @@
-"""The leaderboard as one HTML file that needs nothing else: tables, pictures, and a page for every run.
+"""The leaderboard as one self-contained HTML file: tables, pictures, and a page for every run.
 
-The tables are in the HTML, so that they are there without JavaScript too. The runs are embedded once as JSON, from
-which `assets/page.js` builds a run's page when it is opened.
+The tables are in the HTML, so that they show without JavaScript too. The runs are embedded as JSON, from which
+`assets/page.js` builds a run's page when it is opened.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ASSETS = Path(__file__).with_name("assets")
 
 
 def html_page(board: Board, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
-    """The page of a board; pictures: slug of a track -> what a picture shows -> SVG. Same board, same bytes."""
+    """The page of a board. pictures: slug of a track -> caption -> SVG. The same board gives the same bytes."""
     css, script = _asset("page.css"), _asset("page.js")
     return _template().render(
         policy=_policy(css, script),
@@ -50,7 +50,7 @@ def _asset(name: str) -> str:
 
 
 def _policy(css: str, script: str) -> str:
-    """The Content-Security-Policy: nothing but our own style and script, and pictures that are in the page."""
+    """The Content-Security-Policy: only the page's own style and script, and embedded pictures."""
     parts = {
         "default-src": "'none'",
         "style-src": _source(css),
@@ -80,5 +80,5 @@ def _template() -> Template:
 
 
 def _value_text(value: float | None) -> str:
-    """A `data-value`: empty where it is missing."""
+    """A number as a `data-value`, empty for None."""
     return "" if value is None else f"{value:.4f}".rstrip("0").rstrip(".")

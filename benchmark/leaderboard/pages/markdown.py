@@ -1,4 +1,4 @@
-"""Pieces of Markdown: text that shows as it is, and tables."""
+"""Pieces of Markdown: escaped text, and tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;"
 
 
 def escape(text: str) -> str:
-    """`text` as Markdown and HTML that show it as it is, on one line, also within a table."""
+    """`text` escaped for Markdown and HTML, on one line, also within a table."""
     escaped = _MARKDOWN.sub(lambda match: "\\" + match.group(), plain(text))
     return "".join(_ENTITIES.get(char, char) for char in escaped)
 

@@ -12,6 +12,7 @@ from benchmark.leaderboard.kinds import SEEDS
 from benchmark.leaderboard.pages.markdown import escape, pipe_table
 from benchmark.leaderboard.pages.published_markdown import published_section
 from benchmark.leaderboard.rows import METRICS, Row
+from benchmark.leaderboard.stats.comparison import Comparison
 from benchmark.leaderboard.summary import Summary
 from benchmark.leaderboard.tables import Table
 from benchmark.leaderboard.verdicts import unmeasured
@@ -68,8 +69,7 @@ _SYMBOLS = {1: "+", 0: "=", -1: "−", None: MISSING}
 def markdown_page(board: Board, pictures: Mapping[str, Mapping[str, str]]) -> str:
     """The page of a board.
 
-    pictures: slug of a track -> (what a picture shows -> its file, relative to the page and without ending: there is a
-    PNG and an SVG of each).
+    pictures: slug of a track -> caption -> path relative to the page, without the ending: each is a PNG and an SVG.
     """
     sections = [_section(table, pictures.get(table.track.slug, {}), board.runs) for table in board.tables]
     if not sections:
@@ -93,7 +93,7 @@ def _section(table: Table, pictures: Mapping[str, str], runs: str) -> str:
         parts.append(_interval_parts(table))
     parts += [f"[![{escape(caption)}]({stem}.png)]({stem}.svg)\n" for caption, stem in pictures.items()]
     if table.comparison is not None and 1 < len(table.rows) <= MATRIX_ROWS:
-        parts.append(_matrix(table))
+        parts.append(_matrix(table, table.comparison))
     return "\n".join(parts)
 
 
@@ -121,7 +121,7 @@ def _run_links(row: Row, runs: str) -> str:
 
 
 def _interval_parts(table: Table) -> str:
-    """What each ± is made of, folded away."""
+    """The two parts of each ±, folded away."""
     columns = list(METRICS)
     rows = [
         [escape(row.label), *(" / ".join(part_texts(row.scores[column])) for column in columns)] for row in table.rows
@@ -133,12 +133,12 @@ def _interval_parts(table: Table) -> str:
     )
 
 
-def _matrix(table: Table) -> str:
-    """Every method against every other, folded away: it is as wide as the table has rows."""
+def _matrix(table: Table, comparison: Comparison) -> str:
+    """Every method against every other, folded away, as it has a column for each row."""
     numbers = [str(number) for number in range(1, len(table.rows) + 1)]
     rows = [
         [number, escape(row.label), *(_SYMBOLS[v] if i != j else "" for j, v in enumerate(verdicts))]
-        for i, (number, row, verdicts) in enumerate(zip(numbers, table.rows, table.comparison.verdicts, strict=True))
+        for i, (number, row, verdicts) in enumerate(zip(numbers, table.rows, comparison.verdicts, strict=True))
     ]
     return (
         "<details><summary>Wins, ties and losses of each method against each other</summary>\n\n"

@@ -43,7 +43,7 @@ _COLUMNS = {
 
 
 def published_section(tables: Sequence[PublishedTable], unmeasured: Mapping[str, int] | None = None) -> str:
-    """The section on all datasets with published results; empty where there is nothing to say.
+    """The section on all datasets with published results; empty where there are none.
 
     unmeasured: dataset title -> number of published results, for the datasets without a table.
     """

@@ -1,6 +1,6 @@
 """The runs of a board as JSON, from which the script of the HTML page builds a run's page when it is opened.
 
-What records share is there once, named by its number.
+Parts that several records share are stored once, and referred to by number.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from benchmark.store.records import EpochLog, Metrics, Record
 from benchmark.ui.text import plain
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-# In a script element: so that no text ends it.
+# So that no text ends the script element.
 _JSON_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
-# Of one run: what is shown below its scores.
+# The columns below the scores of one run.
 _BESIDE = (Part.SECONDARY, Part.DETAIL)
 
 
 def run_data(board: Board) -> str:
-    """JSON of all runs: `records` by the first 12 digits of their ids; numbers in them are indices into `shared`,
-    `rows` and `tracks`. `columns`: the titles of what their lists hold."""
+    """JSON of all runs. `records` has them by the first 12 digits of their ids, with indices into `shared`, `rows` and
+    `tracks`. `columns` has the titles of the lists in them."""
     pool = _Pool()
     rows, records = [], []
     scored = columns(Part.METRIC, Part.SECONDARY)
@@ -76,7 +76,7 @@ class _Pool:
         return self._numbers.setdefault(fragment, len(self._numbers))
 
     def add_column(self, values: tuple) -> int:
-        """The number of a list of numbers or texts; one that is there already is not written again."""
+        """The number of a list of numbers or texts; each list is encoded once."""
         if values not in self._columns:
             self._columns[values] = self.add(_dumps(values))
         return self._columns[values]
@@ -121,13 +121,13 @@ def _record_json(record: Record, sample: Sample | None, row: int, pool: _Pool) -
 
 
 def _beside(record: Record, sample: Sample) -> list[float | None]:
-    """The scores beside the metric, in the order of `beside` of the page's data."""
+    """The secondary scores, in the order of `beside` in the page's data."""
     found = (of_run for column in columns(*_BESIDE) for of_run in column.of_run.values())
     return _percents(of_run(record, sample) for of_run in found)
 
 
 def _history(history: Sequence[EpochLog], pool: _Pool) -> dict[str, Any]:
-    """Columns instead of rows; seeds share all but loss and validation."""
+    """The log as columns, since seeds share all columns but loss and validation."""
     columns: dict[str, Any] = {
         "epoch": pool.add_column(tuple(log.epoch for log in history)),
         "stage": pool.add_column(tuple(log.stage for log in history)),
@@ -163,7 +163,7 @@ def _scores(metrics: Metrics) -> list[float | None]:
 
 
 def _interval_data(score: Estimate | None) -> list[float | None]:
-    """Mean, half width and its parts over seeds and test images."""
+    """Mean, half width, and its parts over seeds and test images."""
     return _percents((score.mean, score.half_width, score.seeds, score.images) if score else [None] * 4)
 
 
@@ -180,7 +180,7 @@ def _dumps(data: Any) -> str:
 
 
 def script_json(text: str) -> str:
-    """JSON that may stand in a script element."""
+    """JSON escaped for a script element."""
     for char, escaped in _JSON_ESCAPES.items():
         text = text.replace(char, escaped)
     return text

@@ -1,4 +1,4 @@
-"""What the template of the HTML page shows: heads, cells and rows of its tables."""
+"""The data of the HTML page's template: heads, cells and rows of its tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmark.leaderboard.verdicts import PublishedRow, PublishedTable
 from benchmark.store.records import Record
 from benchmark.ui.text import plain
 
-# A matrix has the square of this many cells.
+# Largest number of rows with a matrix, which has the square of it as cells.
 _MATRIX_ROWS = 120
 _LEADERS_NAMED = 6
 _VERDICTS = {1: ("win", "+"), 0: ("tie", "="), -1: ("loss", "−")}
@@ -42,8 +42,8 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: `lead` is the value, `rest` its small print. value: what a numeric column is sorted by, None where it is
-    missing. note: what is shown when one points at it."""
+    """A cell: `lead` is the value, `rest` its small print. value: the number that a numeric column is sorted by, None
+    where it is missing. note: shown when one points at the cell."""
 
     lead: str
     rest: str = ""
@@ -54,7 +54,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a run: the page's script leads it to the run's page; without script it leads to the record."""
+    """A link to a run: to the run's page with the page's script, to the record without it."""
 
     run: str
     text: str
@@ -65,7 +65,7 @@ _METHOD_HEAD = Head(METHOD.title, numeric=False)
 
 
 class TableView:
-    """What the template shows of a track."""
+    """A track for the template."""
 
     def __init__(self, table: Table, runs: str, pictures: Mapping[str, bytes]):
         self.title = table.title
@@ -94,11 +94,11 @@ class TableView:
 
 
 class _RowView:
-    """What the template shows of a row: the name's link, the cells between rank and seeds, links to the runs."""
+    """A row for the template: the name's link, the cells between rank and seeds, links to the runs."""
 
     def __init__(self, table: Table, row: Row, shown: Sequence[Column], runs: str):
         self.label, self.title = row.label, row.title
-        # The template has rank and method before these cells, and the seeds after them.
+        # The template shows rank and method before these cells, and the seeds after them.
         self.rank = _cell(table, row, shown[0])
         self.cells = [_cell(table, row, column) for column in shown if column.part not in (Part.NAME, Part.RUNS)]
         self.links = [_link(record, runs) for record in row.records]
@@ -128,7 +128,7 @@ def _score_cell(score: Estimate | None) -> Cell:
 def _matrix(table: Table) -> list[tuple[str, Markup]] | None:
     """Label and cells of each row of the comparison; None where there is nothing to compare, or too much.
 
-    The cells are HTML already: with a hundred rows they are most of what a table holds.
+    The cells are HTML already: with a hundred rows they are most of the table.
     """
     comparison = table.comparison
     if comparison is None or not 1 < len(table.rows) <= _MATRIX_ROWS:
@@ -191,7 +191,7 @@ def _names(labels: Sequence[str]) -> str:
 
 
 class SummaryView:
-    """What the template shows of a summary."""
+    """A summary for the template."""
 
     def __init__(self, summary: Summary):
         self.title = summary.title
@@ -203,7 +203,7 @@ class SummaryView:
 
 
 class PublishedView:
-    """What the template shows of the published results of a dataset."""
+    """The published results of a dataset for the template."""
 
     def __init__(self, table: PublishedTable):
         self.title, self.anchor, self.footnotes = table.title, f"published-{table.dataset}", table.footnotes

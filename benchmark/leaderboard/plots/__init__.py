@@ -1,7 +1,7 @@
-"""Plots of a track: what is drawn is data first, so that it can be compared without drawing it.
+"""Plots of a track. Their data are computed first, so that plots can be compared without drawing them.
 
-Every file carries a digest of what it shows in its field `Description`. The bytes are the same for the same data under
-one version of matplotlib; this digest is the same under all. Each module of `kinds` is a kind of picture.
+Every file has a digest of its data in its field `Description`. The bytes are the same for the same data under one
+version of matplotlib; the digest is the same under all. Each module of `kinds` is a kind of picture.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PICTURES_A_PROCESS = 7  # for fewer, starting a process takes longer than drawin
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture: `data` (JSON types) is exactly what is drawn."""
+    """One picture. data: all that is drawn, in JSON types."""
 
     kind: str
     data: dict[str, Any]
@@ -43,12 +43,12 @@ class Plot:
 
     @property
     def alt(self) -> str:
-        """What it shows, in one line."""
+        """A description in one line."""
         return kinds.named(self.kind).ALT
 
     @property
     def undrawn(self) -> list[str]:
-        """Names of classes of which no font here has all the letters: pictures have their indices instead."""
+        """Names of classes that no installed font can show: pictures have their indices instead."""
         others = content.in_other_scripts(self.data)
         if not others:
             return []
@@ -57,7 +57,7 @@ class Plot:
         return [item["label"] for item in others if not fonts.has(item["label"])]
 
     def figure(self) -> Figure:
-        """The picture as a matplotlib figure; to be drawn and saved within `layout.drawing`."""
+        """The picture as a matplotlib figure. Call it, and save the figure, within `layout.drawing`."""
         from matplotlib.figure import Figure
 
         figure = Figure()
@@ -65,7 +65,7 @@ class Plot:
         return figure
 
     def files(self) -> dict[str, bytes]:
-        """The picture in each of FORMATS. Draws it: takes about half a second."""
+        """The picture in each of FORMATS. Drawing takes about half a second."""
         from benchmark.leaderboard.plots import fonts, layout
 
         others = [item["label"] for item in content.in_other_scripts(self.data)]
@@ -74,7 +74,7 @@ class Plot:
 
 
 def _with_numbers(data: dict[str, Any], undrawn: Sequence[str]) -> dict[str, Any]:
-    """The data with indices for these classes, and a note that says so."""
+    """The data with indices instead of the names of these classes, and a note on it."""
     if not undrawn:
         return data
     shown = [
@@ -86,7 +86,7 @@ def _with_numbers(data: dict[str, Any], undrawn: Sequence[str]) -> dict[str, Any
 
 
 def plots(table: Table) -> dict[str, Plot]:
-    """The pictures of a track, by what they show: those that make sense for its rows."""
+    """Kind -> picture of a track, for the kinds that its rows have data for."""
     found = {name: module.data(table) for name, module in kinds.found().items()}
     return {name: Plot(name, data) for name, data in found.items() if data is not None}
 

@@ -1,4 +1,4 @@
-"""What the pictures' data have in common. Data are JSON types, rounded far below a pixel: the last bits differ between
+"""Helpers for the pictures' data. Data are JSON types, rounded far below a pixel, since the last bits differ between
 versions of scipy and numpy."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def label(row: Row) -> str:
 
 
 def short(text: str, limit: int) -> str:
-    """The text on one line, cut in its middle where it has more characters: long names often differ at their end."""
+    """The text on one line, cut in its middle beyond `limit` characters, since long names often differ at their end."""
     text = plain(text)
     if len(text) <= limit:
         return text
@@ -40,7 +40,7 @@ def short(text: str, limit: int) -> str:
 
 
 def rounded(value: float | None) -> float | None:
-    """A number as it is drawn."""
+    """A number, rounded as it is drawn."""
     return None if value is None else round(value, 6)
 
 
@@ -48,7 +48,7 @@ def interval(score: Estimate | None) -> list[float | None] | None:
     """[mean, half-width or None] of an estimate."""
     if score is None:
         return None
-    # Replicates are float32: what follows from them may differ in the last bits from one processor to another.
+    # Replicates are float32: numbers from them may differ in the last bits between processors.
     half_width = None if score.half_width is None else round(score.half_width, 3)
     return [rounded(score.mean), half_width]
 
@@ -64,8 +64,8 @@ def class_names(table: Table) -> list[str]:
 
 
 def classes(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Name, group and number of training images of each class; of one in another script than ours its index too, its
-    line in classes.txt from 0, which stands in its place where no font has its letters."""
+    """Name, group and number of training images of each class. A class in another script also has its index, its line
+    in classes.txt from 0, which is shown where no font has its letters."""
     index = {name: number for number, name in enumerate(table.classes)}
     return [
         {"label": short(name, 28), "group": table.classes[name][0], "count": table.classes[name][1]}
@@ -82,4 +82,9 @@ def in_other_scripts(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 def class_means(row: Row, names: Sequence[str]) -> list[float | None]:
     """Average precision of each class, mean over seeds; None where a seed has no value."""
     values = ([record.metrics.per_class[name] for record in row.records] for name in names)
-    return [None if None in some else rounded(math.fsum(some) / len(some)) for some in values]
+    return [_mean_of_all(of_class) for of_class in values]
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return rounded(math.fsum(known) / len(known)) if len(known) == len(values) else None

@@ -1,7 +1,7 @@
-"""Fonts for names whose letters DejaVu Sans, which comes with matplotlib, does not have; imports matplotlib.
+"""Fonts for names with letters that DejaVu Sans, which comes with matplotlib, lacks; imports matplotlib.
 
-Which fonts are installed decides how such a name looks, and whether it is drawn at all. It is no part of what a picture
-shows: its description is the same on every machine.
+The installed fonts decide how such a name looks, and whether it is drawn at all. They are not part of a picture's data,
+so its description is the same on every machine.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from functools import cache, lru_cache
 from matplotlib.font_manager import FontEntry, findSystemFonts, fontManager, get_font
 
 BASE = "DejaVu Sans"
-_BOXES = "Last Resort"  # comes with matplotlib too, and has a box for every letter
+_BOXES = "Last Resort"  # comes with matplotlib too, and shows a box for every letter
 
 
 def has(text: str) -> bool:
-    """Whether a font here has every letter of a text."""
+    """Whether an installed font has every letter of a text."""
     return _family(text) is not None
 
 
 def families(texts: Iterable[str]) -> list[str]:
-    """The fonts that, beside DejaVu Sans, have the letters of these texts."""
+    """The fonts beside DejaVu Sans that these texts need."""
     found = dict.fromkeys(_family(text) for text in texts)
-    return [family for family in found if family not in (None, BASE)]
+    return [family for family in found if family is not None and family != BASE]
 
 
 @lru_cache(maxsize=4096)
@@ -36,10 +36,10 @@ def _family(text: str) -> str | None:
 def _installed() -> list[FontEntry]:
     """The fonts that are installed now: DejaVu Sans, then upright ones of normal weight."""
     known = {entry.fname for entry in fontManager.ttflist}
-    for path in sorted(set(findSystemFonts()) - known):  # matplotlib's own list may be from before they were
+    for path in sorted(set(findSystemFonts()) - known):  # fonts that are newer than matplotlib's own list
         try:
             fontManager.addfont(path)
-        except Exception:  # whatever matplotlib cannot read is no font here
+        except Exception:  # a file that matplotlib cannot read is skipped
             continue
     return sorted((entry for entry in fontManager.ttflist if not entry.name.startswith(_BOXES)), key=_order)
 

@@ -1,4 +1,4 @@
-"""What pictures have in common: heading and notes, rows with a name each, intervals, legends."""
+"""Common parts of pictures: heading and notes, rows with names, intervals, legends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.transforms import Transform
 
 POINTS = 72.0  # an inch
@@ -31,10 +33,17 @@ _MOST_LINES = 3  # of one text above or below the axes
 
 @contextmanager
 def drawing(families: Sequence[str] = ()) -> Iterator[None]:
-    """Within it matplotlib draws as the style file says, whatever the user set; families: fonts for other scripts."""
+    """Within the block matplotlib draws in the style of the style file, whatever the user's settings are.
+
+    families: fonts for other scripts.
+    """
     import matplotlib.style
 
-    looks = ["default", style.STYLE_FILE, {"font.family": ["DejaVu Sans", *families]}]
+    looks: list[str | Path | dict[str, Any]] = [
+        "default",
+        style.STYLE_FILE,
+        {"font.family": ["DejaVu Sans", *families]},
+    ]
     with matplotlib.style.context(looks), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
@@ -43,10 +52,10 @@ def drawing(families: Sequence[str] = ()) -> Iterator[None]:
 def page(
     figure: Figure, title: str, data: dict[str, Any], height: float, notes: Sequence[str] = (), width: float = 0.0
 ) -> None:
-    """Set the size of a figure, with what it is at its top and what explains it at its bottom.
+    """Set the size of a figure, with its title at the top and its notes at the bottom.
 
-    height: inches for the axes with their labels, between the two; width: inches, at least `style.WIDTH`. What the
-    picture leaves out (`data["note"]`) is said below the title.
+    height: inches for the axes with their labels, between the two. width: inches, at least `style.WIDTH`. The track's
+    title and `data["note"]`, on omitted parts, are below the title.
     """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -66,8 +75,10 @@ def page(
 
 
 def arrange(figure: Figure) -> None:
-    """Find the places of the axes, once and for all."""
-    figure.get_layout_engine().execute(figure)
+    """Fix the positions of the axes."""
+    engine = figure.get_layout_engine()
+    assert engine is not None  # set by `page`
+    engine.execute(figure)
     figure.set_layout_engine("none")
     for axes in figure.axes:
         # The last bits differ between two processes: the solver goes by addresses in memory.
@@ -75,37 +86,47 @@ def arrange(figure: Figure) -> None:
 
 
 def _keep_free(figure: Figure, above: float, below: float) -> None:
-    """Arrange the axes between these margins, in points."""
+    """Keep these margins, in points, free of axes."""
     width, height = (size * POINTS for size in figure.get_size_inches())
     rect = (_MARGIN / width, below / height, 1 - 2 * _MARGIN / width, 1 - (above + below) / height)
-    figure.get_layout_engine().set(rect=rect)
+    _constrained(figure).set(rect=rect)
+
+
+def _constrained(figure: Figure) -> ConstrainedLayoutEngine:
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)  # set by `page`
+    return engine
 
 
 def _beside_edge(figure: Figure, up: float) -> Transform:
-    """Of the figure, but `up` points above a place: so it keeps its distance from an edge that a legend moves."""
+    """Figure coordinates shifted up by `up` points, to keep a distance from an edge that a legend moves."""
     from matplotlib.transforms import ScaledTranslation
 
     return figure.transFigure + ScaledTranslation(_MARGIN / POINTS, up / POINTS, figure.dpi_scale_trans)
 
 
-def legend(figure: Figure, names: Sequence[str], marks: Sequence[Artist] | None = None) -> None:
-    """What each mark means, above the axes; without marks the names alone, below them. The figure grows by as much."""
+def legend(figure: Figure, names: Sequence[str], marks: Sequence[Artist | tuple[Artist, ...]] | None = None) -> None:
+    """A legend above the axes; without marks a list of names below them. The figure grows by its height."""
     from matplotlib.lines import Line2D
 
     width, height = (size * POINTS for size in figure.get_size_inches())
-    _, bottom, _, share = figure.get_layout_engine().get()["rect"]
+    _, bottom, _, share = _constrained(figure).get()["rect"]
     above, below = (1 - bottom - share) * height, bottom * height
     room = width - 2 * _MARGIN
     beside = _GAP + (0.0 if marks is None else _MARK)
     least = 2 if len(names) > _MOST_IN_A_COLUMN else 1
     names = [fit(name, room / least - beside, style.SMALL) for name in names]
     longest = max(width_of(name, style.SMALL) for name in names)
-    look = {"handlelength": 0.0, "handletextpad": 0.0} if marks is None else {}
+    handles: Sequence[Artist | tuple[Artist, ...]] = marks or [Line2D([], [], linestyle="none")] * len(names)
+    handle = 0.0 if marks is None else None
     shown = figure.legend(
-        [Line2D([], [], linestyle="none")] * len(names) if marks is None else marks,
+        handles,  # type: ignore[arg-type]  # the stubs lack containers
         ["?"] * len(names),  # matplotlib leaves out names that begin with `_`: they are set afterwards
         ncols=min(len(names), int(room / (longest + beside) + 1e-6)),
-        **look,
+        handlelength=handle,
+        handletextpad=handle,
     )
     for text, name in zip(shown.get_texts(), names, strict=True):
         text.set_text(name)
@@ -122,7 +143,7 @@ def legend(figure: Figure, names: Sequence[str], marks: Sequence[Artist] | None 
 
 
 def _lines(text: str, room: float) -> list[str]:
-    """The text on some lines of this width, the last one cut."""
+    """The text broken into lines of this width; the last line is cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -134,7 +155,7 @@ def _lines(text: str, room: float) -> list[str]:
 
 
 def rows(axes: Axes, names: Sequence[str], room: float = 130.0) -> None:
-    """One row for each name, the first on top; what does not fit in `room` points of a name is cut."""
+    """One row for each name, the first on top; a name is cut at `room` points."""
     axes.set_yticks(range(len(names)), [fit(name, room, style.SMALL) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     for beside in axes.get_shared_y_axes().get_siblings(axes):
@@ -142,7 +163,7 @@ def rows(axes: Axes, names: Sequence[str], room: float = 130.0) -> None:
 
 
 def names_with_seeds(methods: Sequence[dict[str, Any]]) -> tuple[list[str], str]:
-    """Labels of methods, each with its number of seeds where they differ in it, and the note that goes with them."""
+    """Labels of methods, with the number of seeds where it differs between them, and the note for it."""
     counts = {method["n"] for method in methods}
     if len(counts) > 1:
         return [f"{method['label']} (n = {method['n']})" for method in methods], "n: number of seeds"
@@ -150,7 +171,7 @@ def names_with_seeds(methods: Sequence[dict[str, Any]]) -> tuple[list[str], str]
 
 
 def intervals(axes: Axes, estimates: Sequence[Sequence[float | None] | None], heights: Sequence[float]) -> None:
-    """Horizontal lines over the intervals of [mean, half-width]; none where there is no half-width."""
+    """Horizontal lines over the intervals of [mean, half-width]; no line where the half-width is None."""
     means, halves = np.array([estimate or (None, None) for estimate in estimates], dtype=float).T  # NaN for None
     if not np.isnan(halves).all():
         axes.errorbar(means, heights, xerr=halves, fmt="none", ecolor=style.INK, elinewidth=0.8, capthick=0.8)
@@ -164,12 +185,12 @@ def number(value: float, _: Any = None) -> str:
 
 
 def up_to(values: Sequence[float]) -> float:
-    """The end of an axis of percentages from 0 on: the next ten, so that low ones can be told apart too."""
+    """The end of an axis of percentages from 0: the next multiple of ten, so that low values fill the axis too."""
     return min(100.0, max(10.0, 10.0 * math.ceil(max(values, default=0.0) / 10)))
 
 
 def fit(text: str, room: float, size: float) -> str:
-    """The text, cut in its middle where it is longer than `room` points: long names often differ at their end."""
+    """The text, cut in its middle beyond `room` points, since long names often differ at their end."""
     if width_of(text, size) <= room:
         return text
     limits = range(len(text), 2, -1)
@@ -177,7 +198,7 @@ def fit(text: str, room: float, size: float) -> str:
 
 
 def width_of(text: str, size: float) -> float:
-    """How long a line of text is, in points."""
+    """The length of a line of text, in points."""
     import matplotlib
 
     return _width(text, tuple(matplotlib.rcParams["font.family"])) * size

@@ -1,7 +1,7 @@
-"""The files of a picture, and what they say of themselves.
+"""The files of a picture, and the digests in them.
 
-Its field `Description` has a digest of the data that it shows: the same under every version of matplotlib. The last
-field of a file has the digest of its other bytes, so that a file that was edited is told from the one that was written.
+The field `Description` has a digest of the picture's data, which is the same under every version of matplotlib. The
+last field has a digest of the file's other bytes, which shows whether the file was edited.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def files(figure: Figure, description: str) -> dict[str, bytes]:
 
 
 def description_of(path: Path) -> str | None:
-    """The `Description` of a PNG or SVG file whose bytes are as they were written; None for anything else."""
+    """The `Description` of a PNG or SVG file that was not edited; None for any other file."""
     ending = path.suffix[1:]
     try:
         content = read_regular(path, _MOST_BYTES)
@@ -61,7 +61,7 @@ def _png(figure: Figure, description: str) -> bytes:
     fields = PngInfo()
     fields.add_text("Description", description)
     file = io.BytesIO()
-    # Without transparency, which programs for papers handle badly.
+    # Without transparency, which typesetting programs handle badly.
     pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     pixels.save(file, "PNG", pnginfo=fields, dpi=(figure.dpi, figure.dpi))
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Colours, markers and sizes that all pictures share: told apart in grey print and by colour-blind readers."""
+"""Colours, markers and sizes of all pictures, which differ in grey print and for colour-blind readers too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STYLE_FILE = Path(__file__).with_name("style.mplstyle")
 STYLE_VERSION = 5
 
 INK = "#000000"
-QUIET = "#555555"  # what explains
+QUIET = "#555555"  # explanations
 BAND = "#cfcfcf"
 THIN = "#999999"
 
@@ -22,7 +22,7 @@ SMALL = 7.0
 
 
 class Look(NamedTuple):
-    """A colour (Okabe and Ito's palette), a marker and a line; the last two tell it apart in grey."""
+    """A colour (Okabe and Ito's palette), a marker and a line; the last two differ in grey print too."""
 
     color: str
     marker: str

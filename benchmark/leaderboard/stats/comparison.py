@@ -1,18 +1,18 @@
 """Which methods of a track can be told apart: a test over test images and seeds together.
 
-The difference of two methods' means over seeds has two kinds of noise. Other test images would give another
-difference: a bootstrap over images, the same reweighted images for both methods (`resampling`). Other seeds would too:
-the variance over seeds of each method's scores, shrunk over the rows of the track (`shrinkage`). The variances add, and
+The difference of two methods' means over seeds has two kinds of noise. The noise of the test images is measured by a
+bootstrap over images, with the same reweighted images for both methods (`resampling`). The noise of the seeds is the
+variance over seeds of each method's scores, shrunk over the rows of the track (`shrinkage`). The variances add, and
 Student's t gives interval and p-value.
 
-Degrees of freedom of the seeds' part S are Welch's and Satterthwaite's: of each row's own variance, and of what all
-rows share. The images' part I is known well. Satterthwaite would multiply the freedoms by ((S + I) / S)^2 for it, which
-counts on S and tells equal methods apart too often where S came out small by chance; here they are multiplied by
-(S + I) / S, the geometric mean of that and of no credit at all.
+The degrees of freedom of the seeds' part S are Welch's and Satterthwaite's: of each row's own variance, and of the
+variance that all rows share. The images' part I is known well. For it Satterthwaite would multiply the degrees of
+freedom by ((S + I) / S)^2. That relies on S, and finds differences of equal methods too often where S is small by
+chance. Here the factor is (S + I) / S, the geometric mean of his and of 1.
 
-Seeds are not drawn with replacement: with three seeds that would tell equal methods apart in one case of five, not in
-one of twenty. Nor are they paired: runs of one seed share its order of images, but their scores are correlated little,
-and pairing would halve the degrees of freedom. `calibration` measures what all this promises.
+Seeds are not drawn with replacement: with three seeds that would find differences of equal methods in one case of five
+instead of one in twenty. Seeds are not paired either: runs of one seed share the order of images, but their scores are
+hardly correlated, and pairing would halve the degrees of freedom. `calibration` measures the error rates of all this.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ POWER = 0.8
 class Comparison:
     """Every two rows of a table compared by one score; row i minus row j, in percent points.
 
-    difference, variance, freedom, half_width, p, p_holm: float64 [rows, rows]; all but `difference` NaN where two rows
-    cannot be compared, for want of a score or of a second seed. variance: of the difference, over test images and
-    seeds; freedom: its degrees of freedom. half_width: of the 95 % interval of the one difference. p: two-sided.
+    difference, variance, freedom, half_width, p, p_holm: float64 [rows, rows]; all but `difference` are NaN where two
+    rows cannot be compared, because a score or a second seed is missing. variance: of the difference, over test images
+    and seeds; freedom: its degrees of freedom. half_width: of the 95 % interval of each difference alone. p: two-sided.
     p_holm: after Holm's correction for all pairs of the table.
     """
 
@@ -46,17 +46,17 @@ class Comparison:
 
     @cached_property
     def half_width(self) -> np.ndarray:
-        """Of the 95 % interval of each difference."""
+        """Half width of the 95 % interval of each difference."""
         return stdtrit(self.freedom, 0.5 + CONFIDENCE / 2) * np.sqrt(self.variance)
 
     @cached_property
     def p(self) -> np.ndarray:
-        """Two-sided, for each pair alone."""
+        """Two-sided p-values, for each pair alone."""
         return p_values(self.difference, self.variance, self.freedom)
 
     @cached_property
     def p_holm(self) -> np.ndarray:
-        """Corrected for all pairs (Holm)."""
+        """The p-values corrected for all pairs (Holm)."""
         pairs = np.triu(~np.isnan(self.p))
         corrected = np.full_like(self.p, np.nan)
         corrected[pairs] = holm(self.p[pairs])
@@ -64,7 +64,8 @@ class Comparison:
 
     @cached_property
     def verdicts(self) -> tuple[tuple[int | None, ...], ...]:
-        """1 where row i is better than row j, -1 worse, 0 not told apart at 95 % (Holm); None not compared."""
+        """1 where row i is better than row j, -1 where it is worse, 0 where they are not told apart at 95 % (Holm),
+        None where they are not compared."""
         signs = np.where(self.p_holm <= 1 - CONFIDENCE, np.sign(self.difference), 0)
         known = ~np.isnan(self.p)
         return tuple(
@@ -76,9 +77,9 @@ class Comparison:
     def rank_groups(self) -> tuple[int | None, ...]:
         """The rank group of each row, from 1, None for rows that cannot be compared; rows come best mean first.
 
-        The best mean leads group 1, which those join that are not told apart from it at 95 % (Holm's correction for
-        the comparisons with the leader). The best of the others leads group 2, and so on. The truly best method is in
-        group 1 with 95 % confidence, as in Hsu's comparisons with the best; of equal methods some may fall out of it,
+        The best mean leads group 1. The rows that are not told apart from it at 95 % join it (Holm's correction for the
+        comparisons with the leader). The best of the others leads group 2, and so on. The truly best method is in group
+        1 with 95 % confidence, as in Hsu's comparisons with the best. Of equal methods some may be in a later group,
         since the leader was chosen by the same data.
         """
         groups: list[int | None] = [None] * len(self.p)
@@ -103,10 +104,10 @@ class Comparison:
         return corrected
 
     def detectable(self, row: int | None = None, comparisons: int = 1) -> float | None:
-        """The smallest true difference in percent points that is told apart in 80 of 100 cases, as a mean over pairs.
+        """The smallest true difference in percent points that is found in 80 of 100 cases, as a mean over pairs.
 
-        row: of the pairs with this row; of all pairs if None. comparisons: how many p-values are corrected together, by
-        their number (Holm's first step, which promises no more). None without a pair that is compared.
+        row: only pairs with this row; all pairs if None. comparisons: the number of p-values that are corrected
+        together, each multiplied by it (Holm's first step). None without a pair that is compared.
         """
         chosen = np.triu(~np.isnan(self.p)) if row is None else ~np.isnan(self.p) & (np.arange(len(self.p)) == row)
         if not chosen.any():
@@ -117,7 +118,7 @@ class Comparison:
         low, high = of_pairs.min(), of_pairs.max()
         while high - low > 1e-4:
             middle = (low + high) / 2
-            # A pair without any noise finds every difference.
+            # For a pair without noise every difference is found.
             shift = np.divide(middle, spread, out=np.full_like(spread, np.inf), where=spread > 0)
             low, high = (middle, high) if stdtr(freedom, shift - critical).mean() < POWER else (low, middle)
         return float(high)
@@ -129,10 +130,10 @@ class Comparison:
 
 
 def compare(scores: Sequence[np.ndarray], others: Sequence[np.ndarray] = ()) -> Comparison:
-    """Compare rows by their scores, each [seeds, 1 + replicates] in percent, the first column as measured.
+    """Compare rows by their scores, each [seeds, 1 + replicates] in percent; the first column is the measured score.
 
-    The replicates of all rows are those of the same reweighted images. others: scores [seeds] of the track's further
-    rows, which are not compared, but tell how much scores vary over seeds.
+    The replicates of all rows are of the same reweighted images. others: scores [seeds] of the track's further rows,
+    which are not compared and only inform the variance over seeds.
     """
     rows = len(scores)
     means = np.stack([row.mean(axis=0, dtype=np.float64) for row in scores])
@@ -164,7 +165,7 @@ def of_differences(seeds: SeedVariances, n: np.ndarray, images: np.ndarray) -> t
 
 
 def p_values(difference: np.ndarray, variance: np.ndarray, freedom: np.ndarray) -> np.ndarray:
-    """Two-sided p-values of Student's t; 1 where neither a difference nor noise is there."""
+    """Two-sided p-values of Student's t; 1 where difference and variance are zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * stdtr(freedom, -np.abs(difference) / np.sqrt(variance))
     return np.where((variance == 0) & (difference == 0), 1.0, p)
@@ -173,8 +174,8 @@ def p_values(difference: np.ndarray, variance: np.ndarray, freedom: np.ndarray) 
 def _over_seeds(scores: np.ndarray) -> tuple[float, float]:
     """Variance over seeds of a row's scores [seeds, columns] as measured, and its degrees of freedom.
 
-    Seeds that agree in every column that is given are taken for one network: their variance is known to be zero, as
-    that of a method without training, and says nothing of how others vary.
+    Seeds that agree in every given column are one network, as of a method without training: their variance is known to
+    be zero, and does not inform that of other rows.
     """
     if len(scores) == 1 or np.isnan(scores).any():
         return np.nan, 0.0
@@ -184,5 +185,5 @@ def _over_seeds(scores: np.ndarray) -> tuple[float, float]:
 
 
 def _sums(values: np.ndarray) -> np.ndarray:
-    """[..., rows] -> of every two rows, [..., rows, rows]."""
+    """Values [..., rows] -> the sums of every two rows, [..., rows, rows]."""
     return values[..., :, None] + values[..., None, :]

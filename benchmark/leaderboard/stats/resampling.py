@@ -1,9 +1,9 @@
-"""The scores that a run would have had on other test images of the same kind: a bootstrap over the test images.
+"""A bootstrap over the test images: the scores of a run on other test images of the same kind.
 
-Every replicate gives each test image a weight and scores the stored logits anew. Weights are exponential (the Bayesian
-bootstrap; Rubin, Annals of Statistics 9, 1981): no image is left out, so a class with few test positives has a score
-in every replicate, and no image stands twice, which would lift its average precision. The replicates of all runs on
-one test set have the same weights: two methods are compared on the same reweighted images.
+Every replicate gives each test image a weight and scores the stored logits with these weights. The weights are
+exponential (the Bayesian bootstrap; Rubin, Annals of Statistics 9, 1981). So no image is left out, and a class with few
+test positives has a score in every replicate; and no image occurs twice, which would raise its average precision. The
+replicates of all runs on one test set have the same weights: two methods are compared on the same reweighted images.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from benchmark.store.records import GROUPS
 
 REPLICATES = 1000
 SEED = 0
-# Rows of a block of classes: enough to spare small test sets the calls, few enough to stay in the processor's cache.
+# Rows of a block of classes: enough to save calls for small test sets, few enough for the processor's cache.
 _BLOCK_ROWS = 1024
 
 
 @lru_cache(maxsize=1)
 def image_weights(num_images: int) -> np.ndarray:
     """float32 [N, 1 + REPLICATES]: 1 for every image in the first column, the replicates' weights in the others."""
-    # Raw bits of PCG64 are the same in every version of NumPy; what it makes of them may change.
+    # The raw bits of PCG64 are the same in every version of NumPy; its distributions may change.
     bits = np.random.PCG64(SEED)
     weights = np.ones((num_images, 1 + REPLICATES), np.float32)
     for row in weights:
@@ -64,7 +64,7 @@ def class_scores(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -
 
 
 def run_scores(logits: np.ndarray, targets: np.ndarray, groups: tuple[str, ...]) -> np.ndarray:
-    """Overall, head, medium and tail mAP in percent, float32 [4, 1 + REPLICATES]: as it is, then under each replicate.
+    """Overall, head, medium and tail mAP in percent, float32 [4, 1 + REPLICATES]: unweighted, then for each replicate.
 
     groups: of each class. Shapes as in `class_scores`; NaN for a group without a class that has a positive.
     """
@@ -81,7 +81,7 @@ def group_means(scores: np.ndarray, groups: tuple[str, ...]) -> np.ndarray:
 
 
 class _Ranking:
-    """Where the images of a class stand among its positives.
+    """The positions of all images among the positives of a class, by score.
 
     positives: indices of its positive images, highest score first. starts: of the runs of positives with one score.
     place: of every image, the first of these runs that it is not below; len(starts) for an image below them all.
@@ -98,7 +98,7 @@ class _Ranking:
 
 
 def _score_block(block: list[_Ranking], weights: np.ndarray, scores: np.ndarray) -> None:
-    """Fill in the rows of `scores` that the classes of a block have."""
+    """Compute the rows of `scores` of a block's classes."""
     sizes = [len(ranking.starts) + 1 for ranking in block]
     offsets = np.r_[0, np.cumsum(sizes)]
     places = np.stack([ranking.place for ranking in block], axis=1) + offsets[:-1]

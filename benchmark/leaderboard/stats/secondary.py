@@ -1,7 +1,7 @@
-"""Scores beside the metric, from stored logits: F1 of chosen labels, rankings over all decisions, calibration.
+"""Secondary scores from stored logits: F1 of chosen labels, rankings over all decisions, calibration.
 
-They can always be made from the logits of a run, so no record holds them. All are in percent. A further one is an entry
-of STATISTICS: tables, pages and exports have it by its title.
+Records do not hold them, as they follow from a run's logits. All are in percent. To add one, add an entry to
+STATISTICS: tables, pages and exports read it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmark.evaluation import average_precision, f1_scores
 
 TOP = 3
 BINS = 15
-# Comparisons of scores that are held at a time, to rank the labels of images.
+# Number of comparisons of scores in memory at a time, for ranking the labels of images.
 _BLOCK = 1 << 22
 
 
@@ -39,10 +39,11 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Statistic:
-    """A score beside the metric: its column's title, what computes it, and `help` for who points at the title.
+    """A score beside the metric. title: of its column. of: computes it. help: shown when one points at the title.
 
-    in_table: a column of the tables, highest best; else one of the details below them. of_probabilities: of a network
-    that was not trained there is none, and it needs no positive decision, where others are missing without one.
+    in_table: whether it is a column of the tables, with the highest value best; otherwise it is in the details below
+    them. of_probabilities: whether it is computed from probabilities: it is missing for an untrained network, and needs
+    no positive, without which the others are missing.
     """
 
     title: str
@@ -53,8 +54,7 @@ class Statistic:
 
 
 def secondary(logits: np.ndarray, targets: np.ndarray, class_ap: np.ndarray) -> dict[str, float]:
-    """Name -> value of every statistic, NaN where it needs a positive decision and there is none. Arguments: those of
-    `Decisions`."""
+    """Name -> value of every statistic, NaN where it needs a positive and has none. Arguments as of `Decisions`."""
     decisions, has_positive = Decisions(logits, targets, class_ap), targets.any()
     return {
         name: float(one.of(decisions)) if has_positive or one.of_probabilities else np.nan
@@ -63,8 +63,8 @@ def secondary(logits: np.ndarray, targets: np.ndarray, class_ap: np.ndarray) -> 
 
 
 def highest(logits: np.ndarray, k: int) -> np.ndarray:
-    """bool [N, C]: the k highest logits of each image, all where there are fewer classes. Of equal ones the first in
-    class order. ML-GCN's `overall_topk` leaves out those below 0, which would compare calibration."""
+    """bool [N, C]: the k highest logits of each image, or all where there are fewer classes; of equal ones the first in
+    class order. ML-GCN's `overall_topk` leaves out logits below 0, which would measure calibration too."""
     if k >= logits.shape[1]:
         return np.ones(logits.shape, dtype=bool)
     last = np.partition(logits, -k, axis=1)[:, -k, None]
@@ -74,7 +74,7 @@ def highest(logits: np.ndarray, k: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class AtThreshold:
-    """Test scores where every logit of at least `threshold`, chosen on the validation list, is a label."""
+    """Test scores with every logit of at least `threshold`, chosen on the validation list, as a label."""
 
     threshold: float
     cf1_val: float
@@ -82,11 +82,11 @@ class AtThreshold:
 
 
 def best_threshold(validation: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None:
-    """The logit that is the best one threshold for several networks: it has the highest OF1, mean over their logits and
-    targets [M, C] on the validation list. Of equally good ones the highest; None where a list has no positive.
+    """The best common threshold for several networks: the logit with the highest mean OF1 over their logits and targets
+    [M, C] on the validation list. Of equally good ones the highest; None where a list has no positive.
 
-    A label is what scores at least the threshold. Lowering it to anything but the logit of a positive adds wrong labels
-    alone: the best is among the logits of the positives, all of which are tried.
+    A decision is a label where its logit is at least the threshold. A threshold that is no positive's logit can be
+    raised to the next one without losing a right label. So the best is among the positives' logits, and all are tried.
     """
     found = [np.sort(logits[targets == 1]) for logits, targets in validation]
     if not all(map(len, found)):
@@ -109,9 +109,11 @@ def at_threshold(logits: np.ndarray, targets: np.ndarray, threshold: float) -> A
 
 
 def label_ranking_average_precision(logits: np.ndarray, targets: np.ndarray) -> float:
-    """In [0, 1], as scikit-learn's `label_ranking_average_precision_score`: mean over images of the mean over an
-    image's labels of the share of its labels among the classes that score at least as high. An image without a label
-    counts as 1, as there."""
+    """In [0, 1], as scikit-learn's `label_ranking_average_precision_score`.
+
+    For each label of an image: the share of the image's labels among the classes that score at least as high. It is
+    averaged over the labels of an image, then over images; an image without a label counts as 1.
+    """
     images, classes = np.nonzero(targets)
     positive = targets == 1
     precision = np.empty(len(images))

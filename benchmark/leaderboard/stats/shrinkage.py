@@ -1,17 +1,16 @@
-"""The variance over seeds of each row of a track, helped by the other rows: a few seeds know little of their spread.
+"""The variance over seeds of each row of a track, estimated with the other rows' help, as a few seeds say little of it.
 
 An empirical Bayes estimate after Smyth (Stat. Appl. Genet. Mol. Biol. 3(1), 2004; limma): rows' variances are taken to
 be drawn from a scaled inverse chi-square distribution with d0 freedoms around s0^2 (his eq. 3), so that the measured
 variances are s0^2 times an F of d and d0 freedoms (eq. 6), and the estimate of a row is its own variance moderated by
-s0^2 (eq. 8). Smyth matches the moments of log s^2 to thousands of genes. A track has 2 to 20 rows, of which moments
-say little and d0 comes out infinite by chance; so
+s0^2 (eq. 8). Smyth matches the moments of log s^2 to thousands of genes. A track has 2 to 20 rows: their moments say
+little, and d0 would often be infinite by chance. Therefore
 
-- s0^2 is the maximum-likelihood estimate for a given d0, and how little is known of it is kept: `common_freedom`;
-- 1 / d0 (half the squared coefficient of variation of the variances) is its posterior mean, where every value from 0
-  to 1/2 is equally likely beforehand: from rows of one variance to rows whose standard deviations differ by a factor
-  of 2 to 3 either way;
-- a row that varied more than its moderated variance keeps half of the rest: a variance drawn down too far is what makes
-  false wins, in every comparison of that row.
+- s0^2 is the maximum-likelihood estimate for a given d0, and its own uncertainty is kept as `common_freedom`;
+- 1 / d0 (half the squared coefficient of variation of the variances) is its posterior mean under a uniform prior on
+  0 to 1/2: from rows of one variance to rows whose standard deviations differ by a factor of 2 to 3 either way;
+- a row with a variance above its moderated variance keeps half of the excess, since a variance that is shrunk too far
+  causes false wins in every comparison of that row.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
-# The middles of equal parts of the values that 1 / d0 can take.
+# 1 / d0 is taken at the middles of equal parts of its range.
 _PARTS = 10
 _PRIOR_FREEDOMS = _PARTS / (0.5 * (np.arange(_PARTS) + 0.5))
-# With all variances zero s0^2 goes to zero: not further than numbers go.
+# Lower bound of log s0^2, for rows whose variances are all zero.
 _SMALLEST_LOG = -300.0
 _HALVINGS = 50
 
@@ -33,8 +32,8 @@ _HALVINGS = 50
 class SeedVariances:
     """Shrunken variances of one run over seeds, float64 [..., rows], in squared units of the scores.
 
-    variance: NaN for a row of one seed. freedom: degrees of freedom of each, were s0^2 known; infinite for a variance
-    that is known. common: the part of it that comes from s0^2, which all rows share. common_freedom: degrees of
+    variance: NaN for a row of one seed. freedom: degrees of freedom of each as if s0^2 were known; infinite for a known
+    variance. common: the part of the variance that comes from s0^2, which all rows share. common_freedom: degrees of
     freedom of s0^2, [..., 1].
     """
 
@@ -47,8 +46,8 @@ class SeedVariances:
 def shrink(variance: np.ndarray, freedom: np.ndarray) -> SeedVariances:
     """Shrink variances [..., rows] towards each other.
 
-    freedom [rows]: of each variance, seeds - 1; infinite for one that is known (it stays as it is and says nothing
-    of others), 0 for a row of one seed.
+    freedom [rows]: of each variance, seeds - 1; infinite for a known variance, which is neither changed nor used for
+    others; 0 for a row of one seed.
     """
     measured = np.isfinite(freedom) & (freedom > 0)
     d = np.where(measured, freedom, 0.0)
@@ -87,8 +86,8 @@ def _posterior(x: np.ndarray, d: np.ndarray) -> np.ndarray:
 
 
 def _prior_variance(x: np.ndarray, d: np.ndarray, d0: np.ndarray) -> np.ndarray:
-    """The maximum-likelihood s0^2, [..., 1], of x ~ s0^2 F(d, d0): between the smallest x and the largest, where the
-    slope of the likelihood changes its sign."""
+    """The maximum-likelihood s0^2, [..., 1], of x ~ s0^2 F(d, d0): the slope of the likelihood is bisected for its
+    zero."""
     shape = np.broadcast_shapes(x.shape[:-1], d0.shape[:-1]) + (1,)
     low = np.full(shape, _SMALLEST_LOG)
     high = np.broadcast_to(np.log(np.maximum(x.max(axis=-1, keepdims=True), np.exp(_SMALLEST_LOG))), shape)

@@ -20,9 +20,8 @@ _NORMAL = float(ndtri(0.5 + CONFIDENCE / 2))
 class Estimate:
     """A mean over `n` seeds, in the unit of the values, and half widths of 95 % intervals around it.
 
-    half_width: for what other seeds and other test images would give. Its parts, each an interval of its own: seeds
-    (t-interval; None for n = 1), images (None where the values have no replicates). With one part alone, half_width is
-    that part; None with neither.
+    half_width: over seeds and test images. Its parts, each an interval by itself: seeds (t-interval; None for n = 1),
+    images (None where the values have no replicates). With one part alone, half_width is that part; None with neither.
     """
 
     mean: float
@@ -35,9 +34,9 @@ class Estimate:
     def prediction_half_width(self) -> float | None:
         """Half of the 95 % interval for one further run, of another seed and on other test images; None for n = 1.
 
-        Of the difference between the mean and that run, whose two parts are, over seeds, t s sqrt(1 + 1/n) and, over
-        images, sqrt(2) times that of one test set, where it is known. A run that was scored on the same test images
-        lies within it more often.
+        It is that of the difference between the mean and the run. The part over seeds is t s sqrt(1 + 1/n), the part
+        over images sqrt(2) times that of one test set, where it is known. A run on the same test images lies within it
+        more often.
         """
         if self.seeds is None:
             return None
@@ -46,11 +45,10 @@ class Estimate:
 
 
 def estimate(values: Sequence[float | None], images: float | None = None) -> Estimate | None:
-    """Mean and interval of one value a seed; None where any value is missing: no mean is taken over a gap.
+    """Mean and interval of one value for each seed; None where a value is missing, as no mean is taken over a gap.
 
-    images: half width over test images of that mean, `noise_half_width`. The caller gives one value a seed. A seed
-    cannot occur twice in a row of a table: records that differ in anything hashed besides the seed are different rows
-    (`tables.build_tables`), and two records of the same run are an error there.
+    images: half width over test images of that mean, see `noise_half_width`. A seed must not occur twice, which
+    `build.build_tables` ensures for the rows of a table.
     """
     if not values:
         raise ValueError("no values to take the mean of")
@@ -67,11 +65,11 @@ def estimate(values: Sequence[float | None], images: float | None = None) -> Est
 
 
 def _both(seeds: float, images: float, freedom: int) -> float:
-    """Half of the 95 % interval for both noises from those of each: t over the sum of the variances S + I, with
-    Satterthwaite's degrees of freedom, those of the seeds times ((S + I) / S)^2.
+    """Half of the 95 % interval for both noises, from the half intervals of each: t times the root of the summed
+    variances S + I, with Satterthwaite's degrees of freedom, those of the seeds times ((S + I) / S)^2.
 
-    They count on S, which may be small by chance: so the interval is no narrower than that of one noise alone. Squares
-    of the two intervals, added, would cover more than 95 % (see `calibration`).
+    They rely on S, which may be small by chance, so the interval is at least as wide as that of each noise alone. The
+    root of the two intervals' squares would cover more than 95 % (see `calibration`).
     """
     by_seeds = (seeds / _t_quantile(freedom)) ** 2
     variance = by_seeds + (images / _NORMAL) ** 2
@@ -85,8 +83,8 @@ def _t_quantile(degrees_of_freedom: int) -> float:
 
 
 def noise_half_width(replicates: np.ndarray) -> float | None:
-    """Half of the 95 % interval of a score over test images, from the spread of its replicates [1 + R], of which the
-    first is the score itself; None for a score that is missing."""
+    """Half of the 95 % interval of a score over test images, from the spread of its replicates; None for a missing
+    score. replicates: [1 + R], first the score itself."""
     spread = float(replicates[1:].std(ddof=1, dtype=np.float64))
     return None if math.isnan(spread) else _NORMAL * spread
 
@@ -94,7 +92,7 @@ def noise_half_width(replicates: np.ndarray) -> float | None:
 def holm(p_values: np.ndarray) -> np.ndarray:
     """p-values [..., m] -> adjusted by Holm's step-down method (Scandinavian Journal of Statistics 6, 1979).
 
-    Those at most alpha are rejected with a chance of at most alpha that any of them is true.
+    Rejecting those of at most alpha rejects a true hypothesis with a chance of at most alpha.
     """
     order = np.argsort(p_values, axis=-1, kind="stable")
     factors = np.arange(p_values.shape[-1], 0, -1)

@@ -1,6 +1,6 @@
 """CLIP through open_clip: its networks as backbones with a text tower, and their published weights.
 
-open_clip itself is imported when a CLIP is first built: that takes seconds.
+open_clip is imported when the first CLIP is built, as that takes seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import math
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -23,16 +23,21 @@ from benchmark.models.vision_transformer import PatchEmbedding, transformer_stag
 from benchmark.registry import did_you_mean
 from benchmark.spec import WeightsRef
 
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.transformer import VisionTransformer
+
 
 class _TransformerTower(ImageTower):
     """open_clip's VisionTransformer."""
 
-    def __init__(self, visual: nn.Module):
+    def __init__(self, visual: VisionTransformer):
         stem = PatchEmbedding(visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre)
         stages = transformer_stages(stem, visual.transformer.resblocks)
         super().__init__(stages, map_dim=visual.conv1.out_channels, feature_dim=visual.proj.shape[1])
-        self.norm = visual.ln_post
-        self.projection = visual.proj
+        self.norm: nn.Module = visual.ln_post
+        self.projection: nn.Parameter = visual.proj
         self.num_patches = visual.grid_size[0] * visual.grid_size[1]
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
@@ -46,13 +51,13 @@ class _TransformerTower(ImageTower):
 class _ResNetTower(ImageTower):
     """open_clip's ModifiedResNet, with attention pooling."""
 
-    def __init__(self, visual: nn.Module):
+    def __init__(self, visual: ModifiedResNet):
         names = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool")
         stem = nn.Sequential(*(getattr(visual, name) for name in names))
         layers = {f"layer{i}": getattr(visual, f"layer{i}") for i in range(1, 5)}
         attention = visual.attnpool
         super().__init__(OrderedDict(stem=stem, **layers), attention.c_proj.in_features, attention.c_proj.out_features)
-        self.attention = attention
+        self.attention: nn.Module = attention
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         return self.attention(features)
@@ -84,12 +89,12 @@ class OpenClipArchitecture(ClipArchitecture):
         return CLIP(**{**config, "quick_gelu": quick_gelu})
 
     @classmethod
-    def wrap(cls, network: nn.Module) -> ImageTower:
+    def wrap(cls, network: CLIP) -> ImageTower:
         visual = network.visual
         return _TransformerTower(visual) if hasattr(visual, "transformer") else _ResNetTower(visual)
 
     @classmethod
-    def text_tower(cls, network: nn.Module) -> TextTower:
+    def text_tower(cls, network: CLIP) -> TextTower:
         return TextTower(network, cls.tokenizer())
 
     @classmethod
@@ -127,7 +132,7 @@ class OpenClipArchitecture(ClipArchitecture):
     def fit(
         cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], image_size: int
     ) -> dict[str, torch.Tensor]:
-        """Without the numbers of OpenAI's archives, and with position embeddings interpolated to the image size."""
+        """Leave out the numbers in OpenAI's archives, and interpolate position embeddings to the image size."""
         extra = ("input_resolution", "context_length", "vocab_size")
         state = {key: value for key, value in state.items() if key not in extra}
         for key in ("visual.positional_embedding", "visual.attnpool.positional_embedding"):
@@ -167,7 +172,7 @@ def unknown_tag(name: str, tag: str, known: list[str]) -> InputError:
 
 
 def published(name: str, tag: str) -> dict[str, Any]:
-    """What open_clip knows of published weights: mean, std, interpolation, quick_gelu, where they are.
+    """open_clip's entry for published weights: mean, std, interpolation, quick_gelu, and where to fetch them.
 
     Raises InputError, with the near names, for an unknown tag.
     """
@@ -193,7 +198,7 @@ def is_cached(name: str, tag: str) -> bool:
 
 
 def fetch(name: str, tag: str) -> Path:
-    """The local file of published weights, from the Hugging Face cache or, where that is possible, fetched.
+    """The local file of published weights, from the Hugging Face cache or downloaded.
 
     Raises InputError naming tag, file and remedy.
     """
@@ -201,7 +206,7 @@ def fetch(name: str, tag: str) -> Path:
 
     facts = published(name, tag)
     hub = facts.get("hf_hub", "").rstrip("/")
-    # It logs every attempt; one line is enough, and it follows.
+    # The library logs every attempt; the one line of the error below is enough.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return Path(download_pretrained(facts))
@@ -215,7 +220,10 @@ def fetch(name: str, tag: str) -> Path:
 
 
 def _resized(positions: torch.Tensor, length: int) -> torch.Tensor:
-    """[1 + s * s, M] -> [length, M], bicubic, the class token's apart; another grid is left to be refused."""
+    """Position embeddings [1 + s * s, M] -> [length, M]: bicubic, with the class token's unchanged.
+
+    A grid that is not square stays as it is, and the caller refuses its shape.
+    """
     old, new = math.isqrt(len(positions) - 1), math.isqrt(length - 1)
     if old == new or old * old != len(positions) - 1:
         return positions

@@ -1,4 +1,4 @@
-"""The small CLIP of the demo set, which `benchmark.tools.demo_clip` trains; its weights come with this package."""
+"""The small CLIP of the demo set. `benchmark.tools.demo_clip` trains it; its weights come with this package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FOLDER = Path(__file__).parents[1] / "demo_clip"
 
 @BACKBONES.register("clip_demo")
 class ClipDemo(OpenClipArchitecture):
-    """A CLIP of 64-pixel images, 64 features. Another training is another tag."""
+    """A CLIP for images of 64 pixels, 64 features. Weights of another training get another tag."""
 
     published_name = "demo"
     pretrained_size = 64

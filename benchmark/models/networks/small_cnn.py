@@ -21,7 +21,8 @@ class SmallCNN(Architecture):
 
     @classmethod
     def build(cls, image_size: int, quick_gelu: bool) -> nn.Module:
-        stages = OrderedDict(stem=nn.Sequential(*_convolution(3, STEM_WIDTH), nn.MaxPool2d(2)))
+        stages: OrderedDict[str, nn.Module] = OrderedDict()
+        stages["stem"] = nn.Sequential(*_convolution(3, STEM_WIDTH), nn.MaxPool2d(2))
         inputs = STEM_WIDTH
         for i, outputs in enumerate(STAGE_WIDTHS, 1):
             convolutions = *_convolution(inputs, outputs), *_convolution(outputs, outputs)

@@ -21,7 +21,7 @@ from benchmark.spec import WeightsRef
 
 
 class TorchvisionArchitecture(Architecture):
-    """A network of torchvision, with the weights that it lists.
+    """A network of torchvision, with the weights that torchvision lists for it.
 
     constructor: torchvision's function that makes the network.
     """
@@ -58,7 +58,7 @@ def _local_file(item: torchvision.models.WeightsEnum) -> Path:
 
 
 def fetch(item: torchvision.models.WeightsEnum) -> Path:
-    """The local file of published weights, fetched where it is not there.
+    """The local file of published weights, downloaded where it is missing.
 
     Raises InputError, with file and remedy, when it cannot be fetched or is not the published one.
     """
@@ -73,7 +73,7 @@ def fetch(item: torchvision.models.WeightsEnum) -> Path:
                 f"weights {item} are not in {file.parent} and could not be fetched ({error}): put "
                 f"{file.name} (from {item.url}) there, or give a file with --weights PATH"
             ) from None
-    # A file that was already there may be another one.
+    # A file that was there before may be a different one.
     if not file_digest(file).startswith(digits):
         raise InputError(
             f"{file}: not the published file, or cut short: its sha256 does not start with {digits}; "
@@ -88,7 +88,7 @@ class ResNet(TorchvisionArchitecture):
     head = ("fc.",)
 
     @classmethod
-    def wrap(cls, network: nn.Module) -> Backbone:
+    def wrap(cls, network: torchvision.models.ResNet) -> Backbone:
         stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
         layers = {f"layer{i}": getattr(network, f"layer{i}") for i in range(1, 5)}
         return Backbone(OrderedDict(stem=stem, **layers), network.fc.in_features)
@@ -117,15 +117,15 @@ class ResNet101(ResNet):
 
 @BACKBONES.register("mobilenet_v2")
 class MobileNetV2(TorchvisionArchitecture):
-    """MobileNetV2, 1280 features (Sandler et al., CVPR 2018): one stage a resolution, 1/2 to 1/32 of the image."""
+    """MobileNetV2, 1280 features (Sandler et al., CVPR 2018): one stage per resolution, 1/2 to 1/32 of the image."""
 
     constructor = torchvision.models.mobilenet_v2
     head = ("classifier.",)
-    # Which of torchvision's blocks each stage begins and ends with.
+    # Index of the first block of each stage, and the number of blocks.
     borders = (0, 2, 4, 7, 14, 19)
 
     @classmethod
-    def wrap(cls, network: nn.Module) -> Backbone:
+    def wrap(cls, network: torchvision.models.MobileNetV2) -> Backbone:
         names = ("stem", "stage1", "stage2", "stage3", "stage4")
         parts = (network.features[a:b] for a, b in zip(cls.borders[:-1], cls.borders[1:], strict=True))
         return Backbone(OrderedDict(zip(names, parts, strict=True)), network.last_channel)
@@ -145,7 +145,7 @@ class ViTB16(TorchvisionArchitecture):
         return cls.constructor(image_size=image_size)
 
     @classmethod
-    def wrap(cls, network: nn.Module) -> Backbone:
+    def wrap(cls, network: torchvision.models.VisionTransformer) -> Backbone:
         encoder = network.encoder
         stem = PatchEmbedding(network.conv_proj, network.class_token, encoder.pos_embedding, encoder.dropout)
         *blocks, last = encoder.layers
@@ -155,7 +155,7 @@ class ViTB16(TorchvisionArchitecture):
     def fit(
         cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], image_size: int
     ) -> dict[str, torch.Tensor]:
-        """With the position embedding interpolated to the image size, as torchvision does for fine-tuning."""
+        """Interpolate the position embedding to the image size, as torchvision does for fine-tuning."""
         shape = state[cls.positions].shape if cls.positions in state else ()
         if len(shape) != 3 or shape[0] != 1 or shape[1] < 2 or shape[1] == (image_size // cls.size_step) ** 2 + 1:
             return state

@@ -1,9 +1,9 @@
-"""The kinds of pictures: each module in here is one, known by the module's name. To add one is to add a module with
+"""The kinds of pictures: each module in this folder is one, under the module's name. To add a kind, add a module with
 
-PLACE                a number: where among the others it is shown
-ALT                  what it shows, in one line
-data(table)          what a table gives to draw (JSON types), None where the picture would say nothing
-draw(figure, data)   draws exactly that on an empty matplotlib figure, whose size it sets by `layout.page`
+PLACE                a number: kinds are shown in the order of these numbers
+ALT                  a description in one line
+data(table)          the data of a table's picture (JSON types), None where the picture would show nothing
+draw(figure, data)   draws exactly that on an empty matplotlib figure, and sets its size by `layout.page`
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Kind(Protocol):
-    """What such a module has."""
+    """The interface of such a module."""
 
     PLACE: float
     ALT: str

@@ -41,7 +41,7 @@ def data(table: Table) -> dict[str, Any] | None:
 
 
 def draw(figure: Figure, data: dict[str, Any]) -> None:
-    """All methods in one panel, or one panel each before the range of all."""
+    """All methods in one panel, or one panel each with the range of all methods behind."""
     methods, classes = data["methods"], data["classes"]
     overlaid = len(methods) <= MAX_OVERLAID
     columns = 1 if overlaid else _COLUMNS
@@ -71,7 +71,7 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
     for index, axes in enumerate(panels.flat):
         _ranges(axes, data)
         pad = style.TEXT + 5 if axes in panels[0] else None
-        if index == len(methods):  # the range alone: so the columns end at one height
+        if index == len(methods):  # a panel with the range alone fills the last line
             axes.set_title("range of the methods shown", color=style.QUIET, pad=pad)
         else:
             axes.set_title(layout.fit(methods[index]["label"], _ROOM[columns], style.TEXT), pad=pad)
@@ -90,7 +90,7 @@ def _ticks(classes: list[dict[str, Any]], columns: int) -> tuple[tuple[list[int]
 
 
 def _runs(classes: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
-    """(group, first class, behind its last) of each group that has classes: they are sorted by group."""
+    """(group, index of its first class, index after its last) of each group with classes, which are sorted by group."""
     sizes = [sum(item["group"] == group for item in classes) for group in GROUPS]
     ends = [0, *accumulate(sizes)]
     return [(group, a, b) for group, (a, b) in zip(GROUPS, pairwise(ends), strict=True) if a < b]
@@ -111,16 +111,17 @@ def _group_names(axes: Axes, classes: list[dict[str, Any]], room: float) -> None
 
 
 def _ranges(axes: Axes, data: dict[str, Any]) -> None:
-    """A bar for each class, from the lowest of all methods to the highest: classes are no continuum."""
+    """A bar for each class, from the lowest to the highest of all methods; not an area, as classes are no continuum."""
     columns = zip(*(method["values"] for method in data["methods"]), strict=True)
     known = [(place, [value for value in values if value is not None]) for place, values in enumerate(columns)]
     ends = [(place, min(values), max(values)) for place, values in known if values]
     if ends:
-        axes.vlines(*zip(*ends, strict=True), colors=style.BAND, linewidth=min(4.0, 100.0 / len(known)))
+        places, lowest, highest = zip(*ends, strict=True)
+        axes.vlines(places, lowest, highest, colors=style.BAND, linewidth=min(4.0, 100.0 / len(known)))
 
 
 def _points(axes: Axes, data: dict[str, Any], index: int) -> Line2D:
-    """A marker for each class, and a line at the mean of each group; returns what a legend shows of the method."""
+    """A marker for each class, and a line at the mean of each group; returns the method's mark for a legend."""
     from matplotlib.lines import Line2D
 
     method = data["methods"][index]
@@ -132,9 +133,9 @@ def _points(axes: Axes, data: dict[str, Any], index: int) -> Line2D:
         mean = means[group]
         if mean is not None:
             axes.plot([first - 0.4, end - 0.6], [mean, mean], linewidth=1.1, **line)
-    # Beside each other: methods that agree on a class must not hide each other.
+    # Shifted, so that methods with equal values do not hide each other.
     shift = (index - (len(data["methods"]) - 1) / 2) * 0.13 if overlaid else 0.0
     places = [place + shift for place in range(len(method["values"]))]
-    mark = {"color": look.color, "markeredgecolor": "white", "markersize": 3.8}
+    mark: dict[str, Any] = {"color": look.color, "markeredgecolor": "white", "markersize": 3.8}
     axes.plot(places, method["values"], look.marker, clip_on=False, zorder=3, **mark)
     return Line2D([], [], marker=look.marker, linewidth=1.1, **(mark | line))

@@ -1,4 +1,4 @@
-"""Accuracy against what it takes: training time, and trained parameters."""
+"""Accuracy against cost: training time, and trained parameters."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _SUBS = [(100.0, (1, 2, 5)), (1000.0, (1, 3)), (math.inf, (1,))]  # below a rati
 _HEIGHT = 2.5  # inches
 _MARK = 2.5  # points: half a marker
 _BESIDE = 4.0  # points from a point to its number without a line between them
-_WEIGHTS = (1.0, 2.0)  # of points across and up: above and below a point is its interval
-_LINE, _CROSSED = 12.0, 8.0  # as many points further away is better than a line, than one that crosses something
-_STEP, _TRIED = 1.5, 300  # points between two spots for a number; as many free ones are looked at
+_WEIGHTS = (1.0, 2.0)  # of distances across and up: above and below a point is its interval
+_LINE, _CROSSED = 12.0, 8.0  # distance in points that a line costs, and one that crosses something
+_STEP, _TRIED = 1.5, 300  # points between two spots for a number; number of free spots that are compared
 
 
 def data(table: Table) -> dict[str, Any] | None:
@@ -72,7 +72,7 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
         (np.array([method["trained"] / 1e6 for method in methods]), "trained parameters (millions)"),
     ]
     for axes, (values, text) in zip(panels, costs, strict=True):
-        if axes is panels[0] and notes:  # in the other one many points have the same place: their intervals would merge
+        if axes is panels[0] and notes:  # in the other panel many points have equal x: their intervals would merge
             axes.errorbar(values, scores, yerr=halves, fmt="none", ecolor=style.THIN, elinewidth=0.6, capthick=0.6)
         for index, look in enumerate(style.LOOKS[: len(shown)]):
             mine = [min(method["device"], len(shown) - 1) == index for method in methods]
@@ -86,13 +86,13 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
     if len(shown) > 1:
         layout.legend(figure, shown, list(marks.values()))
     layout.legend(figure, [f"{number} {method['label']}" for number, method in enumerate(methods, 1)])
-    layout.arrange(figure)  # only now it is known where the points are
+    layout.arrange(figure)  # fixes the points' positions, which the numbers need
     for axes, (values, _) in zip(panels, costs, strict=True):
         _numbers(axes, values, scores)
 
 
 def _scale(axes: Axes, values: np.ndarray) -> None:
-    """A logarithmic scale where values of 0 and more span a lot, linear from 0 otherwise."""
+    """A logarithmic scale where the values span at least `_LOG_SPAN`, otherwise a linear one from 0."""
     from matplotlib.ticker import LogLocator
 
     positive = values[values > 0]
@@ -106,7 +106,7 @@ def _scale(axes: Axes, values: np.ndarray) -> None:
         ticks = [tick for tick in ticks if least <= tick <= max(positive)]
         if len(positive) == len(values):
             axes.set_xscale("log")
-        else:  # 0 has a part of its own
+        else:  # a logarithmic scale with a linear part for 0
             axes.set_xscale("symlog", linthresh=least, linscale=max(0.4, 0.15 * math.log10(span)))
             ticks = [0.0, *ticks]
         axes.set_xticks(ticks)
@@ -115,11 +115,11 @@ def _scale(axes: Axes, values: np.ndarray) -> None:
 
 
 def _numbers(axes: Axes, xs: np.ndarray, ys: np.ndarray) -> None:
-    """A number for each point, with a line to it where it is not just beside it."""
+    """A number for each point, with a line to the point where the number is not next to it."""
     to_points = layout.POINTS / axes.figure.dpi
     points = axes.transData.transform(np.column_stack([xs, ys])) * to_points
     corners = axes.get_window_extent().get_points() * to_points
-    boxes = [(point, np.array([_MARK, _MARK])) for point in points]  # middle and half size of what is there
+    boxes = [(point, np.array([_MARK, _MARK])) for point in points]  # middle and half size of each drawn thing
     for own, point in enumerate(points):
         half = np.array([layout.width_of(str(own + 1), style.SMALL) / 2 + 1.0, style.SMALL / 2])
         spot, beside = _spot(own, points, half, corners, boxes)
@@ -137,8 +137,8 @@ def _numbers(axes: Axes, xs: np.ndarray, ys: np.ndarray) -> None:
 def _spot(
     own: int, points: np.ndarray, half: np.ndarray, corners: np.ndarray, boxes: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, bool]:
-    """Where a number goes, within the corners and on nothing that is there; and whether it is beside its own point,
-    nearer than any other."""
+    """A free spot for a number within the corners, and whether it is next to its own point and nearer to it than to any
+    other."""
     low, high = corners[0] + half, corners[1] - half
     spots = np.stack(np.meshgrid(*map(np.arange, low, high, (_STEP, _STEP))), axis=-1).reshape(-1, 2)
     far = np.hypot(*((spots - points[own]) * _WEIGHTS).T)
@@ -157,5 +157,5 @@ def _spot(
 
 
 def _along(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Places on the way from a point to its number."""
+    """Points on the line from a point to its number."""
     return start + (end - start) * np.linspace(0.2, 0.8, 7)[:, None]

@@ -50,12 +50,12 @@ def data(table: Table) -> dict[str, Any] | None:
 def cliques(tied: Sequence[Sequence[bool]]) -> list[list[int]]:
     """Maximal groups whose members are pairwise tied, enough of them that every tied pair is in one.
 
-    Where ties join neighbours in the order given, these are all maximal groups. Finding all may take exponentially long
-    where they do not, and would say nothing more about any pair.
+    Where ties join neighbours in the given order, these are all maximal groups. Otherwise finding all may take
+    exponential time, and would add nothing about any pair.
     """
     groups: list[list[int]] = []
     covered: set[tuple[int, int]] = set()
-    # Widest pairs first: the narrower ones within a group are then covered by it.
+    # Widest pairs first, so that a group covers the narrower pairs within it.
     pairs = sorted(((i, j) for j in range(len(tied)) for i in range(j) if tied[i][j]), key=lambda p: (p[0] - p[1], p))
     for first, last in pairs:
         if (first, last) in covered:
@@ -107,7 +107,7 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """The ascending `places`, moved as little as needed to be `gap` apart, between `low` and `high` where they fit."""
-    # Least squares under the order of places[i] - i * gap: pool neighbours that are too close, and take their mean.
+    # Isotonic least squares of places[i] - i * gap: pool neighbours that are too close, and take their mean.
     pools: list[tuple[float, int]] = []
     for index, place in enumerate(places):
         mean, size = place - index * gap, 1
@@ -121,7 +121,7 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def _levels(bars: Sequence[Sequence[int]], places: Sequence[float], gap: float) -> list[int]:
-    """How far down each bar is: on the first level where it meets no other."""
+    """The level of each bar, from the top: the first on which it meets no other."""
     ends: list[list[tuple[float, float]]] = []
     levels = []
     for bar in bars:

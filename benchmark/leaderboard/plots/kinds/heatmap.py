@@ -23,7 +23,7 @@ MAX_DRAWN = 700  # cells; more become pixels in the SVG too
 _ROW = 0.18  # inches
 _LABEL, _NAME = 100.0, 90.0  # points of names beside and below
 _NARROWEST, _NAMED, _PRINTED = 1.5, 8.5, 11.5  # points of a cell; of one with a name, of one with its number
-DARK = 0.47  # of the scale: below, white letters are read well, from there on black ones (both at least 4.5 to 1)
+DARK = 0.47  # of the scale: white letters below it, black ones above, so that contrast is at least 4.5 to 1
 _PRINT = 6.0  # points
 
 
@@ -31,11 +31,12 @@ def data(table: Table) -> dict[str, Any] | None:
     """The means of the best rows, classes with the most training images first."""
     rows = table.rows[: content.MAX_ROWS]
     names = content.class_names(table)
-    methods = [{"label": content.label(row), "values": content.class_means(row, names)} for row in rows]
-    known = [value for method in methods for value in method["values"] if value is not None]
+    means = [content.class_means(row, names) for row in rows]
+    methods = [{"label": content.label(row), "values": values} for row, values in zip(rows, means, strict=True)]
+    known = [value for values in means for value in values if value is not None]
     if not known:
         return None
-    # Up to the next ten, so that low scores can be told apart too.
+    # Up to the next ten, so that the colours of low scores differ too.
     highest = min(100, max(10, 10 * math.ceil(max(known) / 10)))
     heading = content.heading(table, len(rows))
     return heading | {"classes": content.classes(table, names), "methods": methods, "highest": highest}
@@ -81,12 +82,14 @@ def _map(axes: Axes, values: np.ndarray, highest: float, *, edges: bool, printed
     axes.spines[:].set_visible(False)
     if np.isnan(values).any():
         axes.patch.set(facecolor="#eeeeee", edgecolor="#999999", hatch="//////", linewidth=0.0)
-    look = {"edgecolors": "white", "linewidth": 0.5} if edges else {}
+    look: dict[str, Any] = {"edgecolors": "white", "linewidth": 0.5} if edges else {}
     if values.size > MAX_DRAWN:
         look["rasterized"] = True
     colors = axes.pcolormesh(*borders, np.ma.masked_invalid(values), cmap=style.HEAT, vmin=0, vmax=highest, **look)
     for (row, column), value in np.ndenumerate(values) if printed else ():
         if not np.isnan(value):
-            look = {"color": "white" if value / highest < DARK else style.INK, "fontsize": _PRINT, "in_layout": False}
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", **look)
+            color = "white" if value / highest < DARK else style.INK
+            axes.text(
+                column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=_PRINT, in_layout=False
+            )
     return colors

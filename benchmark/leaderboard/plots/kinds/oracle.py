@@ -1,4 +1,4 @@
-"""What choosing the epoch on the test set would have claimed: never ranked, only set against the honest number."""
+"""The score of an epoch chosen on the test set, beside the honest score; it is never ranked."""
 
 from __future__ import annotations
 

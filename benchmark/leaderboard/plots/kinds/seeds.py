@@ -1,4 +1,4 @@
-"""The score of each seed: what the mean of a row is made of."""
+"""The score of each seed, and the means over seeds."""
 
 from __future__ import annotations
 
