@@ -169,7 +169,7 @@ class ClusterJob:
         if self._crew.slot.node:
             return ended_before(order) or self._crew.carry_out(order)
         if folder.holder() is None:
-            folder.note_cause("killed", "its job ended without a word")
+            folder.note_cause("killed", "its job ended without a message")
         comes_to_nothing = self._comes_to_nothing(order)
         if comes_to_nothing:
             return comes_to_nothing
