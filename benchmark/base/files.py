@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
+import io
 import os
 import re
 import stat
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 _REFERENCE = re.compile(r"(?P<path>.*\.npz):(?P<key>[^/]+)")
 _SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin")
@@ -18,13 +19,13 @@ _SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin")
 MOST_TEXT = 16 * 2**20
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> io.BufferedReader:
     """A regular file, open for reading. Raises OSError, for a pipe or a device too: reading one may never end."""
     # Opened without blocking: to open a pipe waits for a writer. A regular file is read as ever.
-    return _regular(path, os.O_RDONLY, "rb")
+    return os.fdopen(_descriptor(path, os.O_RDONLY), "rb")
 
 
-def open_own(path: Path, append: bool = False) -> IO[bytes]:
+def open_own(path: Path, append: bool = False) -> BinaryIO:
     """A regular file that the project writes, created if missing.
 
     append: open for writing at its end; otherwise for reading and writing from its start. Raises OSError, for a link
@@ -32,14 +33,16 @@ def open_own(path: Path, append: bool = False) -> IO[bytes]:
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if append else 0)
     try:
-        return _regular(path, flags, "ab" if append else "rb+")
+        descriptor = _descriptor(path, flags)
     except OSError as error:
         if error.errno == errno.ELOOP and path.is_symlink():
             raise OSError(errno.ELOOP, "is a link, and what it leads to is left alone; remove it", str(path)) from None
         raise
+    return os.fdopen(descriptor, "ab", buffering=0) if append else os.fdopen(descriptor, "rb+")
 
 
-def _regular(path: Path, flags: int, mode: str) -> IO[bytes]:
+def _descriptor(path: Path, flags: int) -> int:
+    """A file descriptor of a regular file. Raises OSError for any other."""
     number = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     try:
         kind = os.fstat(number).st_mode
@@ -50,7 +53,7 @@ def _regular(path: Path, flags: int, mode: str) -> IO[bytes]:
     except BaseException:
         os.close(number)
         raise
-    return os.fdopen(number, mode, buffering=0 if mode == "ab" else -1)
+    return number
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:

@@ -7,12 +7,12 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from benchmark.base.files import open_own
 
 
-def lock_open(file: IO[bytes] | int, waiting: Callable[[], None] = lambda: None) -> None:
+def lock_open(file: BinaryIO | int, waiting: Callable[[], None] = lambda: None) -> None:
     """Hold the lock of an open file, or folder, until it is closed.
 
     While another process holds it, this one waits; `waiting` is called once before. Raises OSError where the file
@@ -25,7 +25,7 @@ def lock_open(file: IO[bytes] | int, waiting: Callable[[], None] = lambda: None)
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def lock(path: Path) -> IO[bytes]:
+def lock(path: Path) -> BinaryIO:
     """Lock a file that the project writes, created if missing. The lock is held until the returned file is closed.
 
     Raises OSError where the file cannot be created, is a link, or cannot be locked.

@@ -1,7 +1,7 @@
 """Two switches that save time: one against a default of Python, one against a default of the C library.
 
 `python -m benchmark.tools.scale` builds the stores on which they were measured. Processor time without a switch:
-    paused_collections    reading 2,000 records and building the tables: 23 % more; the whole `leaderboard --check`: 10 % more
+    paused_collections    reading 2,000 records and building the tables: 23 % more; `leaderboard --check`: 10 % more
     KEEP_MEMORY           scoring 20 runs with 50,000 test images and 81 classes: 6 % more
 """
 

@@ -34,7 +34,6 @@ from benchmark.cli.options import (
     EpochsOption,
     JsonOption,
     OracleOption,
-    Rerun,
     RerunOption,
     ResultsOption,
     SizeOption,
@@ -78,7 +77,7 @@ def sweep(
     cluster: ClusterOption = DEFAULT_CLUSTER,
     oracle: OracleOption = False,
     results: ResultsOption = LOCAL,
-    rerun: RerunOption = Rerun.missing,
+    rerun: RerunOption = "missing",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     **options: Any,
@@ -108,9 +107,9 @@ def sweep(
     backend = make_backend(cluster.value, given_options(options))
     if dry_run:
         backend.check(plans, device, results)
-        print_plan(left_to_do(plans, results, rerun.value), results, as_json)
+        print_plan(left_to_do(plans, results, rerun), results, as_json)
         return
-    report = launch(plans, results, backend=backend, rerun=rerun.value, device=device, reporter=stderr_reporter())
+    report = launch(plans, results, backend=backend, rerun=rerun, device=device, reporter=stderr_reporter())
     if isinstance(backend, Cluster):
         _print_submitted(report, as_json)
     else:
@@ -118,7 +117,7 @@ def sweep(
 
 
 def _print_submitted(report: Report, as_json: bool) -> None:
-    """What is in a cluster's queue now, and how to go on."""
+    """Print the submitted sweep, and the commands that follow and cancel it."""
     sweep = report.sweep
     if sweep is None:
         if as_json:

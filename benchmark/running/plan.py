@@ -1,4 +1,4 @@
-"""From the names of a run to a plan: everything that defines it, resolved and checked."""
+"""The plan of a run: everything that defines it, resolved from names and checked."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from benchmark.spec import PROTOCOLS, DatasetRef, Recipe, RunSpec, deep_merge, p
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that can be started: its specification, and what it is made from.
+    """A run that can be started: its specification, and the resolved objects.
 
-    request: the arguments of `make_plan`, plain values, so that another process can make the same plan. oracle: whether
-    the test logits of every epoch are kept; no part of the specification, since it changes nothing else. code_digest:
-    of the code that the run is made with, as it was when this process first read it; see `audit.code_digest`.
+    request: the arguments of `make_plan` as plain values, from which another process makes the same plan. oracle:
+    whether the test logits of every epoch are kept; not part of the specification, since it changes nothing else.
+    code_digest: of the code of the run, as this process first read it; see `audit.code_digest`.
     """
 
     spec: RunSpec
@@ -56,9 +56,9 @@ class Plan:
 
 
 def make_plan(method: str, dataset: str = "shapes-lt", *, seed: int = 0, **specification: Any) -> Plan:
-    """Resolve and check everything that defines a run, without touching an image.
+    """Resolve and check everything that defines a run, without reading an image.
 
-    The other arguments, and what is raised, are those of `make_plans`.
+    The other arguments and the errors are those of `make_plans`.
     """
     [plan] = make_plans(method, dataset, seeds=[seed], **specification)
     return plan
@@ -78,12 +78,12 @@ def make_plans(
     data_root: Path | None = None,
     oracle: bool = False,
 ) -> list[Plan]:
-    """Plans of runs that differ in the seed alone, made for little more than one.
+    """Plans of runs that differ in the seed alone; everything else is resolved once.
 
     dataset: a registered name or the path of a dataset folder. protocol: by default the dataset's own.
     settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
     oracle: keep the test logits of every epoch, for the best-on-test number that is shown and never ranked.
-    Raises InputError for anything unknown or unfit; Unfit, one of these, where the protocol has no place for the
+    Raises InputError for anything unknown or unfit; Unfit, a subclass, where the protocol cannot be used for the
     method.
     """
     seeds = [read_seed(seed) for seed in seeds]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +19,30 @@ from benchmark.running.environment import describe, peak_memory_mb
 from benchmark.running.own_network import watching
 from benchmark.running.plan import Plan
 from benchmark.store.claim import Claim
-from benchmark.store.records import SCHEMA_VERSION, EpochLogits, Parameters, Record, Selection, Timings
+from benchmark.store.records import (
+    SCHEMA_VERSION,
+    WEIGHT_SETS,
+    EpochLogits,
+    Metrics,
+    Parameters,
+    Record,
+    Selection,
+    Timings,
+    WeightSet,
+)
 from benchmark.training.inference import Normalizer, predict
 from benchmark.training.progress import Outcome
 from benchmark.training.setup import Runtime
 
 
 def make_normalizer(plan: Plan, device: torch.device) -> Normalizer:
-    """What the plan's pretrained weights want."""
+    """The normalisation that the plan's pretrained weights need."""
     return Normalizer(plan.spec.weights.mean, plan.spec.weights.std, device)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores images of a split with the method as it is."""
+    """Scores the images of a split with the method's current weights."""
 
     plan: Plan
     method: Method
@@ -39,14 +50,14 @@ class Scorer:
     runtime: Runtime
 
     def logits(self, split: str, what: str) -> np.ndarray:
-        """float32 [N, C]. what: for people, which weights the method holds."""
+        """Logits of a split, float32 [N, C]. what: name of the method's current weights, for the display."""
         images, device = self.cached[split].load(), self.runtime.device
         with self.runtime.reporter.task(f"scoring {split} ({what})", len(images)) as task:
             normalizer = make_normalizer(self.plan, device)
             return predict(self.method, images, normalizer, device, self.plan.spec.recipe.test_time, task.update)
 
     def keep_epoch(self, claim: Claim, epoch: int, names: Iterator[str]) -> EpochLogits:
-        """Store the test logits of an epoch, an `Observer` of training: nothing that trains hears of them."""
+        """Store the test logits of an epoch: an `Observer` of training, which returns them to no part of it."""
         return claim.store_epoch(epoch, {name: self.logits("test", f"epoch {epoch}, {name}") for name in names})
 
 
@@ -67,12 +78,18 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
     if not network.used:
         runtime.reporter.line(
             f"{spec.method} scores images by a network of its own and not by the recipe's {spec.recipe.backbone}: its "
-            "row stands in a table apart"
+            "row is in a table apart"
         )
-    results = {name: score(values, test.targets, dataset.groups) for name, values in logits.items()}
+    results: dict[WeightSet, Metrics] = {
+        name: score(logits[name], test.targets, dataset.groups) for name in WEIGHT_SETS if name in logits
+    }
     validation = None
     if "val" in dataset.splits:
         validation = logits_of("val", declared), dataset.splits["val"].targets
+    # Left out where they have their defaults, so that a record reads as those from before there were these fields.
+    rare: dict[str, Any] = {"oracle": outcome.observed} if outcome.observed else {}
+    if not network.used:
+        rare["own_network"] = True
     return Record(
         schema_version=SCHEMA_VERSION,
         run_id=spec.run_id,
@@ -106,9 +123,7 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
         model_digest=state_digest(outcome.states[declared]),
         logits=claim.store_logits(logits, test.targets, validation),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        # A record without them reads as those before there could be any.
-        **({"oracle": outcome.observed} if outcome.observed else {}),
-        **({} if network.used else {"own_network": True}),
+        **rare,
     )
 
 

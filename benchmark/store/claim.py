@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import IO, Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from safetensors.numpy import save as save_safetensors
@@ -100,7 +100,7 @@ def give_up(folder: RunFolder, cause: Cause, message: str) -> None:
 class Claim:
     """A run that this process owns, and to which it writes results. number: of the attempt, from 1."""
 
-    def __init__(self, folder: RunFolder, lease: Lease, lock: IO[bytes], number: int):
+    def __init__(self, folder: RunFolder, lease: Lease, lock: BinaryIO, number: int):
         self.folder = folder
         self.number = number
         self._lease = lease

@@ -12,7 +12,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from benchmark.base.lock import is_locked, lock, lock_open
 from benchmark.errors import RunHeld
@@ -26,7 +26,7 @@ class LeaseFile:
         self.path = run / "lease.json"
         self._run = run
 
-    def lock(self) -> IO[bytes]:
+    def lock(self) -> BinaryIO:
         """Keep other processes from checking, creating or removing the lease until this is closed. Raises OSError."""
         return lock(self._run / "lock")
 
@@ -50,7 +50,7 @@ class LeaseFile:
             age = self._clock() - beat
         return None if lease.is_dead(age, locked) else lease
 
-    def create(self, lease: Lease) -> IO[bytes]:
+    def create(self, lease: Lease) -> BinaryIO:
         """Create the file, locked for as long as the returned file is open.
 
         The lock shows on this machine that the owner is alive, whatever the clocks say. Raises RunHeld where there is a

@@ -13,7 +13,7 @@ from benchmark.base.files import MOST_TEXT, read_regular
 from benchmark.errors import StoreError
 from benchmark.spec import NonNegative, RunSpec, Sha256, Strict, flatten
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 GROUPS = ("head", "medium", "tail")
 
 # In percentage points: the same logits give the same numbers up to the order of a sum.
@@ -24,6 +24,8 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
 Some = Annotated[int, Field(ge=1)]
 Group = Literal["head", "medium", "tail"]
+WeightSet = Literal["raw", "ema"]
+WEIGHT_SETS: tuple[WeightSet, ...] = ("raw", "ema")
 
 
 class Metrics(Strict):
@@ -196,8 +198,8 @@ class Record(Strict):
     num_validation_images: Annotated[int, Field(ge=1)] | None = Field(
         None, description="whose logits are stored; None without a validation list, and in schema 1"
     )
-    declared: Literal["raw", "ema"]
-    results: dict[Literal["raw", "ema"], Metrics]
+    declared: WeightSet
+    results: dict[WeightSet, Metrics]
     validation: Metrics | None = Field(description="of the declared weights on the validation list")
     selection: Selection
     history: list[EpochLog]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -40,7 +40,7 @@ class Reporter:
 
     def __init__(self, console: Console | None = None):
         self._console = console
-        self._log: IO[bytes] | None = None
+        self._log: BinaryIO | None = None
 
     @contextmanager
     def logging_to(self, path: Path) -> Iterator[None]:

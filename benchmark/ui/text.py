@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _streams: dict[str, _LossyFile] = {}
 
@@ -32,7 +36,7 @@ class _LossyFile(io.FileIO):
 
     why = ""
 
-    def write(self, data: Buffer) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         try:
             return super().write(data)
         except OSError as error:
