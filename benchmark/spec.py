@@ -52,8 +52,8 @@ def _without_path(reference: str, info: SerializationInfo) -> str:
     return f"{name}:{key}" if key else name
 
 
-# A configuration's value that is a name or a local file. In JSON a file is `sha256:<digest>` of its content and the key,
-# so that no path enters a run's id; with the context {"for_people": True} it is the file's own name.
+# A configuration's value that is a name or a local file. In JSON a file is `sha256:<digest>` of its content, followed
+# by the key, so that no path enters a run's id; with the context {"for_people": True} it is the file's own name.
 FileOrName = Annotated[str, AfterValidator(_existing_file), PlainSerializer(_without_path, when_used="json")]
 
 
@@ -179,7 +179,7 @@ class TestTime(Strict):
         return self
 
     def decoded_size(self, image_size: int) -> int:
-        """Side of the decoded validation and test images, in pixels; views are parts of them. image_size: the network's."""
+        """Side of the decoded validation and test images, in pixels, before views are cut. image_size: the network's."""
         return image_size + self.margin if self.views == "five-crop" else image_size
 
 

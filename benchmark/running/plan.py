@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from benchmark.running.compatibility import (
 from benchmark.running.datasets import open_dataset
 from benchmark.running.settings import changed, plain, read_seed, split_settings
 from benchmark.running.task import make_task
-from benchmark.spec import PROTOCOLS, DatasetRef, Recipe, RunSpec, deep_merge, parse
+from benchmark.spec import PROTOCOLS, DatasetRef, Protocol, Recipe, RunSpec, deep_merge, parse
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,7 @@ def make_plans(
     given = plain({"backbone": backbone, "weights": weights, "image_size": image_size, "epochs": epochs})
     recipe_changes = deep_merge(recipe_changes, {key: value for key, value in given.items() if value is not None})
     base = chosen.recipe_for(method, known_name)
-    recipe = parse(Recipe, deep_merge(base.model_dump(mode="json"), recipe_changes), "recipe")
-    check_recipe(recipe, chosen, method, data)
-    pretrained = resolve_recipe_weights(recipe, chosen, given)
-    recipe = fit_to_weights(recipe, pretrained, recipe_changes)
+    recipe, pretrained = _resolve_recipe(base, chosen, method, data, recipe_changes, given)
     config = method_class.configure(known_name, config_changes)
     check_method(method, config, make_task(recipe, data, pretrained.ref, None, load=False), data.fingerprint)
     spec = RunSpec(
@@ -117,7 +114,6 @@ def make_plans(
         config_overrides=changed(method_class.configure(known_name, {}), config, config_changes),
         seed=0,
     )
-    code = code_digest(method_class, recipe, config)
     request = given | {
         "method": method,
         "dataset": dataset,
@@ -126,16 +122,18 @@ def make_plans(
         "data_root": None if data_root is None else str(data_root),
         "oracle": oracle,
     }
+    code = code_digest(method_class, recipe, config)
+    plan = Plan(spec, method_class, config, data, pretrained, request, code, oracle)
     return [
-        Plan(
-            spec.model_copy(update={"seed": seed}),
-            method_class,
-            config,
-            data,
-            pretrained,
-            request | {"seed": seed},
-            code,
-            oracle,
-        )
-        for seed in seeds
+        replace(plan, spec=spec.model_copy(update={"seed": seed}), request=request | {"seed": seed}) for seed in seeds
     ]
+
+
+def _resolve_recipe(
+    base: Recipe, protocol: Protocol, method: str, dataset: Dataset, changes: dict[str, Any], given: dict[str, Any]
+) -> tuple[Recipe, PretrainedWeights]:
+    """A protocol's recipe with the user's changes, checked, and its weights. given: the changes that are options."""
+    recipe = parse(Recipe, deep_merge(base.model_dump(mode="json"), changes), "recipe")
+    check_recipe(recipe, protocol, method, dataset)
+    weights = resolve_recipe_weights(recipe, protocol, given)
+    return fit_to_weights(recipe, weights, changes), weights

@@ -67,14 +67,9 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
     spec, dataset = plan.spec, plan.dataset
     declared = spec.recipe.report
     started = time.monotonic()
-
-    def logits_of(split: str, weight_set: str) -> np.ndarray:
-        method.load_state_dict(outcome.states[weight_set])
-        return scorer.logits(split, weight_set)
-
     test = dataset.splits["test"]
     with watching() as network:
-        logits = {weight_set: logits_of("test", weight_set) for weight_set in outcome.states}
+        logits = {weight_set: _logits_of(scorer, outcome, "test", weight_set) for weight_set in outcome.states}
     if not network.used:
         runtime.reporter.line(
             f"{spec.method} scores images by a network of its own and not by the recipe's {spec.recipe.backbone}: its "
@@ -85,7 +80,7 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
     }
     validation = None
     if "val" in dataset.splits:
-        validation = logits_of("val", declared), dataset.splits["val"].targets
+        validation = _logits_of(scorer, outcome, "val", declared), dataset.splits["val"].targets
     # Left out where they have their defaults, so that a record reads as those from before there were these fields.
     rare: dict[str, Any] = {"oracle": outcome.observed} if outcome.observed else {}
     if not network.used:
@@ -113,10 +108,7 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
             images_per_second=outcome.images_per_second,
         ),
         peak_memory_mb=peak_memory_mb(runtime.device),
-        parameters=Parameters(
-            all=sum(p.numel() for p in method.parameters()),
-            trained=outcome.num_trained,
-        ),
+        parameters=Parameters(all=sum(p.numel() for p in method.parameters()), trained=outcome.num_trained),
         environment=describe(plan.code_digest, runtime.device, runtime.autocasts(spec.recipe), runtime.peers.size),
         attempts=claim.number,
         data_digests={name: images.digest for name, images in scorer.cached.items()},
@@ -125,6 +117,12 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         **rare,
     )
+
+
+def _logits_of(scorer: Scorer, outcome: Outcome, split: str, weight_set: str) -> np.ndarray:
+    """Logits of a split, float32 [N, C], with a weight set of the trained method."""
+    scorer.method.load_state_dict(outcome.states[weight_set])
+    return scorer.logits(split, weight_set)
 
 
 def state_digest(state: dict[str, torch.Tensor]) -> str:

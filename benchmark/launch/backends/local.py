@@ -82,7 +82,7 @@ class Local(Backend):
             os.kill(launcher.pid, signal.SIGTERM)
         except OSError as error:
             raise InputError(f"sweep {sweep.name}: process {launcher.pid}: {error.strerror}") from None
-        return f"sweep {sweep.name}: process {launcher.pid} is told to stop; its runs save themselves"
+        return f"sweep {sweep.name}: process {launcher.pid} is asked to stop; its runs save themselves"
 
 
 def local_slots(device: str, workers: int | None = None, gpus: int = 1) -> list[Slot]:
