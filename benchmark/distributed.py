@@ -66,7 +66,7 @@ class Peers:
         own = batch_size // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
 
-    def place(self, device: torch.device) -> torch.device:
+    def own_device(self, device: torch.device) -> torch.device:
         """The device of this process: its own GPU, where `device` is a GPU.
 
         A process sees either its own GPU or all of them. Raises InputError where there are too few.
@@ -89,8 +89,8 @@ class Peers:
         dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
         return tuple(map(bool, raised.tolist()))
 
-    def tell(self, value: Any) -> Any:
-        """Broadcast: the first process's value, in all processes."""
+    def broadcast(self, value: Any) -> Any:
+        """The value of the first process, in all processes."""
         if self.size == 1:
             return value
         values = [value]
@@ -107,23 +107,23 @@ class Peers:
         return values if self.size == 1 else summed(values) / self.size
 
     @contextmanager
-    def summons(self) -> Iterator[Callable[[Any], None]]:
-        """For the first process: yields a function that sends a value to the others, which wait in `tell`.
+    def starting_others(self) -> Iterator[Callable[[Any], None]]:
+        """For the first process: yields a function that sends a value to the others, which wait in `broadcast`.
 
         Where it is never called, they receive None when the block ends, also by an error.
         """
-        called = False
+        started = False
 
-        def call(value: Any) -> None:
-            nonlocal called
-            called = True
-            self.tell(value)
+        def start(value: Any) -> None:
+            nonlocal started
+            started = True
+            self.broadcast(value)
 
         try:
-            yield call
+            yield start
         finally:
-            if not called:
-                self.tell(None)
+            if not started:
+                self.broadcast(None)
 
 
 ALONE = Peers()
@@ -142,11 +142,11 @@ def joined(device: torch.device) -> Iterator[Peers]:
     if size == 1:
         yield ALONE
         return
-    place = Peers(rank, size, local_rank).place(device)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
+    own = Peers(rank, size, local_rank).own_device(device)
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
     try:
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if own.type == "cuda" else "gloo")
         control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
         assert isinstance(control, dist.ProcessGroup)  # this process is in it
     except (RuntimeError, ValueError) as error:

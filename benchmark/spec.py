@@ -179,7 +179,7 @@ class TestTime(Strict):
         return self
 
     def decoded_size(self, image_size: int) -> int:
-        """Side of the decoded validation and test images, in pixels, before views are cut. image_size: the network's."""
+        """Side of the decoded validation and test images, in pixels. image_size: of the network."""
         return image_size + self.margin if self.views == "five-crop" else image_size
 
 

@@ -53,10 +53,10 @@ def execute(
     if not peers.is_first:
         _assist(plan, folder, device, peers)
         return None
-    with peers.summons() as call:
+    with peers.starting_others() as start:
         if not decision.launch:
             return not_launched(plan, decision, folder, reporter)
-        return _lead(plan, decision, folder, device, reporter, peers, call)
+        return _lead(plan, decision, folder, device, reporter, peers, start)
 
 
 def _lead(
@@ -66,11 +66,11 @@ def _lead(
     device: str,
     reporter: Reporter,
     peers: Peers,
-    call: Callable[[str], None],
+    start: Callable[[str], None],
 ) -> Record:
-    """The part of the first process. `call` starts the others, with the digest of the training images."""
+    """The part of the first process. `start` starts the others, with the digest of the training images."""
     check_batch_size(plan.spec.recipe.batch_size, peers.size)
-    own_device = peers.place(resolve_device(device))
+    own_device = peers.own_device(resolve_device(device))
     git_state()  # cached now, before the checkout can change
     cache_folder()  # raises InputError without one, before anything is started
     plan.dataset.source.check(plan.dataset.splits.values())
@@ -97,7 +97,7 @@ def _lead(
         observe = partial(scorer.keep_epoch, claim) if plan.oracle else None
         trainer = _make_trainer(plan, method, cached, folder, runtime, observe)
         with stop.at_a_step():
-            call(cached["train"].digest)
+            start(cached["train"].digest)
             peers.wait()
             outcome = trainer.run()
         if stop.asked:  # after the last step, whose checkpoint is saved
@@ -110,16 +110,16 @@ def _lead(
 
 
 def _assist(plan: Plan, folder: RunFolder, device: str, peers: Peers) -> None:
-    """The part of the other processes: they train when the first one calls them.
+    """The part of the other processes: they train when the first one starts them.
 
     Raises InputError when the training images here are not those of the first process, and the errors of training.
     """
     reporter = Reporter()
     with stop_on_signal() as stop, stop.at_a_step(), _memory_errors():
-        digest = peers.tell(None)
+        digest = peers.broadcast(None)
         if digest is None:
             return
-        runtime = Runtime(peers.place(resolve_device(device)), reporter, peers, lambda: stop.asked)
+        runtime = Runtime(peers.own_device(resolve_device(device)), reporter, peers, lambda: stop.asked)
         method = _make_method(plan, reporter)
         # One process of a node decodes for all; the first process has decoded on its own node.
         if peers.local_rank == 0:
