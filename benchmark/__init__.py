@@ -2,7 +2,7 @@
 
 import benchmark
 
-record = benchmark.run("db-focal", "shapes-lt", seed=0)  # one run, or what was done before
+record = benchmark.run("db-focal", "shapes-lt", seed=0)  # one run, or the record of an earlier one
 print(record.metrics.overall, record.metrics.tail)
 
 report = benchmark.sweep(["erm", "asl"], seeds="0-2", settings={"recipe.optimizer.lr": [1e-4, 3e-4]})
@@ -10,13 +10,13 @@ print(report.totals, [run.message for run in report.of_state("failed")])
 
 for record in benchmark.load_records("results"):  # the published ones
     print(record.spec.method, record.run_id)
-for finding in benchmark.verify("results").findings:  # every score made again from the stored logits
+for finding in benchmark.verify("results").findings:  # computes every score again from the stored logits
     print(finding.kind, finding.message)
 
-run: one run, to its record. sweep: many, on this machine or a cluster; the axes are those of `ltbench sweep`. plan:
-what `run` would carry out. load_records, load_logits: what is stored. results: the same as a pandas frame. verify:
-whether it holds. METHODS, DATASETS, PROTOCOLS: what is registered by name. LtbenchError: the base of every error that
-is explained by its message.
+run: carries out one run and returns its record. sweep: many runs, on this machine or a cluster, with the axes of
+`ltbench sweep`. plan: the plan that `run` would carry out. load_records, load_logits: stored runs. results: the records
+as a pandas frame. verify: checks stored runs. METHODS, DATASETS, PROTOCOLS: registered objects by name. LtbenchError:
+the base of all errors whose message explains them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Looked up when first used: PyTorch takes seconds to import and much of the command line does without it.
+# Imported at first use: PyTorch takes seconds to import, and much of the command line does without it.
 _PUBLIC = {
     "run": "benchmark.running.run.run",
     "sweep": "benchmark.launch.launch.sweep",

@@ -1,10 +1,10 @@
 """One run on several processes, each with a GPU of its own (or on the CPU, with gloo).
 
-A launcher starts them, every process with the same orders, and they find each other by the variables of torchrun:
-RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. The first one keeps the books: it claims the run, logs,
-validates, saves, scores the test set and writes the record. The others only train.
+A launcher starts the processes with the same orders, and they find each other by the variables of torchrun: RANK,
+LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. The first process claims the run, logs, validates, saves, scores
+the test set and writes the record. The others only train.
 
-The record is that of one process, up to the rounding of floating point and to what a long training makes of it:
+The record equals that of one process up to floating-point rounding, which grows over a long training:
 
 - Every process draws the indices of the whole batch and takes its own part of them, so that each drawn image is used
   once. Parts are equal: the batch size must be a multiple of the number of processes.
@@ -12,17 +12,17 @@ The record is that of one process, up to the rounding of floating point and to w
 - Batch norm takes its statistics over the whole batch (`benchmark.models.synced_batch_norm`).
 - Gradients are the mean over the processes (DistributedDataParallel), and so is the loss that is reported.
 
-The gradient is therefore that of the mean of the parts' losses. Where a loss is a mean over images, that is the loss of
-the whole batch. What is not calls on this module, which in one process does nothing: `batch_sum` for a sum over images,
-`batch_mean` for a mean that a loss, or a state such as `PriorOffset`'s, makes something else of. A loss that compares
-the images of a batch with each other would have to gather them; there is none here.
+The gradient is therefore that of the mean of the parts' losses. For a loss that is a mean over images, this is the loss
+of the whole batch. Other losses call functions of this module, which do nothing in one process: `batch_sum` for a sum
+over images, `batch_mean` for a mean that enters a non-linear function or a state such as `PriorOffset`'s. A loss that
+compares the images of a batch with each other would have to gather them; no method here has one.
 
-What is drawn in `training_loss`, such as dropout's masks, is drawn by every process for its own part, from generators
-seeded by (seed, process, step): parts do not share masks, and a run that goes on draws what it would have drawn. A
-method that draws there agrees with one process in distribution only. All other draws are the same in all processes,
-and those of one process.
+Random draws in `training_loss`, such as dropout's masks, are made by every process for its own part, from generators
+seeded by (seed, process, step). Parts do not share masks, and a resumed run repeats the draws. A method that draws
+there agrees with one process in distribution only. All other draws are the same in all processes, and equal those of
+one process.
 
-A process that fails raises; whoever started the processes ends the others, which would wait for it.
+A process that fails raises; the launcher then ends the others, which would wait for it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ import torch.distributed as dist
 
 from benchmark.errors import InputError
 
-# The others wait for the first one as long as it decodes, validates and scores.
+# The others wait for the first process while it decodes, validates and scores.
 _CONTROL_TIMEOUT = timedelta(days=1)
 
 
@@ -47,8 +47,8 @@ _CONTROL_TIMEOUT = timedelta(days=1)
 class Peers:
     """The processes of a run, as one of them sees them.
 
-    rank: this one's number, from 0; local_rank: among those of its node. size: of all. control: gloo's group of all,
-    for what does not lie on a device.
+    rank: index of this process, from 0; local_rank: its index within its node. size: number of processes. control:
+    gloo's group of all processes, for values that are not on a device.
     """
 
     rank: int = 0
@@ -58,18 +58,18 @@ class Peers:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process keeps the books."""
+        """Whether this is the process that logs, saves and writes the record."""
         return self.rank == 0
 
     def part(self, batch_size: int) -> slice:
-        """Which images of a batch are this process's; the batch size is one that `check_batch_size` lets pass."""
+        """This process's images of a batch, whose size must pass `check_batch_size`."""
         own = batch_size // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
 
-    def place(self, device: torch.device) -> torch.device:
-        """The device of this process: its own GPU, where all were told to use one.
+    def own_device(self, device: torch.device) -> torch.device:
+        """The device of this process: its own GPU, where `device` is a GPU.
 
-        A launcher shows each process its own GPU, or all of them to all. Raises InputError where there are too few.
+        A process sees either its own GPU or all of them. Raises InputError where there are too few.
         """
         if self.size == 1 or device.type != "cuda":
             return device
@@ -82,15 +82,15 @@ class Peers:
         return torch.device("cuda", self.local_rank if visible > 1 else 0)
 
     def agree(self, *flags: bool) -> tuple[bool, ...]:
-        """Each flag, True for all where it is True for any."""
+        """The flags, each True for all processes where it is True for any."""
         if self.size == 1:
             return flags
         raised = torch.tensor(flags, dtype=torch.uint8)
         dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
         return tuple(map(bool, raised.tolist()))
 
-    def tell(self, value: Any) -> Any:
-        """The first process's value, for all."""
+    def broadcast(self, value: Any) -> Any:
+        """The value of the first process, in all processes."""
         if self.size == 1:
             return value
         values = [value]
@@ -98,7 +98,7 @@ class Peers:
         return values[0]
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier(group=self.control)
 
@@ -107,21 +107,23 @@ class Peers:
         return values if self.size == 1 else summed(values) / self.size
 
     @contextmanager
-    def summons(self) -> Iterator[Callable[[Any], None]]:
-        """For the first process: the others wait in `tell` until it calls what this yields, with what they get. Where
-        it never does, they get None when the block ends, however it does."""
-        called = False
+    def starting_others(self) -> Iterator[Callable[[Any], None]]:
+        """For the first process: yields a function that sends a value to the others, which wait in `broadcast`.
 
-        def call(value: Any) -> None:
-            nonlocal called
-            called = True
-            self.tell(value)
+        Where it is never called, they receive None when the block ends, also by an error.
+        """
+        started = False
+
+        def start(value: Any) -> None:
+            nonlocal started
+            started = True
+            self.broadcast(value)
 
         try:
-            yield call
+            yield start
         finally:
-            if not called:
-                self.tell(None)
+            if not started:
+                self.broadcast(None)
 
 
 ALONE = Peers()
@@ -132,20 +134,21 @@ _peers = ALONE
 def joined(device: torch.device) -> Iterator[Peers]:
     """The processes that torchrun's variables name, for the duration of the block; `ALONE` where they name one or none.
 
-    device: what is trained on: "cuda" takes NCCL, "cpu" gloo. Raises InputError for variables that do not make sense,
-    and when the others cannot be reached.
+    device: of training; "cuda" uses NCCL, "cpu" gloo. Raises InputError for invalid variables, and when the others
+    cannot be reached.
     """
     global _peers
     rank, size, local_rank = _torchrun()
     if size == 1:
         yield ALONE
         return
-    place = Peers(rank, size, local_rank).place(device)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
+    own = Peers(rank, size, local_rank).own_device(device)
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
     try:
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if own.type == "cuda" else "gloo")
         control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
+        assert isinstance(control, dist.ProcessGroup)  # this process is in it
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -196,8 +199,7 @@ def batch_mean(own: torch.Tensor) -> torch.Tensor:
 
 
 def batch_sum(own: torch.Tensor) -> torch.Tensor:
-    """From a sum over the images of this process's part to a loss whose mean over the processes is the sum over the
-    whole batch."""
+    """From a sum over this process's images to a loss whose mean over the processes is the sum over the whole batch."""
     return own if _peers.size == 1 else own * _peers.size
 
 
@@ -209,7 +211,7 @@ def summed(own: torch.Tensor) -> torch.Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes. Each one's loss depends on what every other put in, so gradients are summed too."""
+    """The sum over the processes. Each process's loss depends on every summand, so gradients are summed too."""
 
     @staticmethod
     def forward(ctx: Any, own: torch.Tensor) -> torch.Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-# killed: the process ended without a word. timeout: a cluster's time limit. interrupted: it was asked to stop.
+# killed: the process ended without a message. timeout: a cluster's time limit. interrupted: it was asked to stop.
 Cause = Literal["nan", "oom", "data", "disk", "interrupted", "timeout", "killed", "code"]
 
-# A value may be as long as a file; more than this of it says nothing.
+# Messages shorten a longer value: it may be as long as a file.
 SHOWN_CHARACTERS = 200
 
 
@@ -19,7 +19,7 @@ def shown(value: str) -> str:
 
 
 class LtbenchError(Exception):
-    """A failure that its message explains in full; the command line prints it without a traceback."""
+    """A failure that its message explains; the command line prints it without a traceback."""
 
 
 class InputError(LtbenchError):
@@ -27,19 +27,19 @@ class InputError(LtbenchError):
 
 
 class Unfit(InputError):
-    """A protocol has no place for a method: no recipe, or not what the method requires."""
+    """A protocol cannot be used for a method: it has no recipe for it, or lacks what the method requires."""
 
 
 class StoreError(LtbenchError):
-    """The results folder cannot be read or written, or holds something that is not whole."""
+    """The results folder cannot be read or written, or holds a file that is incomplete."""
 
 
 class RunHeld(StoreError):
-    """Another process is at work on the run."""
+    """Another process holds the run."""
 
 
 class RunFailed(LtbenchError):
-    """A run stopped on an error of its own; `cause` tells the kind."""
+    """A run stopped on an error of its own; `cause` names the kind."""
 
     def __init__(self, message: str, cause: Cause):
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""One generic registry: methods, datasets, protocols and backbones are all found by name through it."""
+"""A generic registry, by which methods, datasets, protocols and backbones are found by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'asl'?` for a near miss, then every known name: the tail of an error message."""
+    """`; did you mean 'asl'?` for a near miss, then every known name: the end of an error message."""
     known = sorted(known)
     lower = {item.lower(): item for item in known}
     near = [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
@@ -45,8 +45,8 @@ class Registry(Generic[T]):
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that registers an object under `name`.
 
-        Raises NameTaken for a name that is taken, ValueError for one that is no name and TypeError for an object of
-        another kind: all are mistakes of who wrote the file that registers it.
+        Raises NameTaken for a name that is taken, ValueError for an invalid name and TypeError for an object of another
+        kind: each is a mistake in the file that registers it.
         """
         if not re.fullmatch(NAME_PATTERN, name):
             raise ValueError(f"{self.kind} {name!r}: a name is letters, digits, dots, dashes and underscores")
@@ -73,7 +73,7 @@ class Registry(Generic[T]):
             except Exception as error:
                 self._error = error
         if self._error is not None:
-            # At every look-up: a registry that is half full would blame the name.
+            # Raised at every look-up: a half-filled registry would report a name as unknown.
             raise self._error
         return self._entries
 
@@ -96,6 +96,6 @@ class Registry(Generic[T]):
 
 
 def _described(entry: object) -> str:
-    """`ERM of /path/methods/erm.py`, for a class or an object of one."""
+    """`ERM of /path/methods/erm.py`, for a class or an instance of one."""
     owner = entry if hasattr(entry, "__qualname__") else type(entry)
     return f"{owner.__qualname__} of {file_of(owner.__module__) or owner.__module__}"

@@ -1,7 +1,7 @@
-"""What a run is: recipe, protocol, run specification, and the run id that follows from them.
+"""The specification of a run: recipe, protocol, `RunSpec`, and the run id that is computed from them.
 
-The id is the sha256 of the canonical JSON of everything that decides a run's result, and of nothing else:
-no path, no file name, no host, no worker count, no git commit.
+The id is the sha256 of the canonical JSON of everything that decides a run's result, and of nothing else: no path, no
+file name, no host, no worker count, no git commit.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def _without_path(reference: str, info: SerializationInfo) -> str:
     return f"{name}:{key}" if key else name
 
 
-# A configuration's value that is a name or a local file. In JSON a file is `sha256:<digest>` of its content, with the
-# key behind it, so that no path enters a run's id; with the context {"for_people": True} it is the file's own name.
+# A configuration's value that is a name or a local file. In JSON a file is `sha256:<digest>` of its content, followed
+# by the key, so that no path enters a run's id; with the context {"for_people": True} it is the file's own name.
 FileOrName = Annotated[str, AfterValidator(_existing_file), PlainSerializer(_without_path, when_used="json")]
 
 
-# Serialisation context: names that people know instead of the digests that a run's id is made of.
+# Serialisation context: files by their names, instead of the digests that enter a run's id.
 FOR_PEOPLE = {"for_people": True}
 
 
@@ -73,13 +73,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def plain_value(value: Any) -> Any:
-    """What JSON takes in the place of a value that it does not: the numbers of NumPy's (and PyTorch's) scalars and
-    arrays, the text of anything else."""
+    """A substitute for a value that JSON lacks: numbers for NumPy's and PyTorch's scalars and arrays, else text."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def parse(model: type[Model], data: Any, where: str) -> Model:
-    """`data` (JSON types) as a `model`. Raises InputError, one line: place, key, value, what is allowed."""
+    """`data` (JSON types) as a `model`. Raises InputError, one line: source, key, value, allowed values."""
     try:
         return model.model_validate_json(json.dumps(data, default=plain_value))
     except ValidationError as error:
@@ -166,7 +165,7 @@ class Augment(Strict):
 
 
 class TestTime(Strict):
-    """What a test or validation image is scored on; logits are averaged over the views."""
+    """The views on which a test or validation image is scored; their logits are averaged."""
 
     views: Literal["none", "flip", "five-crop"] = Field(
         "none", description="flip: the image and its mirror image; five-crop: corners and centre of a larger one"
@@ -180,7 +179,7 @@ class TestTime(Strict):
         return self
 
     def decoded_size(self, image_size: int) -> int:
-        """Side of the validation and test images of which the views are taken, in pixels. image_size: the network's."""
+        """Side of the decoded validation and test images, in pixels. image_size: of the network."""
         return image_size + self.margin if self.views == "five-crop" else image_size
 
 
@@ -194,7 +193,7 @@ class Recipe(Strict):
         None, description="width of a linear layer with batch norm, and no activation, before the classifier"
     )
     neck_width: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="of records made before `neck`: a linear layer and ReLU, which no run can have any more"
+        None, description="of records made before `neck`: a linear layer and ReLU, which new runs cannot have"
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="on the input of the classifier")
     frozen_stages: Annotated[int, Field(ge=0)] = Field(0, description="backbone stages kept fixed, stem first")
@@ -259,8 +258,8 @@ class Protocol(Strict):
         return protocol
 
     def _merged(self, method: str, dataset: str) -> dict[str, Any]:
-        usual = deep_merge(self.recipe.model_dump(mode="json"), self.methods.get(method, {}))
-        return deep_merge(usual, self.datasets.get(dataset, {}).get(method, {}))
+        of_method = deep_merge(self.recipe.model_dump(mode="json"), self.methods.get(method, {}))
+        return deep_merge(of_method, self.datasets.get(dataset, {}).get(method, {}))
 
     def recipe_for(self, method: str, dataset: str = "") -> Recipe:
         """The recipe of a method on a dataset, by name. Raises Unfit where the protocol lists methods and lacks it."""
@@ -274,7 +273,7 @@ class Protocol(Strict):
 
 
 def deep_merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mappings merged key by key."""
+    """`base` updated by `changes`, with nested mappings merged key by key."""
     merged = dict(base)
     for key, value in changes.items():
         nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -336,15 +335,15 @@ class RunSpec(Strict):
 
     @model_validator(mode="after")
     def _is_json(self) -> RunSpec:
-        # Refuses NaN and infinity where any value may stand.
+        # Refuses NaN and infinity in values of any type.
         canonical_json(self.model_dump(mode="json", include={"config", "overrides", "config_overrides"}))
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What the id is made of: the specification without names, paths and what follows from the rest.
+        """The content of the id: the specification without names, paths and derived values.
 
         A field of the recipe or of the weights at its default is left out, so that a field added later, whose
-        default means "as before", changes no id. So a default, once released, never changes.
+        default means "as before", changes no id. Therefore a released default never changes.
         """
         data = self.model_dump(mode="json", exclude={"overrides", "config_overrides", "recipe", "weights"})
         data["weights"] = self.weights.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
@@ -355,7 +354,7 @@ class RunSpec(Strict):
     @property
     def changed_settings(self) -> list[str]:
         """The settings of the method that the user changed, by their names in `config`."""
-        # One that is itself a mapping stands in config_overrides with a key for each of its parts.
+        # config_overrides has a key for each part of a setting that is itself a mapping.
         names = (key if key in self.config else key.partition(".")[0] for key in self.config_overrides)
         return list(dict.fromkeys(names))
 
@@ -366,11 +365,11 @@ class RunSpec(Strict):
 
     @property
     def folder_name(self) -> str:
-        """Name of the run's folder: readable, and decided by the id's content alone."""
+        """Name of the run's folder: readable, and a function of the id's content alone."""
         return self.folder_of(self.run_id)
 
     def folder_of(self, run_id: str) -> str:
-        """`folder_name` for who knows the id already."""
+        """`folder_name` for an id that is already computed."""
         return f"{self.method}-s{self.seed}-{run_id[:12]}"
 
 

@@ -321,7 +321,7 @@ def test_alone_there_is_nothing_to_share(monkeypatch):
     values = torch.rand(3)
     with joined(CPU) as peers:
         assert peers is ALONE and peers.is_first and peers.part(8) == slice(0, 8)
-        assert peers.agree(True, False) == (True, False) and peers.tell("a") == "a"
+        assert peers.agree(True, False) == (True, False) and peers.broadcast("a") == "a"
         assert peers.mean(values) is values and batch_mean(values) is values and batch_sum(values) is values
     assert not torch.distributed.is_initialized()
 
@@ -355,9 +355,9 @@ def test_variables_that_make_no_sense_are_refused(monkeypatch, variables, messag
 def test_every_process_has_a_gpu_of_its_own(monkeypatch):
     cuda = torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert Peers(5, 8, 1).place(cuda) == torch.device("cuda", 1)
-    assert Peers(0, 1, 0).place(torch.device("cuda", 3)) == torch.device("cuda", 3)
-    assert Peers(5, 8, 1).place(CPU) == CPU
-    assert "PyTorch sees 4; use fewer processes" in refused(Peers(4, 8, 4).place, cuda)
+    assert Peers(5, 8, 1).own_device(cuda) == torch.device("cuda", 1)
+    assert Peers(0, 1, 0).own_device(torch.device("cuda", 3)) == torch.device("cuda", 3)
+    assert Peers(5, 8, 1).own_device(CPU) == CPU
+    assert "PyTorch sees 4; use fewer processes" in refused(Peers(4, 8, 4).own_device, cuda)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert Peers(5, 8, 1).place(cuda) == torch.device("cuda", 0)
+    assert Peers(5, 8, 1).own_device(cuda) == torch.device("cuda", 0)

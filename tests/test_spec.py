@@ -107,12 +107,12 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BOMB, ": not valid YAML: its aliases stand for more than 1 MiB"),
+        (BOMB, ": not valid YAML: its aliases expand to more than 1 MiB"),
         (
             BOMB.replace("[", "{k: ").replace("]", "}").replace(", *", ", k: *").replace("x, x", "x"),
             "given twice|aliases",
         ),
-        (f"a: &a {'x' * 100_000}\nb: [{'*a, ' * 30_000}]\n", ": not valid YAML: its aliases stand for more than 1 MiB"),
+        (f"a: &a {'x' * 100_000}\nb: [{'*a, ' * 30_000}]\n", ": not valid YAML: its aliases expand to more than 1 MiB"),
         ("a: &a [*a]\n", ":1:4: not valid YAML: it contains itself"),
         ("a: &a {b: [*a]}\n", ":1:4: not valid YAML: it contains itself"),
         (f"a: {'[' * 100_000}\n", "nested too deeply"),

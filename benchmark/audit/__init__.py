@@ -1,1 +1,1 @@
-"""Whether stored runs are what they say: verification, bundles, signatures."""
+"""Checks of stored runs against their records: verification, bundles, signatures."""

@@ -1,4 +1,4 @@
-"""Runs against each other: the data that runs on the same lists share, and the logits that no two seeds share."""
+"""Comparison of runs: runs on the same lists share their data, and no two seeds share their logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmark.data.registered import majority, registered_split
 from benchmark.store.logits import TARGETS, VALIDATION_TARGETS
 from benchmark.store.records import TOLERANCE, Record
 
-# Labels in a file of logits: tensor -> what a message calls them.
+# Labels in a file of logits: tensor -> their name in a message.
 _LABELS = {TARGETS: "test labels", VALIDATION_TARGETS: "validation labels"}
 _DATASET = "classes, groups and numbers of images"
 # The lists whose images every run decodes as its recipe says. The training images depend on the method too.
@@ -22,7 +22,7 @@ SCORED = ("val", "test")
 
 @dataclass(frozen=True)
 class Disagreement:
-    """What a run has that other runs contradict. problem, remedy: of a message."""
+    """A run whose data contradict those of other runs. problem, remedy: parts of a message."""
 
     run: str
     problem: str
@@ -30,20 +30,20 @@ class Disagreement:
 
 
 class Agreement:
-    """Gathers what runs have in common, or must not have, in one pass over them.
+    """Gathers facts that runs must share, or must not share, in one pass over them.
 
     images: the lists whose images are compared; those of "train" need the methods, which load PyTorch.
     """
 
     def __init__(self, images: Collection[str] = ("train", *SCORED)) -> None:
         self._images = images
-        # (dataset fingerprint, what) -> run and what it has
+        # (dataset fingerprint, name of a fact) -> run and its fact
         self._shared: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         # (dataset fingerprint, digest of logits) -> run and seed
         self._logits: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
 
     def add(self, run: str, record: Record, labels: Mapping[str, str], logits: str | None) -> None:
-        """Note what is known of a run. labels, logits: those of `Contents`, as far as they were read."""
+        """Add the facts of a run. labels, logits: of `Contents`, as far as they were read."""
         lists = record.spec.dataset.fingerprint
         for what, fact in self._facts(record, labels):
             self._shared[lists, what].append((run, fact))
@@ -51,8 +51,8 @@ class Agreement:
             self._logits[lists, logits].append((run, record.spec.seed))
 
     def _facts(self, record: Record, labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        """(what, as a message names it; its digest, or text) of what runs on the same lists have in common."""
-        if registered_split(record) is None:  # otherwise `lists` has compared both with the lists themselves
+        """(name in a message; digest, or text) of each fact that runs on the same lists share."""
+        if registered_split(record) is None:  # otherwise `audit.lists` compares both with the lists themselves
             counts = [record.groups, record.class_counts, record.num_train_images, record.num_test_images]
             yield _DATASET, json.dumps(counts)
             yield from ((_LABELS[key], digest) for key, digest in labels.items())
@@ -61,8 +61,10 @@ class Agreement:
             yield what, record.data_digests[split]
 
     def disagreements(self) -> Iterator[Disagreement]:
-        """Each run that has other data than most on the same lists, or the logits of another seed; all where no
-        majority says which is right."""
+        """Each run that has other data than most runs on the same lists, or the logits of another seed.
+
+        All runs on these lists where there is no majority.
+        """
         for (_, what), facts in self._shared.items():
             yield from _differences(what, facts)
         for runs in self._logits.values():
@@ -95,8 +97,10 @@ def _shown(fact: str) -> str:
 
 
 def image_sizes(record: Record, splits: Collection[str]) -> dict[str, int]:
-    """Split -> side of its decoded images, in pixels, as far as that is known; with the interpolation it decides the
-    pixels."""
+    """Split -> side of its decoded images, in pixels, as far as it is known.
+
+    Side and interpolation together decide the pixels.
+    """
     recipe, method = record.spec.recipe, record.spec.method
     scored = recipe.test_time.decoded_size(recipe.image_size)
     sizes = {split: scored for split in SCORED if split in splits and split in record.data_digests}
@@ -111,7 +115,7 @@ def image_sizes(record: Record, splits: Collection[str]) -> dict[str, int]:
 
 
 def may_repeat(records: Iterable[Record]) -> set[str]:
-    """The ids of the runs that may have the logits of another run, since they have its score."""
+    """The ids of the runs that may have the logits of another run: those that have its score."""
     scored: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for record in records:
         overall = record.metrics.overall

@@ -3,10 +3,10 @@
     manifest.json           format, the run, and sha256 and size of every other member
     record.json             as it was stored
     logits-<sha>.safetensors, epoch-<number>-<sha>.safetensors    the tensors that the record names
-    config.yaml             for people: the command that makes the run again, and its specification
-    signature.json          where it was signed: a public key, and its signature of the manifest
+    config.yaml             for people: the command that repeats the run, and its specification
+    signature.json          of a signed bundle: a public key, and its signature of the manifest
 
-A bundle comes from somebody else: exactly the members of its manifest are read, each no further than it says.
+A bundle is untrusted: exactly the members of its manifest are read, and of each no more than its stated size.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from benchmark.errors import StoreError
 from benchmark.spec import Sha256, Strict
 from benchmark.store.records import whole
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 CONFIG = "config.yaml"
 _MANIFEST, _SIGNATURE = "manifest.json", "signature.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _AGAIN = "get the bundle again, or have it exported again"
 
-# Nothing larger is read, whatever a bundle says of itself.
+# The largest size of a file of tensors that is read, in bytes.
 MOST_TENSORS = 4 * 2**30
-# Bytes of a tensor file that are no numbers.
+# The most bytes of a file of tensors beside its numbers.
 _HEADER = 2**20
-# The date of all members: the same run gives the same bundle, to the byte.
+# The date of all members: the same run gives the same bundle, byte for byte.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
-# What reading a zip file that is damaged or hostile may raise, beside OSError.
+# Errors of reading a damaged or hostile zip file, beside OSError.
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError,
     OverflowError,
@@ -63,12 +63,12 @@ class Member(Strict):
 
     @classmethod
     def of(cls, content: bytes) -> Member:
-        """What a manifest says of a content."""
+        """The entry of a content in a manifest."""
         return cls(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
 class Manifest(Strict):
-    """What a bundle holds. run: the folder's name. ltbench: the version that wrote it."""
+    """The content of a bundle. run: the folder's name. ltbench: the version that wrote it."""
 
     format: Literal[1]
     run: str
@@ -82,14 +82,14 @@ class Manifest(Strict):
 
 
 def packed(run: str, members: Mapping[str, bytes], key: Ed25519PrivateKey | None = None) -> bytes:
-    """The content of a bundle of these members. key: signs it."""
+    """The bytes of a bundle of these members. key: signs it."""
     sums = {name: Member.of(content) for name, content in members.items()}
     manifest = Manifest(format=FORMAT, run=run, ltbench=__version__, files=sums).model_dump_json(indent=1).encode()
     signature = {} if key is None else {_SIGNATURE: signed(manifest, key)}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in ({_MANIFEST: manifest} | members | signature).items():
-            # Not compressed: logits would lose a tenth of their size for several times the wait.
+        for name, content in {_MANIFEST: manifest, **members, **signature}.items():
+            # Not compressed: logits would become a tenth smaller, in several times the time.
             info = zipfile.ZipInfo(name, _DATE)
             info.external_attr = (stat.S_IFREG | 0o644) << 16
             archive.writestr(info, content)
@@ -98,7 +98,7 @@ def packed(run: str, members: Mapping[str, bytes], key: Ed25519PrivateKey | None
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Bundle]:
-    """A bundle, open for reading. Raises StoreError for what is none, or is not what its manifest says."""
+    """A bundle, open for reading. Raises StoreError for a file that is no bundle or contradicts its manifest."""
     with contextlib.ExitStack() as stack:
         with _reading(path):
             file = stack.enter_context(open_regular(path))
@@ -108,7 +108,7 @@ def opened(path: Path) -> Iterator[Bundle]:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Any error of the zip file as a StoreError."""
+    """Raises any error of the zip file as a StoreError."""
     try:
         yield
     except OSError as error:
@@ -118,7 +118,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 class Bundle(Files):
-    """An open bundle. signer: whose key signed the manifest, None for nobody's."""
+    """An open bundle. signer: the owner of the key that signed the manifest; None for an unsigned bundle."""
 
     remedy = _AGAIN
 
@@ -132,11 +132,11 @@ class Bundle(Files):
         self.signer = self._checked_signature(content)
 
     def refuse(self, problem: str) -> StoreError:
-        """The error that says what is wrong with the bundle."""
+        """The error for a problem of the bundle."""
         return StoreError(f"{self._path}: {problem}; {_AGAIN}")
 
     def read(self, name: str) -> bytes:
-        """A member, as the manifest says. Raises StoreError."""
+        """The content of a member. Raises StoreError where it is not the manifest's."""
         if name not in self.manifest.files:
             raise self.refuse(f"member {name!r} is missing")
         content = self._content(name, MOST_TEXT if name in (RECORD, CONFIG) else MOST_TENSORS)
@@ -145,7 +145,7 @@ class Bundle(Files):
         return content
 
     def check_files(self, stated: Stated) -> None:
-        """Raise StoreError unless the members are those that the record names, and no larger than it says."""
+        """Raise StoreError unless the members are those that the record names, and no larger than its numbers."""
         tensors = {stated.file, *(epoch.file for epoch in stated.epochs)}
         expected, found = {RECORD, CONFIG, *tensors}, self.manifest.files
         wrong = min(expected ^ found.keys(), default=None)
@@ -160,7 +160,7 @@ class Bundle(Files):
     def _checked_members(self) -> dict[str, zipfile.ZipInfo]:
         infos: dict[str, zipfile.ZipInfo] = {}
         for info in self._archive.infolist():
-            # What `filename` says has been made harmless already.
+            # Not `filename`, which zipfile has already cleaned.
             name = info.orig_filename
             if not _NAME.fullmatch(name):
                 raise self.refuse(f"member {name[:80]!r} is not a plain file name")

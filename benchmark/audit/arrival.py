@@ -1,4 +1,4 @@
-"""A run that arrives in a results folder: its files first, its record last, or nothing at all."""
+"""Writing an imported run to a results folder: its files first, its record last, or nothing at all."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from benchmark.store.claim import claimed
 from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
 
-# restored: the run was there and had lost files.
+# restored: the run was there but lacked files.
 Outcome = Literal["imported", "restored", "already there"]
 
 
 class _Undone(InputError):
-    """Leaves a claim as if nothing had been started, which is what an arrival that fails comes to."""
+    """An arrival failed. As an InputError it makes the claim withdraw its attempt."""
+
+    def __init__(self, error: BaseException):
+        super().__init__("not imported")
+        self.error = error
 
 
 def arrive(folder: RunFolder, record: Record, content: bytes, read: Callable[[str], bytes]) -> Outcome:
-    """Write to a run's folder what it lacks of the run. content: the record's file. read: another file by its name.
+    """Write the files that a run's folder lacks. content: of the record's file. read: gives another file by its name.
 
     Raises StoreError, after which the folder is as before: another or a damaged record of the run is there, a process
     is running it, or the folder is a link or cannot be written.
@@ -42,10 +46,10 @@ def arrive(folder: RunFolder, record: Record, content: bytes, read: Callable[[st
             try:
                 outcome = _fill(folder, record, content, read)
             except BaseException as error:
-                raise _Undone("not imported") from error
+                raise _Undone(error) from error
             claim.withdraw()
     except _Undone as undone:
-        raise undone.__cause__ from None
+        raise undone.error from None
     return outcome
 
 
@@ -56,10 +60,11 @@ def is_there(folder: RunFolder, content: bytes) -> bool:
         return False
     if found == given:
         return True
-    if damage := _damage(folder.record_path):
+    damage = _damage(folder.record_path)
+    if found is None or damage:
         raise StoreError(
-            f"{folder.record_path}: the record there is damaged ({damage}); restore it, or remove the folder and "
-            "import again"
+            f"{folder.record_path}: the record there is damaged ({damage or 'a broken link'}); restore it, or remove "
+            "the folder and import again"
         )
     raise StoreError(
         f"{folder.record_path}: is another record of this run (sha256 {found[:12]}) than the bundle's "
@@ -68,7 +73,7 @@ def is_there(folder: RunFolder, content: bytes) -> bool:
 
 
 def _damage(path: Path) -> str:
-    """Why a record's file cannot be read or is no JSON; empty where it is some."""
+    """Why a record's file cannot be read or is not JSON; empty where it is."""
     try:
         json.loads(read_regular(path))
     except OSError as error:
@@ -79,7 +84,7 @@ def _damage(path: Path) -> str:
 
 
 def _lost(folder: RunFolder, record: Record) -> list[str]:
-    """The files that a record names and that are not there, or not as it says."""
+    """The files of a record that are missing or have another digest."""
     return [name for name, sha256 in files_of(record).items() if not _is_file(folder.path / name, sha256)]
 
 
@@ -91,7 +96,7 @@ def _is_file(path: Path, sha256: str) -> bool:
 
 
 def _fill(folder: RunFolder, record: Record, content: bytes, read: Callable[[str], bytes]) -> Outcome:
-    """`arrive`, while nobody else can: somebody may have been faster."""
+    """`arrive` under the claim. Checks again: another process may have been faster."""
     there, lost = is_there(folder, content), _lost(folder, record)
     if there and not lost:
         return "already there"
@@ -100,10 +105,12 @@ def _fill(folder: RunFolder, record: Record, content: bytes, read: Callable[[str
 
 
 def _write(folder: RunFolder, names: list[str], content: bytes | None, read: Callable[[str], bytes]) -> None:
-    """The tensors of these names first, by way of a folder beside the run's, then the record, where it is not there.
-    Removes what it added when it fails."""
+    """Write the files of these names first, by way of a folder beside the run's, then the record, if it is given.
+
+    Removes the added files when it fails.
+    """
     added = [path for path in (folder.path / name for name in (*names, RECORD)) if not os.path.lexists(path)]
-    # The claim keeps others out: what is there was left by an import that was killed.
+    # The claim keeps other processes out, so an existing draft was left by an import that was killed.
     draft = folder.path.with_name(f".{folder.path.name}.import")
     shutil.rmtree(draft, ignore_errors=True)
     try:

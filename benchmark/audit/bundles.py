@@ -1,7 +1,7 @@
-"""Bundles: one finished run in one file, to carry it from one results folder to another.
+"""Bundles: one finished run in one file, to copy it from one results folder to another.
 
-`archive` is the file's format, `judge` decides whether the run holds, and `arrival` puts it into a results folder.
-A bundle comes from somebody else: nothing of it is written before all of it has been checked.
+`archive` is the file's format, `judge` decides whether the run holds, and `arrival` writes it to a results folder.
+A bundle is untrusted: nothing of it is written before all of it has been checked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def export(folder: RunFolder, out: Path | None = None, sign: Path | None = None)
     """Write a finished run to a bundle; returns its path, by default `<run>.ltbench.zip` in the current folder.
 
     sign: the file of a private key. Raises StoreError when the run is not done, does not hold, or the bundle cannot be
-    written, InputError when there is such a file already, or the key is none.
+    written, InputError when the file exists already, or the key is not valid.
     """
     target = out or Path(f"{folder.path.name}.ltbench.zip")
     if os.path.lexists(target):
@@ -52,7 +52,7 @@ def export(folder: RunFolder, out: Path | None = None, sign: Path | None = None)
 
 
 class _KeptFiles(FolderFiles):
-    """Files that are read once, so that what is packed is what was judged."""
+    """Files that are read once, so that the packed content is the judged content."""
 
     def __init__(self, path: Path):
         super().__init__(path)
@@ -65,7 +65,7 @@ class _KeptFiles(FolderFiles):
 
 
 def _judged(record: Record, files: Files) -> Judged:
-    """The judge's word on a run. Raises StoreError where it does not hold."""
+    """The judge's verdict on a run. Raises StoreError where the run does not hold."""
     judged = judge(record, files)
     if judged.faults:
         more = f" (and {len(judged.faults) - 1} more do not hold)" if len(judged.faults) > 1 else ""
@@ -80,8 +80,11 @@ def _config(record: Record) -> bytes:
 
 @dataclass(frozen=True)
 class Imported:
-    """A bundle that was accepted. note: what could not be checked. signer: whose key signed it, None for nobody's.
-    owner: the name of that key where it is trusted."""
+    """A bundle that was accepted.
+
+    note: what could not be checked. signer: the key that signed it, None for an unsigned bundle. owner: name of the
+    key's owner, where the key is trusted.
+    """
 
     run: str
     outcome: Outcome
@@ -91,14 +94,13 @@ class Imported:
 
 
 def import_bundle(path: Path, results: Path, trust: Path | None = None) -> Imported:
-    """Check a bundle and put its run into a results folder, or the files that such a run there has lost.
+    """Check a bundle and write its run to a results folder, or the files that this run lacks there.
 
     trust: a file of public keys; a bundle that none of them signed is refused.
 
-    The record arrives last, so whatever happens on the way leaves no half of a run. Raises StoreError, after which
-    nothing that held before is changed: the bundle is damaged or does not hold, its split is not the one known here,
-    its data are not those of the runs there, or the run cannot arrive there (see `arrival.arrive`). Raises InputError
-    for a file of keys that is none.
+    The record is written last, so that an interruption leaves no partial run. Raises StoreError, after which nothing is
+    changed: the bundle is damaged or does not hold, its split differs from the known one, its data differ from those of
+    the runs there, or it cannot be written (see `arrival.arrive`). Raises InputError for a file without keys.
     """
     owners = None if trust is None else trusted_keys(trust)
     with opened(path) as bundle:
@@ -109,7 +111,7 @@ def import_bundle(path: Path, results: Path, trust: Path | None = None) -> Impor
         record = _checked_record(path, bundle, content)
         judged = _judged(record, bundle)
         folder = RunFolder(results / "runs" / record.folder_name)
-        # What is there is compared by `ltbench verify`: its files are wanted, whatever other runs say.
+        # A record that is already there is not compared with other runs: `ltbench verify` does that.
         note = "" if is_there(folder, content) else _compare(path, record, judged, results)
         outcome = arrive(folder, record, content, bundle.read)
     owner = None if owners is None or bundle.signer is None else owners[bundle.signer]
@@ -117,7 +119,7 @@ def import_bundle(path: Path, results: Path, trust: Path | None = None) -> Impor
 
 
 def _checked_record(path: Path, bundle: Bundle, content: bytes) -> Record:
-    """The record of a bundle whose members are those that it names."""
+    """The record of a bundle, whose members must be those that the record names."""
     record = Record.from_bytes(content, f"{path}: {RECORD}")
     if bundle.manifest.run != record.folder_name:
         raise bundle.refuse(f"the manifest is of run {bundle.manifest.run[:80]!r}, the record {record.folder_name}")
@@ -129,8 +131,8 @@ def _checked_record(path: Path, bundle: Bundle, content: bytes) -> Record:
 def _compare(path: Path, record: Record, judged: Judged, results: Path) -> str:
     """Compare a new record with those of a results folder, as far as they can be read, in one pass.
 
-    Returns what could not be compared. Raises StoreError where it has another split, or data or logits for which
-    `ltbench verify` would blame it.
+    Returns what could not be compared. Raises StoreError where it has another split, or data or logits that
+    `ltbench verify` would report as its fault.
     """
     ref = record.spec.dataset
     known: set[str] = set()
@@ -144,8 +146,8 @@ def _compare(path: Path, record: Record, judged: Judged, results: Path) -> str:
         if other.spec.dataset.fingerprint == ref.fingerprint:
             stated = Stated.of(other)
             labels, logits = {}, None
-            # The labels of one run that has them, and the logits of those with the same score: to read all would take
-            # long.
+            # Not all logits are read, which takes long: the labels of one run that has them, and the logits of those
+            # with the same score.
             repeats = judged.logits is not None and stated.seeded and bool(may_repeat([record, other]))
             if repeats or wanted & stated.tensors.keys():
                 with contextlib.suppress(StoreError):
@@ -160,8 +162,10 @@ def _compare(path: Path, record: Record, judged: Judged, results: Path) -> str:
 
 
 def _split_note(path: Path, record: Record, known: set[str], results: Path) -> str:
-    """What is to be said of the split of a dataset that is not registered; known: the fingerprints of the records
-    under its name. Raises StoreError for another than those."""
+    """A note on the split of a dataset that is not registered; empty where its split is known.
+
+    known: the fingerprints of the records under the dataset's name. Raises StoreError for another one.
+    """
     ref = record.spec.dataset
     if registered(ref.name) is not None:  # the judge has compared them
         return ""

@@ -1,9 +1,9 @@
-"""Which code made a run: a digest of every definition that its numbers depend on.
+"""A digest of every definition that a run's numbers depend on.
 
-The digest covers the definitions (functions, classes, assignments) that the method, the networks and samplers that it
-names, and the harness's way from a plan to its numbers reach: each definition, those that it names, those that these
-name, and so on. It is made of syntax trees without docstrings, comments and places. So a new file, a new function that
-nothing calls, another comment or a module that moves changes nothing; any change of a function that is reached does.
+The roots are the method, the networks and samplers that it names, and the harness's path from a plan to its numbers.
+The digest covers each definition (function, class, assignment) that a root names, those that these name, and so on. It
+is computed from syntax trees without docstrings, comments and positions. A new file, a new function that nothing calls,
+a changed comment or a moved module leaves it as it is; any change of a function that is reached changes it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import importlib.util
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmark.data.samplers import SAMPLERS
 from benchmark.errors import InputError
@@ -27,8 +28,7 @@ from benchmark.models.clip import clip_architectures
 from benchmark.spec import Recipe, parse
 from benchmark.store.records import Record
 
-# Where a run's numbers come from, in the order of a run. A definition that only these objects' methods lead to is
-# reached because the whole class is.
+# The origins of a run's numbers, in the order of a run. Of a class all methods are reached, and what they name.
 PATH = (
     "benchmark.data.dataset:DatasetFolder",
     "benchmark.data.images:cache_split",
@@ -36,8 +36,8 @@ PATH = (
     "benchmark.running.execute:execute",
 )
 
-# Rooms and modules that decide no number: what they make is part of the run's id (`spec`, `plan`), or they store and
-# show what came out, or they start and stop what the rest computes.
+# Rooms and modules that decide no number. Their results are part of the run's id (`spec`, `plan`), or they store and
+# show results, or they start and stop the computation.
 APART = (
     "benchmark.audit",
     "benchmark.base",
@@ -61,11 +61,10 @@ Definition = tuple[str, str]
 
 
 def code_digest(method: type[Method], recipe: Recipe, config: MethodConfig) -> str:
-    """sha256 over the code that decides the numbers of a method with a configuration, on a recipe's network. A record
-    whose digest differs is stale.
+    """sha256 over the code that decides the numbers of a method with a configuration, on a recipe's network.
 
-    Read once a process: what is edited later is not what runs. Raises InputError for a backbone or sampler that is not
-    registered.
+    A record whose digest differs is stale. Files are read once a process: later edits do not run. Raises InputError for
+    a backbone or sampler that is not registered.
     """
     samplers = [SAMPLERS.get(name) for name in method.samplers(config)]
     networks = [BACKBONES.get(name) for name in sorted({recipe.backbone, *_other_networks(method, config)})]
@@ -73,7 +72,7 @@ def code_digest(method: type[Method], recipe: Recipe, config: MethodConfig) -> s
 
 
 def code_digest_of(record: Record) -> str | None:
-    """The digest that a record's run would have now; None where its method, settings or network are not there."""
+    """The digest that a record's run would have now; None where its method, settings or network do not exist."""
     try:
         method = METHODS.get(record.spec.method)
         config = parse(method.Config, record.spec.config, "config")
@@ -83,8 +82,8 @@ def code_digest_of(record: Record) -> str | None:
 
 
 def _other_networks(method: type[Method], config: MethodConfig) -> set[str]:
-    """Names of networks beside the recipe's that a method may ask for: those that its code names, and those of the CLIP
-    weights that its settings name."""
+    """Names of the other networks that a method may build: those that its code names, and those of the CLIP weights
+    that its settings name."""
     texts = [value for value in config.model_dump().values() if isinstance(value, str)]
     found = {
         name
@@ -98,10 +97,10 @@ def _other_networks(method: type[Method], config: MethodConfig) -> set[str]:
 
 
 @functools.cache
-def digest_of(*roots: type | object) -> str:
-    """sha256 over what the classes and functions given, and the harness's path to a run's numbers, reach.
+def digest_of(*roots: Callable[..., Any]) -> str:
+    """sha256 over all that the given classes and functions, and the harness's path to a run's numbers, reach.
 
-    Raises ValueError where a definition of `PATH` is gone.
+    Raises ValueError where a definition of `PATH` no longer exists.
     """
     reached = reach([*(_definition(root) for root in roots), *(_named(name) for name in PATH)])
     texts = sorted({f"{name} {_Module.of(module).text(name)}" for module, name in reached})
@@ -109,16 +108,16 @@ def digest_of(*roots: type | object) -> str:
 
 
 def reach(roots: Iterable[Definition]) -> set[Definition]:
-    """The definitions given and all that they lead to, themselves included."""
+    """The given definitions and all that they lead to."""
     found: set[Definition] = set()
-    open_ends = list(roots)
-    while open_ends:
-        definition = open_ends.pop()
+    unvisited = list(roots)
+    while unvisited:
+        definition = unvisited.pop()
         if definition in found:
             continue
         found.add(definition)
         module, name = definition
-        open_ends += _Module.of(module).needs(name)
+        unvisited += _Module.of(module).needs(name)
     return found
 
 
@@ -129,12 +128,12 @@ def _named(path: str) -> Definition:
     return module, name
 
 
-def _definition(root: type | object) -> Definition:
-    """Where a class or function is defined: the name at the top of its module."""
+def _definition(root: Callable[..., Any]) -> Definition:
+    """The definition at the top of a module that a class or function belongs to."""
     return root.__module__, root.__qualname__.partition(".")[0]
 
 
-# What a module does when it is imported, other than define: registering, settings of libraries.
+# Name of the statements that a module executes on import beside definitions: registering, settings of libraries.
 _EFFECTS = "<import>"
 
 
@@ -142,8 +141,8 @@ _EFFECTS = "<import>"
 class _Module:
     """One module as the digest sees it.
 
-    statements: name -> the statements that define it; those that define nothing under `_EFFECTS`. imported: name ->
-    what it may stand for: (module, name in it), "" for the module itself.
+    statements: name -> the statements that define it; statements that define nothing are under `_EFFECTS`. imported:
+    name -> its possible origins: (module, name in it), "" for the module itself.
     """
 
     name: str
@@ -156,8 +155,7 @@ class _Module:
     @classmethod
     @functools.cache
     def of(cls, name: str) -> _Module:
-        """A module by its name. One without a file, such as a notebook's, has the definitions that Python knows the
-        source of."""
+        """A module by its name. Without a file, as in a notebook, it has the definitions whose source Python knows."""
         module = cls(name)
         path = _file(name)
         if path is not None:
@@ -175,8 +173,8 @@ class _Module:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 # `import a.b` binds a; `import a.b as c` binds a.b.
-                target = alias.name if alias.asname else alias.name.partition(".")[0]
-                self.imported.setdefault(alias.asname or target, set()).add((target, ""))
+                module = alias.name if alias.asname else alias.name.partition(".")[0]
+                self.imported.setdefault(alias.asname or module, set()).add((module, ""))
         elif isinstance(node, ast.ImportFrom):
             source = importlib.util.resolve_name("." * node.level + (node.module or ""), self._package)
             for alias in node.names:
@@ -194,7 +192,7 @@ class _Module:
         return self.name if is_package else self.name.rpartition(".")[0]
 
     def find(self, name: str) -> Iterator[Definition]:
-        """The definitions that a name stands for in this module; none for a builtin or another project's."""
+        """The definitions that a name refers to in this module; none for a builtin or a name of another project."""
         if name in self.statements:
             yield self.name, name
         elif name in self.imported:
@@ -210,7 +208,7 @@ class _Module:
                     yield from _Module.of(module).find(name)
 
     def needs(self, name: str) -> set[Definition]:
-        """What a definition names, and what importing its module does."""
+        """The definitions that a definition names, and the effects of importing its module."""
         if name not in self._needs:
             self._needs[name] = set(self._find_needs(name))
         return self._needs[name]
@@ -247,22 +245,22 @@ class _Module:
         return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
     def text(self, name: str) -> str:
-        """A definition as text: the same for the same syntax, whatever version of Python reads it."""
+        """A definition as text: the same for the same syntax, in every version of Python."""
         if name not in self._texts:
-            # Nothing for what was typed at a prompt: there is no source to tell apart.
+            # Empty for a definition that was typed at a prompt: it has no source.
             self._texts[name] = " ".join(map(_text, self.statements.get(name, ())))
         return self._texts[name]
 
 
 def _names(statement: ast.stmt) -> Iterator[str]:
-    """What a statement at the top of a module defines."""
+    """The names that a statement at the top of a module defines."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name
     elif isinstance(statement, ast.Assign | ast.AnnAssign):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        names = [node.id for target in targets for node in ast.walk(target) if _is_stored(node)]
+        names = [node.id for target in targets for node in _stored(target)]
         yield from names or [_EFFECTS]
-    elif not any(unseen(statement) for unseen in (_is_import, _says_nothing, _is_never_run)):
+    elif not any(ignored(statement) for ignored in (_is_import, _is_empty, _is_never_run)):
         yield _EFFECTS
 
 
@@ -270,19 +268,21 @@ def _is_import(node: ast.AST) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
-def _is_stored(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+def _stored(target: ast.expr) -> Iterator[ast.Name]:
+    for node in ast.walk(target):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node
 
 
 def _is_never_run(statement: ast.stmt) -> bool:
-    """Whether a block is for type checkers alone, or for a module that is called as a program."""
+    """Whether a block is for type checkers only, or for a module that is run as a program."""
     if not isinstance(statement, ast.If):
         return False
     names = {node.id for node in ast.walk(statement.test) if isinstance(node, ast.Name)}
     return bool(names & {"TYPE_CHECKING", "__name__"})
 
 
-def _says_nothing(node: ast.AST) -> bool:
+def _is_empty(node: ast.AST) -> bool:
     """Whether a statement is a docstring, or `pass`."""
     is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     return is_text or isinstance(node, ast.Pass)
@@ -297,12 +297,14 @@ def _dotted(node: ast.AST) -> str | None:
 
 
 def _text(node: object) -> str:
-    """A syntax tree in a form that does not change with Python's version, as `ast.dump` does: empty fields are left
-    out. Without docstrings, and without imports: what they lead to counts, not where it is."""
+    """A syntax tree as text, without docstrings and imports: the imported definitions count, not their modules.
+
+    Empty fields are left out, so that it does not change with Python's version, as `ast.dump` does.
+    """
     if isinstance(node, ast.Constant):
         return repr(node.value)
     if isinstance(node, list):
-        kept = [item for item in node if not (_says_nothing(item) or _is_import(item))]
+        kept = [item for item in node if not (_is_empty(item) or _is_import(item))]
         return " ".join(map(_text, kept))
     if not isinstance(node, ast.AST):
         return repr(node)
@@ -313,7 +315,7 @@ def _text(node: object) -> str:
 
 @functools.cache
 def _file(module: str) -> Path | None:
-    """The source file of a module: of the checkout by its place, of another by what was imported."""
+    """The source file of a module: by its name in the harness, by the imported module elsewhere."""
     first, *rest = module.split(".")
     loaded = sys.modules.get(module)
     if first == "benchmark":
@@ -326,8 +328,11 @@ def _file(module: str) -> Path | None:
 
 
 def _follows(module: str, user: str) -> bool:
-    """Whether a module that another one imports counts: those of the harness but the rooms apart, the methods', and
-    outside of the checkout those of the same package or folder."""
+    """Whether an imported module is part of the digest.
+
+    So are modules of the harness outside of `APART`, of the methods, and elsewhere those of the user's own package or
+    folder.
+    """
     if module.partition(".")[0] == "benchmark":
         return not any(module == room or module.startswith(f"{room}.") for room in APART)
     path, own = _file(module), _file(user)
@@ -339,9 +344,9 @@ def _follows(module: str, user: str) -> bool:
 
 
 def _source(module: str, name: str) -> str | None:
-    """The source of a definition in a module without a file, where Python knows it."""
+    """The source of a definition in a module without a file; None where Python does not know it."""
     value = getattr(sys.modules.get(module), name, None)
-    if getattr(value, "__module__", None) != module:
+    if value is None or getattr(value, "__module__", None) != module:
         return None
     try:
         return textwrap.dedent(inspect.getsource(value))

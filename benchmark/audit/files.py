@@ -1,4 +1,4 @@
-"""A run's files against its record: digests, tensors, and the numbers that the stored logits give."""
+"""Checks of a run's files against its record: digests, tensors, and the scores of the stored logits."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from benchmark.store.logits import TARGETS, VALIDATION, VALIDATION_TARGETS, tens
 from benchmark.store.records import Group, Record, differing
 
 RECORD = "record.json"
-# Share of the spread of a run's test logits by which they may differ when they are computed again: far above what
-# another GPU or another order of sums makes of them, far below what another epoch does.
+# The most by which a run's test logits may differ when they are computed again, as a share of their standard deviation.
+# Another GPU or another order of sums changes them far less, another epoch far more.
 _SAME_LOGITS = 0.01
 
 Numbers = dict[str, float | None]
 
 
 class Files(ABC):
-    """The files of one run, wherever they are.
+    """The files of one run, in a folder or a bundle.
 
-    where: what precedes a file's name in a message. remedy: what to do about a file that is not as it was.
+    where: precedes a file's name in a message. remedy: for a file that is damaged.
     """
 
     where: str
@@ -39,7 +39,7 @@ class Files(ABC):
         """The content of a file. Raises StoreError."""
 
     def fault(self, name: str, problem: str) -> str:
-        """The message about what is wrong with a file."""
+        """The message for a problem of a file."""
         return f"{self.where}{name}: {problem}; {self.remedy}"
 
 
@@ -61,7 +61,7 @@ class FolderFiles(Files):
 
 def files_of(record: Record) -> dict[str, str]:
     """The files of tensors that a record names: name -> sha256."""
-    return {part.file: part.sha256 for part in (record.logits, *record.oracle)}
+    return {record.logits.file: record.logits.sha256} | {epoch.file: epoch.sha256 for epoch in record.oracle}
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Stated:
-    """What a record says of its files, as plain values: they go to other processes.
+    """The facts that a record states about its files, as plain values, which can be sent to other processes.
 
     file, sha256: of the logits. numbers: weight set -> its scores on the test list. num_images: of the test list.
     validation: number of images and scores, where their logits are stored. selected: the epoch that was scored. seeded:
-    whether the seed decides anything, which it does not where nothing is trained.
+    whether the seed matters; it does not where nothing is trained.
     """
 
     file: str
@@ -95,7 +95,7 @@ class Stated:
 
     @classmethod
     def of(cls, record: Record) -> Stated:
-        """What this record says."""
+        """The facts that a record states."""
         validation = None
         if record.num_validation_images is not None and record.validation is not None:
             validation = record.num_validation_images, record.validation.numbers()
@@ -119,7 +119,7 @@ class Stated:
 
     @property
     def tensors(self) -> dict[str, tuple[type, int]]:
-        """All that the file of logits holds: name -> dtype and number of images."""
+        """All tensors of the file of logits: name -> dtype and number of images."""
         test = self.weight_tensors | {TARGETS: (np.uint8, self.num_images)}
         if self.validation is None:
             return test
@@ -133,7 +133,7 @@ class Stated:
 
 @dataclass(frozen=True)
 class Contents:
-    """The tensors of a run's file of logits, which are those that its record names."""
+    """The tensors of a run's file of logits, as its record states them."""
 
     stated: Stated
     tensors: dict[str, np.ndarray]
@@ -155,29 +155,31 @@ class Contents:
 
     @cached_property
     def logits(self) -> str | None:
-        """sha256 of the declared test logits, which no run with another seed has; None for a run without training and
-        for logits that are the same for all images."""
+        """sha256 of the declared test logits, which no run with another seed shares.
+
+        None for a run without training, and for logits that are equal for all images.
+        """
         if not self.stated.seeded or (self.declared == self.declared[0]).all():
             return None
         return _digest(self.declared)
 
 
 def _digest(values: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def load(stated: Stated, files: Files) -> Contents:
-    """Read a run's logits and labels. Raises StoreError where they are not what its record says."""
+    """Read a run's logits and labels. Raises StoreError where they contradict its record."""
     tensors = _tensors(files, stated.file, stated.sha256)
     _check_tensors(tensors, stated.tensors, stated, files, stated.file)
     return Contents(stated, tensors)
 
 
 def load_epoch(epoch: Epoch, contents: Contents, files: Files) -> dict[str, np.ndarray]:
-    """Read the test logits of an epoch: weight set -> float32 [N, C]. Raises StoreError where they are not what the
-    record says, or are not the record's own for the epoch that was scored.
+    """Read the test logits of an epoch: weight set -> float32 [N, C].
 
-    contents: the record's own logits.
+    contents: the record's own logits, which those of the scored epoch must equal. Raises StoreError where the logits
+    contradict the record.
     """
     tensors = read_epoch(epoch, contents.stated, files)
     if epoch.number == contents.stated.selected:
@@ -190,7 +192,7 @@ def load_epoch(epoch: Epoch, contents: Contents, files: Files) -> dict[str, np.n
 
 
 def read_epoch(epoch: Epoch, stated: Stated, files: Files) -> dict[str, np.ndarray]:
-    """`load_epoch` where the record's own logits are not known."""
+    """`load_epoch` without the comparison with the record's own logits."""
     tensors = _tensors(files, epoch.file, epoch.sha256)
     _check_tensors(tensors, stated.weight_tensors, stated, files, epoch.file)
     return tensors
@@ -223,10 +225,14 @@ def _check_tensors(
 
 
 def score_again(contents: Contents, files: Files) -> tuple[dict[str, Numbers], list[str]]:
-    """The numbers that the logits give for each weight set, and a message for each set of numbers in the record that
-    they do not give. Raises StoreError for labels that cannot be scored."""
+    """Score the stored logits again.
+
+    Returns the numbers of each weight set, and a message for each set of numbers in the record that differs. Raises
+    StoreError for labels that cannot be scored.
+    """
     stated, tensors = contents.stated, contents.tensors
-    again, faults = {}, []
+    again: dict[str, Numbers] = {}
+    faults: list[str] = []
     for name, recorded in stated.numbers.items():
         again[name] = numbers_of(tensors[name], contents, files, stated.file, recorded)
         faults += _score_faults(f"results.{name}", recorded, again[name], files)
@@ -240,8 +246,10 @@ def score_again(contents: Contents, files: Files) -> tuple[dict[str, Numbers], l
 def numbers_of(
     logits: np.ndarray, contents: Contents, files: Files, name: str, recorded: Mapping[str, float | None]
 ) -> Numbers:
-    """The numbers that test logits give; see `evaluation.numbers_again`. name: their file. Raises StoreError for labels
-    that cannot be scored."""
+    """The scores of test logits; see `evaluation.numbers_again`. name: their file.
+
+    Raises StoreError for labels that cannot be scored.
+    """
     return _numbers(logits, contents.targets, contents.stated, files, name, recorded)
 
 
@@ -262,7 +270,7 @@ def _numbers(
 def _score_faults(
     place: str, recorded: Mapping[str, float | None], again: Mapping[str, float | None], files: Files
 ) -> list[str]:
-    """At most one message: the first number that is not what the logits give, and how many are not."""
+    """At most one message: the first number that the logits do not give, and how many more differ."""
     wrong = differing(again, recorded)
     if not wrong:
         return []

@@ -1,9 +1,9 @@
-"""The one judge of a run: every rule about a run by itself is asked here, by verification, bundles and the leaderboard.
+"""The one judge of a run: every rule about a single run, for verification, bundles and the leaderboard.
 
-`judge` asks all of them. The leaderboard reads thousands of runs and takes what it can from its cache. It asks
-`record_faults`, `files.load`, `files.load_epoch`, `files.score_again` and `lists.label_faults` one by one, in several
-processes, and leaves out what is named otherwise than it is (`names`, `undeclared.changed_setting`): to know the
-methods it would have to load PyTorch. How runs must agree with each other is in `agreement`.
+`judge` applies all rules. The leaderboard reads thousands of runs, in several processes, and keeps results in its
+cache. It calls `record_faults`, `files.load`, `files.load_epoch`, `files.score_again` and `lists.label_faults` one by
+one. It leaves out `names` and `undeclared.changed_setting`, which need the methods and would load PyTorch. The rules
+about several runs are in `agreement`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from benchmark.store.records import Record
 
 @dataclass
 class Judged:
-    """What the judge says of a run.
+    """The judge's verdict on a run.
 
     faults: messages, one line each. scored: whether its logits could be scored. labels, logits: digests by which runs
-    are compared, see `files.Contents`; none where the logits are not what the record says.
+    are compared, see `files.Contents`; empty where the logits contradict the record.
     """
 
     faults: list[str]
@@ -33,9 +33,9 @@ class Judged:
 
 
 def judge(record: Record, files: Files) -> Judged:
-    """Compare a record with its files, and with the registered dataset, protocol and method of its names; each file is
-    read once.
+    """Compare a record with its files, and with the registered dataset, protocol and method that it names.
 
+    Each file is read once.
     Raises InputError when a registered dataset or a method here cannot be loaded.
     """
     from benchmark.audit.names import misnamed  # with PyTorch
@@ -57,7 +57,7 @@ def judge(record: Record, files: Files) -> Judged:
 
 
 def record_faults(record: Record, files: Files) -> list[str]:
-    """What in a record itself contradicts the registered lists or protocol of its names.
+    """Messages for a record that contradicts the registered lists or the protocol that it names.
 
     Reads none of its other files, and loads no PyTorch. Raises InputError as `judge`.
     """

@@ -1,4 +1,4 @@
-"""A run against the registered lists of its dataset: the split, its counts, its labels."""
+"""Checks of a run against the registered lists of its dataset: the split, its counts, its labels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ _LISTS = {TARGETS: "test", VALIDATION_TARGETS: "val"}
 
 
 def split_fault(record: Record, files: Files) -> str | None:
-    """What a record says of its dataset and the registered one of that name does not; None where they agree or no
-    dataset of that name is registered. Raises InputError for a registered dataset that cannot be read."""
+    """A message for a record that contradicts the registered dataset of its name.
+
+    None where they agree, or no dataset of that name is registered. Raises InputError for a registered dataset that
+    cannot be read.
+    """
     ref = record.spec.dataset
     dataset = registered(ref.name)
     if dataset is None:
@@ -30,9 +33,9 @@ def split_fault(record: Record, files: Files) -> str | None:
             f"{dataset.fingerprint[:12]} here, the record has {ref.fingerprint[:12]}; keep results of other lists "
             "under another dataset name, or run again"
         )
-    validation = [len(dataset.splits["val"])] if "val" in dataset.splits else [None]
+    validation: list[int | None] = [len(dataset.splits["val"])] if "val" in dataset.splits else [None]
     if record.schema_version == 1:
-        validation.append(None)  # it came without validation logits
+        validation.append(None)  # which has no validation logits
     if record.num_validation_images not in validation:
         return files.fault(RECORD, f"num_validation_images is not that of dataset {ref.name!r}")
     recorded = (record.groups, record.class_counts, record.num_train_images, record.num_test_images)
@@ -43,7 +46,7 @@ def split_fault(record: Record, files: Files) -> str | None:
 
 
 def label_faults(record: Record, labels: Mapping[str, str], files: Files) -> list[str]:
-    """A message for each list of which a run has other labels. labels: `Contents.labels`."""
+    """A message for each list whose labels are not the run's. labels: `Contents.labels`."""
     dataset = registered_split(record)
     if dataset is None:
         return []
@@ -51,16 +54,17 @@ def label_faults(record: Record, labels: Mapping[str, str], files: Files) -> lis
     return [
         files.fault(record.logits.file, f"{key} are not those of the {_LISTS[key]} list of dataset {dataset.name!r}")
         for key, digest in labels.items()
-        if known.get(key, digest) != digest  # `split_fault` names a list that is not there
+        if known.get(key, digest) != digest  # `split_fault` reports a missing list
     ]
 
 
 @functools.lru_cache(maxsize=64)
 def _digests(name: str, fingerprint: str) -> dict[str, str]:
     """sha256 of the labels of a registered dataset's lists, which its fingerprint determines: tensor -> digest."""
-    splits = registered(name).splits
+    dataset = registered(name)
+    assert dataset is not None and dataset.fingerprint == fingerprint
     return {
-        key: hashlib.sha256(np.ascontiguousarray(splits[split].targets, np.uint8)).hexdigest()
+        key: hashlib.sha256(np.ascontiguousarray(dataset.splits[split].targets, np.uint8).data).hexdigest()
         for key, split in _LISTS.items()
-        if split in splits
+        if split in dataset.splits
     }

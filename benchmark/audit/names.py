@@ -1,7 +1,7 @@
-"""Names in a record that do not fit what they name: of its dataset, its pretrained weights, its method's version.
+"""Checks of the names in a record: of its dataset, its pretrained weights, its method's version.
 
-None of these names is part of a run's id, so that an edit leaves the record whole: the run would be in a table, or
-under a label, that is not its own.
+None of these names is part of a run's id, so an edited record is still valid. The run would then be in another table,
+or under another label, than its own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def misnamed(record: Record) -> Iterator[str]:
-    """What is wrong with the names of a record, as far as it can be told here. Raises InputError for a registered
-    dataset that cannot be read."""
+    """The problems of the names in a record, as far as they are known here.
+
+    Raises InputError for a registered dataset that cannot be read.
+    """
     for problem in (_of_dataset(record.spec), _of_weights(record.spec), _of_version(record.spec)):
         if problem is not None:
             yield problem
@@ -75,7 +77,7 @@ def _of_weights(spec: RunSpec) -> str | None:
     if spec.recipe.backbone not in BACKBONES:
         return None
     published = _published(spec.recipe.backbone, name, spec.recipe.image_size)
-    if published is None:  # a file's name, unless the digest is one of what is published
+    if published is None:  # a file's name, unless the digest is that of published weights
         if _SHA256.fullmatch(digest):
             return None
         return f"spec.weights.name is {name!r}, which is not the name of the published weights {digest!r}"
@@ -86,7 +88,7 @@ def _of_weights(spec: RunSpec) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _published(backbone: str, name: str, image_size: int) -> str | None:
-    """The digest of weights that are published under a name, None where none are."""
+    """The digest of the weights that are published under a name; None where there are none."""
     if split_file(name):
         return None
     try:
@@ -96,8 +98,11 @@ def _published(backbone: str, name: str, image_size: int) -> str | None:
 
 
 def _is_digest(digest: str, published: str) -> bool:
-    """Whether a record's digest is one of published weights: as planning gives it, as early records have it, without
-    the publisher, or the sha256 of a local copy, whose first digits end the published file's name."""
+    """Whether a record's digest is that of published weights, in one of three forms.
+
+    The form of planning; that of early records, without the publisher; the sha256 of a local copy, whose first digits
+    end the published file's name.
+    """
     file = published.rpartition("/")[2]
     digits = file.rpartition(".")[0].rpartition("-")[2]
     copy = bool(re.fullmatch("[0-9a-f]{8,}", digits)) and bool(_SHA256.fullmatch(digest)) and digest.startswith(digits)

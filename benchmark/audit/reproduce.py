@@ -1,4 +1,4 @@
-"""The command that makes a stored run again."""
+"""The command that repeats a stored run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FILE = re.compile(r"sha256:(?P<digest>[0-9a-f]{64})(?P<key>:.+)?", re.DOTALL)
 
 
 def command(record: Record) -> str:
-    """`ltbench run ...` for a shell, one command of which planning makes the same run id.
+    """`ltbench run ...` for a shell: one command, from which planning makes the same run id.
 
-    What has no name, a weights file or a dataset folder, is FILE or FOLDER; a comment at the end tells which. Raises
-    InputError when a registered dataset here cannot be read.
+    A file of weights or a dataset folder has no name and is written FILE or FOLDER; a comment at the end identifies it.
+    Raises InputError when a registered dataset here cannot be read.
     """
     spec = record.spec
     dataset = settings_name(spec.dataset)
@@ -39,24 +39,24 @@ def command(record: Record) -> str:
 
 
 def _network(spec: RunSpec, dataset: str) -> tuple[list[str], list[str]]:
-    """Options for backbone, weights and image size where they are not the protocol's, and what has no name."""
+    """Options for backbone, weights and image size where they are not the protocol's, and notes on nameless files."""
     words, notes = [], []
-    usual = _usual_recipe(spec.protocol, spec.method, dataset)
-    if usual is None or spec.recipe.backbone != usual.backbone:
+    default = _default_recipe(spec.protocol, spec.method, dataset)
+    if default is None or spec.recipe.backbone != default.backbone:
         words += ["--backbone", spec.recipe.backbone]
     if _is_file(spec.weights):
         words += ["--weights", "FILE"]
         notes.append(f"weights file with sha256 {spec.weights.digest}")
-    elif usual is None or spec.weights.name != usual.weights:
+    elif default is None or spec.weights.name != default.weights:
         words += ["--weights", spec.weights.name]
-    if usual is None or spec.recipe.image_size != usual.image_size:
+    if default is None or spec.recipe.image_size != default.image_size:
         words += ["--image-size", str(spec.recipe.image_size)]
     return words, notes
 
 
 @functools.cache
-def _usual_recipe(protocol: str, method: str, dataset: str) -> Recipe | None:
-    """A protocol's recipe for a method, None where there is none here."""
+def _default_recipe(protocol: str, method: str, dataset: str) -> Recipe | None:
+    """A protocol's recipe for a method; None where there is none here."""
     try:
         return PROTOCOLS.get(protocol).recipe_for(method, dataset)
     except InputError:
@@ -64,13 +64,15 @@ def _usual_recipe(protocol: str, method: str, dataset: str) -> Recipe | None:
 
 
 def _is_file(weights: WeightsRef) -> bool:
-    """Whether weights came from a local file: published ones have a name in place of the digest, and shipped ones a
-    name as open_clip's, architecture:tag."""
+    """Whether weights came from a local file.
+
+    Published weights have a name instead of a digest, and shipped ones a name as open_clip's, architecture:tag.
+    """
     return weights.digest is not None and bool(_DIGEST.fullmatch(weights.digest)) and ":" not in weights.name
 
 
 def _settings(spec: RunSpec) -> tuple[list[str], list[str]]:
-    """Options for what the user changed in recipe and method, and what of it has no name."""
+    """Options for the user's changes of recipe and method, and notes on nameless files."""
     words, notes = [], []
     for key, value in spec.overrides.items():
         words += ["--epochs", str(value)] if key == "epochs" else ["--set", f"recipe.{key}={_spelt(value)}"]
@@ -78,7 +80,7 @@ def _settings(spec: RunSpec) -> tuple[list[str], list[str]]:
         value = spec.config.get(name)
         file = _FILE.fullmatch(value) if isinstance(value, str) else None
         if file:
-            # A file's own name may be told to others; where it lies is not known.
+            # The record names a file by its digest; its path is not known.
             value = f"FILE.npz{file['key']}" if file["key"] else "FILE"
             notes.append(f"file of setting {name!r} with sha256 {file['digest']}")
         words += ["--set", f"{name}={_spelt(value)}"]
@@ -86,7 +88,7 @@ def _settings(spec: RunSpec) -> tuple[list[str], list[str]]:
 
 
 def _spelt(value: Any) -> str:
-    """A value as the command line reads it back: a plain word where that does, JSON otherwise."""
+    """A value as the command line reads it back: plain where that is enough, JSON otherwise."""
     if isinstance(value, str) and _reads_as(value, value):
         return value
     text = json.dumps(value, ensure_ascii=False)
@@ -97,5 +99,5 @@ def _spelt(value: Any) -> str:
 def _reads_as(text: str, value: Any) -> bool:
     try:
         return canonical_json(parse_value(text)) == canonical_json(value)
-    except (InputError, TypeError, ValueError):  # the last two: a date, or a number that is none
+    except (InputError, TypeError, ValueError):  # the last two: a date, or a number that is not finite
         return False

@@ -1,8 +1,8 @@
-"""Whose a bundle is: Ed25519 signatures with the keys that people have for SSH.
+"""Signatures of bundles: Ed25519, with the keys that people have for SSH.
 
     ssh-keygen -t ed25519 -N "" -f KEY      makes KEY, which signs, and KEY.pub, which is given to others
 
-A file of trusted keys has a public key a line, as `KEY.pub` and `authorized_keys` have it; what stands behind a key is
+A file of trusted keys has a public key a line, in the form of `KEY.pub` and `authorized_keys`; the text after a key is
 its owner's name.
 """
 
@@ -30,13 +30,13 @@ from benchmark.errors import InputError
 from benchmark.spec import Strict
 
 _TYPE = "ssh-ed25519"
-# What is signed begins so: a signature for anything else is none for a bundle.
+# Every signed text begins so: a signature made for another purpose is not valid for a bundle.
 _PURPOSE = b"ltbench bundle\n"
 _MAKE = 'make one with ssh-keygen -t ed25519 -N "" -f KEY'
 
 
 class Signature(Strict):
-    """What a bundle holds of it. key: public, as in a file of keys. signature: base64, of the manifest."""
+    """A signature as a bundle stores it. key: public, as in a file of keys. signature: base64, of the manifest."""
 
     key: str
     signature: str
@@ -44,7 +44,7 @@ class Signature(Strict):
 
 @dataclass(frozen=True)
 class Signer:
-    """Whose key signed. key: public, as in a file of keys, without a name."""
+    """The key that signed a bundle. key: public, as in a file of keys, without a name."""
 
     key: str
 
@@ -56,7 +56,7 @@ class Signer:
 
 
 def signing_key(path: Path) -> Ed25519PrivateKey:
-    """The private key in a file of OpenSSH or PEM. Raises InputError."""
+    """The private key in a file in OpenSSH's format or PEM. Raises InputError."""
     content = _content(path)
     load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in content else load_pem_private_key
     try:
@@ -78,7 +78,7 @@ def signed(content: bytes, key: Ed25519PrivateKey) -> bytes:
 
 
 def signer(signature: bytes, content: bytes) -> Signer:
-    """Who signed a manifest. Raises ValueError for a signature that is none of it."""
+    """The key that signed a manifest. Raises ValueError for an invalid signature."""
     try:
         given = Signature.model_validate_json(signature)
     except ValidationError:
@@ -94,7 +94,7 @@ def signer(signature: bytes, content: bytes) -> Signer:
 
 
 def trusted_keys(path: Path) -> dict[Signer, str]:
-    """The Ed25519 keys of a file and their owners' names; keys of other kinds are passed over. Raises InputError."""
+    """The Ed25519 keys of a file and their owners' names; keys of other kinds are skipped. Raises InputError."""
     try:
         lines = _content(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -108,7 +108,7 @@ def trusted_keys(path: Path) -> dict[Signer, str]:
         key = " ".join(words[at : at + 2])
         if _public(key) is None:
             raise InputError(f"{path}:{number}: not a whole {_TYPE} key; copy the line of KEY.pub")
-        # Behind the key, or, as in a file of allowed signers, before it.
+        # After the key, or before it, as in a file of allowed signers.
         found[Signer(key)] = " ".join(words[at + 2 :] or words[:at])
     if not found:
         raise InputError(f"{path}: holds no {_TYPE} key; give one a line, as in KEY.pub")

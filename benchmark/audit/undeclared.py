@@ -1,7 +1,7 @@
 """Changes that a record does not name: of its protocol's recipe, or of its method's configuration.
 
-What a run changed decides its track and its row, and is no part of its id: whoever left it out of a record would put a
-changed run among the unchanged ones.
+A run's changes decide its track and its row, and are not part of its id. Left out of a record, they would put a changed
+run among the unchanged ones.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from benchmark.store.records import Record
 
 
 def changed_recipe(record: Record) -> str | None:
-    """What differs from the protocol of this version, and is not among the changes that the record names.
+    """A setting that differs from the protocol of this version without being among the changes that the record names.
 
-    None where nothing does, and where the protocol is not registered here or has another version. Loads no methods.
+    None where there is none, and where the protocol is not registered here or has another version. Loads no methods.
     Raises InputError when a registered dataset here cannot be read.
     """
     spec = record.spec
-    # The track names these three by themselves.
+    # The track names these three.
     own = {"backbone": spec.recipe.backbone, "weights": spec.recipe.weights, "image_size": spec.recipe.image_size}
     if spec.weights.batch_norm == "folded":
         own["batch_norm"] = "frozen"  # as planning does, whatever the protocol says
@@ -40,7 +40,7 @@ def changed_recipe(record: Record) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def _recipe(protocol: str, version: int, method: str, dataset: str, named: str) -> Recipe | str | None:
-    """A protocol's recipe with changes (JSON), the reason where there is none, None where the protocol is not known."""
+    """A protocol's recipe with changes (JSON); the reason where they are invalid; None for an unknown protocol."""
     if protocol not in PROTOCOLS or PROTOCOLS.get(protocol).version != version:
         return None
     try:
@@ -51,16 +51,16 @@ def _recipe(protocol: str, version: int, method: str, dataset: str, named: str) 
 
 
 def changed_setting(record: Record) -> str | None:
-    """`changed_recipe` of the method's configuration; loads the methods, and PyTorch with them."""
+    """As `changed_recipe`, for the method's configuration; loads the methods, and PyTorch with them."""
     spec = record.spec
-    usual = _configuration(spec.method, spec.method_version, settings_name(spec.dataset))
-    if usual is None:
+    default = _configuration(spec.method, spec.method_version, settings_name(spec.dataset))
+    if default is None:
         return None
     named = spec.changed_settings
-    for name in sorted(spec.config.keys() | usual.keys()):
-        if name not in named and spec.config.get(name) != usual.get(name):
+    for name in sorted(spec.config.keys() | default.keys()):
+        if name not in named and spec.config.get(name) != default.get(name):
             return (
-                f"{name} is {spec.config.get(name)!r}, and {usual.get(name)!r} in {spec.method!r} version "
+                f"{name} is {spec.config.get(name)!r}, and {default.get(name)!r} in {spec.method!r} version "
                 f"{spec.method_version} with the changes that it names"
             )
     return None
@@ -68,7 +68,7 @@ def changed_setting(record: Record) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _configuration(method: str, version: int, dataset: str) -> Mapping[str, Any] | None:
-    """A method's own configuration on a dataset; None where the method is not known."""
+    """A method's default configuration on a dataset; None where the method is not known."""
     from benchmark.method import METHODS  # with torch
 
     if method not in METHODS or METHODS.get(method).version != version:
@@ -78,6 +78,6 @@ def _configuration(method: str, version: int, dataset: str) -> Mapping[str, Any]
 
 def _difference(found: Recipe, expected: Recipe) -> str:
     """The first setting in which two recipes differ."""
-    given, usual = (flatten(recipe.model_dump(mode="json")) for recipe in (found, expected))
-    name = next(key for key in sorted(given.keys() | usual.keys()) if given.get(key) != usual.get(key))
-    return f"recipe.{name} is {given.get(name)!r}, and {usual.get(name)!r}"
+    given, other = (flatten(recipe.model_dump(mode="json")) for recipe in (found, expected))
+    name = next(key for key in sorted(given.keys() | other.keys()) if given.get(key) != other.get(key))
+    return f"recipe.{name} is {given.get(name)!r}, and {other.get(name)!r}"

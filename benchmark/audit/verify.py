@@ -1,4 +1,4 @@
-"""Whether stored runs hold: records against their logits, logits against their lists, runs against each other."""
+"""Verification of stored runs: records against their logits, logits against their lists, runs against each other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Kind = Literal["fault", "stale", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a stored run. fault: it does not hold. stale: it was made by other code. note: worth knowing.
+    """A finding about a stored run. fault: it does not hold. stale: other code made it. note: worth knowing.
 
     run: its folder's name. message: one line that names file, value and remedy.
     """
@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found. records: how many there are; scored: how many were scored again from their logits."""
+    """The result of `verify`. records: number of records; scored: number of those scored again from their logits."""
 
     records: int
     scored: int
@@ -61,7 +61,7 @@ class Verification:
 
 
 def verify(results: Path | str, reporter: Reporter | None = None) -> Verification:
-    """Check every run of a results folder that has a record; one run's logits are held at a time.
+    """Check every run of a results folder that has a record; the logits of one run are in memory at a time.
 
     reporter: shows the progress, none by default. Raises StoreError when there is no such folder, InputError when a
     method or dataset here cannot be loaded.
@@ -96,7 +96,7 @@ def verify(results: Path | str, reporter: Reporter | None = None) -> Verificatio
 
 
 def _notes(folder: RunFolder, record: Record) -> Iterator[Finding]:
-    """Staleness, and files that nothing names."""
+    """Findings on staleness, and on files that no record names."""
     run, method = folder.path.name, record.spec.method
     if method not in METHODS:
         problem = f"unknown method: cannot tell whether stale ({method!r} is not registered here)"
@@ -114,10 +114,10 @@ def _notes(folder: RunFolder, record: Record) -> Iterator[Finding]:
 
 
 def _strays(folder: RunFolder, record: Record) -> list[str]:
-    # A lease that cannot be read is no fault of the record's; `ltbench status` names it.
+    # A damaged lease is no fault of the record; `ltbench status` reports it.
     with contextlib.suppress(StoreError):
         if folder.holder() is not None:
-            return []  # the files of an attempt that goes on have no record yet
+            return []  # the files of a running attempt have no record yet
     known = {"record.json", "lease.json", "lock", "attempts", folder.log_path.name, folder.checkpoint_path.name}
     known |= set(files_of(record))
     try:

@@ -14,10 +14,10 @@ from benchmark.errors import StoreError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see all of it or the old one, also after a power failure; see `replacing`.
+    """Write a file so that readers see either all of it or the old one, even after a power failure; see `replacing`.
 
-    Raises StoreError, naming the path and the remedy, when the disk is full or the folder cannot be written; what was
-    there before is untouched.
+    Raises StoreError, naming the path and the remedy, when the disk is full or the folder cannot be written. The old
+    file is then untouched.
     """
     try:
         with replacing(path) as file:
@@ -29,10 +29,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """An open draft beside `path`, which takes its name when the block ends, and is removed when an error ends it.
+    """An open draft beside `path`. It is renamed to `path` when the block ends, and removed when an error ends it.
 
-    durable: write through to the disk before and after the renaming, so that the new name never holds less than the
-    content. A cache whose readers check what they read does without, which is faster. Raises OSError.
+    durable: write through to the disk before and after the renaming, so that `path` never has partial content. A cache
+    whose readers check its content needs no such guarantee, and is faster without. Raises OSError.
     """
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -55,13 +55,12 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 def drafts(folder: Path, name: str = "*") -> list[Path]:
-    """The drafts of a file of that name, or of all files of a folder, that are being written or were left by a process
-    that was killed."""
+    """The drafts of the file `name`, or of all files, in a folder: being written, or left by a killed process."""
     return list(folder.glob(f".{name}.*.tmp"))
 
 
 def _remedy(error: OSError, folder: Path) -> str:
-    """What to do about a file that could not be written to a folder."""
+    """The remedy for an error of writing a file to a folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space there and repeat the command"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):

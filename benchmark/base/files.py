@@ -1,10 +1,11 @@
-"""Local files: how a value names one, what is in it, and how one is opened that somebody else may have put there."""
+"""Local files: values that name one, its content and digest, and safe opening of files of unknown origin."""
 
 from __future__ import annotations
 
 import errno
 import functools
 import hashlib
+import io
 import os
 import re
 import stat
@@ -14,31 +15,34 @@ from typing import BinaryIO
 _REFERENCE = re.compile(r"(?P<path>.*\.npz):(?P<key>[^/]+)")
 _SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin")
 
-# Bytes of a file of text (a record, a lease, a manifest) that are read at most.
+# The most bytes that are read of a text file: a record, a lease, a manifest.
 MOST_TEXT = 16 * 2**20
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """A regular file, open for reading. Raises OSError: a pipe or a device could be waited for without end."""
-    # Not blocking: to open a pipe would wait for who writes to it. Of a regular file it changes nothing.
-    return _regular(path, os.O_RDONLY, "rb")
+def open_regular(path: Path) -> io.BufferedReader:
+    """A regular file, open for reading. Raises OSError, for a pipe or a device too: reading one may never end."""
+    # Opened without blocking: to open a pipe waits for a writer. A regular file is read as ever.
+    return os.fdopen(_descriptor(path, os.O_RDONLY), "rb")
 
 
 def open_own(path: Path, append: bool = False) -> BinaryIO:
-    """A regular file of the project's own, made where there is none, open for writing at its end (append) or as it is.
+    """A regular file that the project writes, created if missing.
 
-    Raises OSError for a link: what it leads to is somebody else's, and stays as it is.
+    append: open for writing at its end; otherwise for reading and writing from its start. Raises OSError, for a link
+    too: its target may belong to another user.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if append else 0)
     try:
-        return _regular(path, flags, "ab" if append else "rb+")
+        descriptor = _descriptor(path, flags)
     except OSError as error:
         if error.errno == errno.ELOOP and path.is_symlink():
             raise OSError(errno.ELOOP, "is a link, and what it leads to is left alone; remove it", str(path)) from None
         raise
+    return os.fdopen(descriptor, "ab", buffering=0) if append else os.fdopen(descriptor, "rb+")
 
 
-def _regular(path: Path, flags: int, mode: str) -> BinaryIO:
+def _descriptor(path: Path, flags: int) -> int:
+    """A file descriptor of a regular file. Raises OSError for any other."""
     number = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     try:
         kind = os.fstat(number).st_mode
@@ -49,16 +53,14 @@ def _regular(path: Path, flags: int, mode: str) -> BinaryIO:
     except BaseException:
         os.close(number)
         raise
-    return os.fdopen(number, mode, buffering=0 if mode == "ab" else -1)
+    return number
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
     """The content of a regular file. Raises OSError as `open_regular`, and for more than `most` bytes."""
     with open_regular(path) as file:
-        if most is None:
-            return file.read()
-        content = file.read(most + 1)
-    if len(content) > most:
+        content = file.read(-1 if most is None else most + 1)
+    if most is not None and len(content) > most:
         raise OSError(errno.EFBIG, f"has more than the {most} bytes that are read", str(path))
     return content
 
@@ -66,7 +68,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
 def split_file(reference: str) -> tuple[Path, str] | None:
     """(path, key) of a value that names a file: `FILE`, or `FILE.npz:KEY`; None for any other name.
 
-    A path contains a slash or ends as a file does, so that `demo:shapes` is none. key: "" where none is given.
+    A path contains a slash or has a known suffix; `demo:shapes` is not one. key: "" where none is given.
     """
     match = _REFERENCE.fullmatch(reference)
     if match:
@@ -77,7 +79,7 @@ def split_file(reference: str) -> tuple[Path, str] | None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; not so for a path that no file can have: too long, or with a null byte."""
+    """Whether a file exists; False for a path that no file can have: too long, or with a null byte."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -85,7 +87,7 @@ def is_file(path: Path) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file, 64 hexadecimal digits; read once as long as the file's time and size stay. Raises OSError."""
+    """sha256 of a file, 64 hexadecimal digits; the file is read again when its time or size changes. Raises OSError."""
     facts = path.stat()
     return _digest(path, facts.st_mtime_ns, facts.st_size)
 

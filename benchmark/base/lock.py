@@ -1,4 +1,4 @@
-"""The project's one lock between processes: that of an open file, which ends with its process however that ends."""
+"""The project's one lock between processes: that of an open file. It ends with its process, even a killed one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from benchmark.base.files import open_own
 def lock_open(file: BinaryIO | int, waiting: Callable[[], None] = lambda: None) -> None:
     """Hold the lock of an open file, or folder, until it is closed.
 
-    Where another process holds it, `waiting` is called once and that process is waited for. Raises OSError where the
-    file system has no locks.
+    While another process holds it, this one waits; `waiting` is called once before. Raises OSError where the file
+    system has no locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,9 +26,9 @@ def lock_open(file: BinaryIO | int, waiting: Callable[[], None] = lambda: None) 
 
 
 def lock(path: Path) -> BinaryIO:
-    """Hold the lock of a file of the project's own, made where there is none, until what is returned is closed.
+    """Lock a file that the project writes, created if missing. The lock is held until the returned file is closed.
 
-    Raises OSError where the file cannot be made, is a link, or cannot be locked.
+    Raises OSError where the file cannot be created, is a link, or cannot be locked.
     """
     file = open_own(path)
     try:
@@ -41,7 +41,7 @@ def lock(path: Path) -> BinaryIO:
 
 @contextlib.contextmanager
 def folder_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of a folder, which may be one that can only be read; see `lock_open`. Raises OSError."""
+    """Hold the lock of a folder, which may be read-only; see `lock_open`. Raises OSError."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         lock_open(folder, waiting)
@@ -51,7 +51,7 @@ def folder_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file; not so where files cannot be locked or this one cannot be read.
+    """Whether a process holds the lock of a file. False where the file system has no locks, or the file is unreadable.
 
     Raises FileNotFoundError.
     """

@@ -1,7 +1,7 @@
-"""Method files: the project's, in the folder `methods` beside `benchmark`, and those in folders of the user's.
+"""Method files: the project's, in the folder `methods` beside `benchmark`, and those in the user's folders.
 
-By its name, `methods` may be a folder of the user's: that beside a script comes first on the path. The folder has no
-`__init__.py`, so that the user's stays importable where both are found.
+`import methods` may find a folder of the user: the one beside a script comes first on the path. The project's folder
+has no `__init__.py`, so that both are importable.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ VARIABLE = "LTBENCH_METHODS"
 def load_files() -> None:
     """Import every file of the project's folder and of those that LTBENCH_METHODS names.
 
-    Raises InputError, naming the folder or file, for a folder that is not there or has no Python file, and for a file
-    that cannot be imported.
+    Raises InputError, naming the folder or file, for a folder that does not exist or has no Python file, and for a
+    file that cannot be imported.
     """
     _load_own()
     folders = user_folders()
@@ -54,23 +54,23 @@ def source_file(module: str) -> Path | None:
 
 
 def _load_own() -> None:
-    places = _places()
-    package = "methods" if places[:1] == [FOLDER] else _package_of(FOLDER)
+    searched = _searched()
+    package = "methods" if searched[:1] == [FOLDER] else _package_of(FOLDER)
     for module in import_folder(FOLDER, package):
         name = module.__name__.rpartition(".")[2]
-        # Where the folder is a part of the user's `methods`, no file will be imported under that name too.
-        spec = PathFinder.find_spec(f"methods.{name}", list(map(str, places)))
+        # Where the user's `methods` contains the project's folder, no file is imported twice, under two names.
+        spec = PathFinder.find_spec(f"methods.{name}", list(map(str, searched)))
         if spec is not None and spec.origin and Path(spec.origin).resolve() == file_of(module.__name__):
             sys.modules[f"methods.{name}"] = module
 
 
 def _package_of(folder: Path) -> str:
-    """A package's name that no other folder has, the same in every process."""
+    """Name of a package for a folder: unique to it, and the same in every process."""
     return f"ltbench_methods_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
-def _places() -> list[Path]:
-    """The folders that `import methods` means here, in the order in which they are searched."""
+def _searched() -> list[Path]:
+    """The folders that `import methods` searches, in order."""
     known = sys.modules.get("methods") or PathFinder.find_spec("methods")
     names = getattr(known, "__path__", None) or getattr(known, "submodule_search_locations", None) or ()
     return [Path(name).resolve() for name in names]

@@ -1,7 +1,6 @@
-"""Modules that are found by where they are: every file of a package or of a folder, and what installed packages offer.
+"""Importing every module of a package or of a folder, and the entry points of installed packages.
 
-A registry whose entries are a file each fills itself so. What a file defines it registers as it is imported, and a new
-entry is one new file.
+Registries are filled so: each file registers its entry when it is imported, and a new entry is one new file.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterable
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -21,18 +20,20 @@ from benchmark.errors import InputError
 
 
 def import_package(name: str) -> list[ModuleType]:
-    """Import every module of a package, in the order of their names. Raises InputError, naming the file, for one that
-    cannot be imported."""
+    """Import every module of a package, in the order of their names.
+
+    Raises InputError, naming the file, for a module that cannot be imported.
+    """
     files = _files(name, importlib.import_module(name).__path__)
     return [_imported(module, file) for module, file in files.items()]
 
 
 def import_folder(folder: Path, package: str) -> list[ModuleType]:
-    """Import every Python file of a folder that is no package, and every package in it, in the order of their names.
+    """Import every Python file and package of a folder that is no package itself, in the order of their names.
 
-    package: the name under which they are imported, so that one takes from another by `from .other import ...`. It is
-    made where there is none of that name. A file that was imported before, under another name, is not imported again.
-    Raises InputError, naming the file, for one that cannot be imported.
+    package: the name of the package that they become, created if missing. They may import each other by
+    `from .other import ...`. A file that was imported before, under another name, is not imported again.
+    Raises InputError, naming the file, for a file that cannot be imported.
     """
     if package not in sys.modules and importlib.util.find_spec(package) is None:
         spec = ModuleSpec(package, None, is_package=True)
@@ -50,7 +51,7 @@ def import_folder(folder: Path, package: str) -> list[ModuleType]:
 
 
 def import_entry_points(group: str) -> list[tuple[EntryPoint, Any]]:
-    """What installed packages offer in a group, in the order of the names.
+    """The entry points of a group and the objects that they name, in the order of the entry points' names.
 
     Raises InputError, naming the file, the entry point and the package, for one that cannot be imported.
     """
@@ -68,21 +69,22 @@ def import_entry_points(group: str) -> list[tuple[EntryPoint, Any]]:
 
 
 def file_of(module: str) -> Path | None:
-    """The file of an imported module, None where it has none."""
+    """The file of an imported module; None where it has none."""
     path = _path_of(sys.modules.get(module))
     return Path(path).resolve() if path else None
 
 
 def _path_of(module: Any) -> str:
-    # Not by getattr: some modules import others when they are asked for an attribute.
+    # Not by getattr: some modules import others when an attribute is looked up.
     path = getattr(module, "__dict__", {}).get("__file__")
     return path if isinstance(path, str) else ""
 
 
 def _files(package: str, folders: Iterable[str]) -> dict[str, Path]:
-    """Name of a module -> its file, of every module in the folders."""
-    found = pkgutil.iter_modules(folders)
-    specs = {f"{package}.{name}": finder.find_spec(name) for finder, name, _ in found}
+    """Name of each module in the folders -> its file."""
+    searched = list(folders)
+    names = [name for _, name, _ in pkgutil.iter_modules(searched)]
+    specs = {f"{package}.{name}": PathFinder.find_spec(name, searched) for name in names}
     return {name: Path(spec.origin).resolve() for name, spec in specs.items() if spec and spec.origin}
 
 
@@ -103,6 +105,6 @@ def _origin(module: str) -> str:
     """The file of a module that may fail to be imported, or its name."""
     try:
         spec = importlib.util.find_spec(module)
-    except (Exception, SystemExit):  # of the packages that it is in
+    except (Exception, SystemExit):  # raised by a package that contains it
         spec = None
     return spec.origin if spec and spec.origin else module

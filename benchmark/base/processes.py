@@ -1,4 +1,4 @@
-"""Worker processes for what takes long and divides."""
+"""A pool of worker processes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from concurrent.futures.process import BrokenProcessPool
 from benchmark.base.memory import KEEP_MEMORY
 from benchmark.errors import StoreError
 
-# A new process would look for Python's own modules in the working directory first: a file there with such a name would
-# run.
+# Otherwise a new process searches the working directory first, and would run a file there with the name of a module of
+# Python's own.
 _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
 
 def cores() -> int:
-    """Processor cores that this process may use, as a scheduler has given them."""
+    """Processor cores that this process may use; a scheduler may grant fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes, which an error or Ctrl-C ends at once. Raises StoreError when one of them is killed."""
+    """A pool of processes. An error or Ctrl-C ends them at once. Raises StoreError when one of them is killed."""
     before = dict(os.environ)
     others = set(multiprocessing.active_children())
     wanted = KEEP_MEMORY | _SAFE_PATH
@@ -35,7 +35,7 @@ def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool = ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),
-            # Ctrl-C reaches every process of a terminal; what it means is for this one to decide.
+            # Ctrl-C reaches every process of a terminal; this process alone reacts to it.
             initializer=signal.signal,
             initargs=(signal.SIGINT, signal.SIG_IGN),
         )

@@ -1,4 +1,4 @@
-"""SLURM: the only module that runs its commands, or reads the variables that it sets for a job."""
+"""SLURM: no other module runs its commands or reads the variables that it sets for a job."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 from benchmark.errors import InputError
 
 _ANSWER_S = 60
-# Without an answer, who judges a lease leaves it alone: that may be asked for often, so it waits less.
+# Shorter for leases: a lease is kept while SLURM does not answer, and is asked about often.
 _LEASE_ANSWER_S = 30
-# For so long one answer serves all leases that are judged together.
+# One answer is used this long, for all leases that are checked together.
 _LEASE_ANSWER_LASTS_S = 10
-_DEFAULT_LARGEST_ARRAY = 1000  # SLURM's own
-_CANCELLED_AT_ONCE = 500  # a command line is not endless
-# What a record keeps of its job.
+_DEFAULT_LARGEST_ARRAY = 1000  # SLURM's own default
+_CANCELLED_AT_ONCE = 500  # the length of a command line is limited
+# The variables of its job that a record keeps.
 _RECORDED = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME")
 
 
@@ -29,34 +29,33 @@ _RECORDED = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM
 
 
 def job_id() -> str:
-    """Id of the job that this process is in, "" where it is in none."""
+    """Id of the job that this process belongs to; "" without a job."""
     return os.environ.get("SLURM_JOB_ID", "")
 
 
 def job_restarts() -> str:
-    """How often the job had been requeued when it started, as SLURM writes it."""
+    """How often the job was requeued, as SLURM writes it."""
     return os.environ.get("SLURM_RESTART_COUNT", "0")
 
 
 def job_cpus() -> int | None:
-    """Processor cores of each task of the job, None where it names none."""
+    """Processor cores of each task of the job; None where SLURM does not say."""
     cpus = os.environ.get("SLURM_CPUS_PER_TASK")
     return int(cpus) if cpus else None
 
 
 def job_nodes() -> tuple[int, int]:
-    """(number of this node within the job, from 0; number of its nodes)."""
+    """(index of this node within the job, from 0; number of the job's nodes)."""
     return int(os.environ.get("SLURM_NODEID", 0)), int(os.environ.get("SLURM_NNODES", 1))
 
 
 def job_facts() -> dict[str, str]:
-    """What a record keeps of the job: variable -> value; empty where this process is in none."""
+    """The facts of the job that a record keeps: variable -> value; empty without a job."""
     return {name: os.environ[name] for name in _RECORDED if name in os.environ}
 
 
 def site_variables() -> dict[str, str]:
-    """The variables that are the user's or the site's and no job's: where SLURM's configuration is, and defaults for
-    sbatch."""
+    """The variables that the user or the site sets: the path of SLURM's configuration, and defaults of sbatch."""
     return {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or key.startswith("SBATCH_")}
 
 
@@ -71,23 +70,23 @@ def check_tools() -> None:
 
 
 def sbatch(script: Path) -> subprocess.CompletedProcess[str]:
-    """Hand in a batch script; what sbatch answered, whatever its encoding. Raises OSError."""
+    """Submit a batch script. Returns sbatch's answer, in any encoding. Raises OSError."""
     return _run(["sbatch", str(script)], None)
 
 
 def largest_array() -> int:
-    """Elements that one array may have here; SLURM's own default when it does not say."""
+    """The most elements that a job array may have here; SLURM's default when it does not answer."""
     try:
-        said = _ask(["scontrol", "show", "config"]).stdout
+        answer = _ask(["scontrol", "show", "config"]).stdout
     except InputError:
-        said = ""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.M)
+        answer = ""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer, re.M)
     return max(1, int(found[1]) - 1) if found else _DEFAULT_LARGEST_ARRAY
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A job as the queue knows it: SLURM's state, the reason why it waits, how long it has run."""
+    """A job in the queue: SLURM's state, the reason why it waits, how long it has run."""
 
     state: str
     reason: str
@@ -95,17 +94,19 @@ class Queued:
 
     @property
     def text(self) -> str:
-        """For people."""
+        """State and reason, or state and elapsed time."""
         return f"{self.state} ({self.reason})" if self.state == "PENDING" else f"{self.state} {self.elapsed}"
 
 
 def queue(job_ids: Iterable[str]) -> dict[str, Queued]:
-    """What squeue says of jobs that have not ended; nothing where there is no SLURM. Raises InputError when SLURM does
-    not answer."""
+    """Id -> entry in the queue of those jobs that have not ended; empty without SLURM.
+
+    Raises InputError when SLURM does not answer.
+    """
     wanted = set(job_ids)
     if not wanted or shutil.which("squeue") is None:
         return {}
-    # All of the user's: a list of jobs is refused when SLURM has forgotten one of them.
+    # All jobs of the user: squeue refuses a list of ids with one that SLURM no longer knows.
     done = _ask(["squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r|%M"])
     if done.returncode != 0:
         raise InputError(f"squeue: {' '.join(done.stderr.split()) or 'no answer'}; try again later")
@@ -129,8 +130,10 @@ def cancel(job_ids: Iterable[str]) -> None:
 
 
 def may_go_on(job: str) -> bool:
-    """Whether a job, of any user, has not ended as far as SLURM says. Without an answer it may go on; where there is no
-    SLURM it does not."""
+    """Whether a job, of any user, may still be running or queued.
+
+    True when SLURM does not answer, False where there is no SLURM.
+    """
     if shutil.which("squeue") is None:
         return False
     known = _jobs_in_queue(round(time.monotonic() / _LEASE_ANSWER_LASTS_S))
@@ -138,8 +141,8 @@ def may_go_on(job: str) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _jobs_in_queue(now: int) -> set[str] | None:
-    """Ids of all jobs that have not ended; None when SLURM does not answer."""
+def _jobs_in_queue(period: int) -> set[str] | None:
+    """Ids of all jobs that have not ended; None when SLURM does not answer. period: for the cache alone."""
     try:
         done = _run(["squeue", "--noheader", "--all", "--array", "--format=%A"], _LEASE_ANSWER_S)
     except (OSError, subprocess.TimeoutExpired):
@@ -148,7 +151,7 @@ def _jobs_in_queue(now: int) -> set[str] | None:
 
 
 def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """What a command answered. Raises InputError when there is no answer."""
+    """The completed command. Raises InputError when it does not answer or cannot be run."""
     try:
         return _run(command, _ANSWER_S)
     except subprocess.TimeoutExpired:
@@ -158,7 +161,7 @@ def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _run(command: list[str], timeout_s: float | None) -> subprocess.CompletedProcess[str]:
-    """Sites have their own ways to say things, in any encoding. Raises OSError and TimeoutExpired."""
+    """Run a command whose output may have any encoding, as sites change SLURM's. Raises OSError and TimeoutExpired."""
     return subprocess.run(
         command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=timeout_s
     )

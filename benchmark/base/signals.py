@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do for a while."""
+"""Handlers of Ctrl-C and SIGTERM for the duration of a block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """`handler` gets both signals in the block; what handled them before does so again after it. Main thread only."""
+    """`handler` receives both signals in the block; the former handlers return after it. Main thread only."""
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -22,8 +22,10 @@ def handled(handler: Callable[[int, object], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def acknowledged(words: Callable[[int], str]) -> Iterator[None]:
-    """The first signal that is handled in the block is answered with `words` on standard error, at once: Python's own
-    handler waits for the operation that is going on, which may take seconds. Main thread only."""
+    """Print `words(signal)` to standard error at once when the first signal arrives in the block.
+
+    Python's own handler runs only after the current operation, which may take seconds. Main thread only.
+    """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -44,7 +46,7 @@ def _answer(reading: int, words: Callable[[int], str]) -> None:
             break
     else:
         return
-    # Past Python's own streams, whose locks the main thread may hold.
+    # Not through Python's streams: the main thread may hold their locks.
     with contextlib.suppress(OSError):
         begin = "\n" if os.isatty(2) else ""
         os.write(2, f"{begin}{words(number[0])}\n".encode())

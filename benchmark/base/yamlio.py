@@ -1,4 +1,4 @@
-"""YAML as the project reads it: safe, small, 1.2 floats, no key given twice, errors that name file and place."""
+"""YAML as the project reads it: safe, small, floats of YAML 1.2, no key twice, errors that name file and line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from benchmark.errors import InputError, shown
 
 # Far more than any file that people write by hand.
 MAX_BYTES = 256 * 1024
-MAX_WRITTEN_OUT = 1024 * 1024  # characters and values, each as often as aliases repeat it
+MAX_WRITTEN_OUT = 1024 * 1024  # characters and values, with every alias written out
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with five of its traps closed.
+    """PyYAML's safe loader, stricter in five ways.
 
-    `2e-4` is a number, `1:30` is text (not 90), a repeated key is an error, and so is a value that only looks like its
-    type (2024-13-45), which PyYAML lets out as an error of Python's. Aliases that repeat each other, to billions of
-    values from a few lines, are an error before anything is made of them.
+    `2e-4` is a number. `1:30` is text, not 90. A repeated key is an error. A value that only looks like its type
+    (2024-13-45) is a YAML error, not a ValueError. So are aliases that expand a few lines to billions of values; they
+    are counted before any value is made.
     """
 
     def get_single_node(self) -> yaml.Node | None:
@@ -58,8 +58,11 @@ def _text(node: yaml.Node) -> str:
 
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
-    """Characters and values in a node, those of an alias each time. known: of nodes by identity; None while a node is
-    being counted. Raises ConstructorError beyond MAX_WRITTEN_OUT, and for an alias within what it stands for."""
+    """Characters and values in a node, with every alias written out.
+
+    known: identity of a node -> its count, None while it is being counted. Raises ConstructorError beyond
+    MAX_WRITTEN_OUT, and for an alias within its own node.
+    """
     if isinstance(node, yaml.ScalarNode):
         return 1 + len(node.value)
     if id(node) not in known:
@@ -68,7 +71,7 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
         known[id(node)] = 1 + sum(_count(part, known) for part in inner)
     count = known[id(node)]
     if count is None or count > MAX_WRITTEN_OUT:
-        problem = "it contains itself" if count is None else "its aliases stand for more than 1 MiB"
+        problem = "it contains itself" if count is None else "its aliases expand to more than 1 MiB"
         raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
     return count
 
@@ -91,7 +94,7 @@ for _tag, _pattern in zip(
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises InputError (file, line, what is wrong) when it holds none."""
+    """The mapping in a YAML file. Raises InputError, naming file, line and problem, when it holds none."""
     try:
         text = read_regular(path, MAX_BYTES).decode("utf-8")
     except OSError as error:
@@ -113,7 +116,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """The value written on a command line (`2e-4`, `true`, `[5, 7]`, `class-aware`), read as YAML."""
+    """A value of the command line (`2e-4`, `true`, `[5, 7]`, `class-aware`), read as YAML. Raises InputError."""
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError):

@@ -10,7 +10,7 @@ import sys
 
 from benchmark.cli.app import app
 from benchmark.cli.output import print_error
-from benchmark.errors import LtbenchError, RunInterrupted, StoreError
+from benchmark.errors import LtbenchError, RunInterrupted, StoreError, shown
 from benchmark.ui.text import take_any_text, unwritten
 
 
@@ -26,7 +26,7 @@ def main() -> None:
         print_error("interrupted: run the same command again to go on")
         sys.exit(130)
     except BrokenPipeError:
-        # A reader that goes away (`| head`) ends the program quietly; Python must not try to flush at exit.
+        # The reader of a pipe (`| head`) has ended, which is no error; Python must not try to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (LtbenchError, OSError) as error:
@@ -39,8 +39,8 @@ def main() -> None:
 def _call() -> None:
     try:
         app()
-    except SystemExit as exit:  # so a command ends, also where all went well
-        if exit.code == 130:  # how typer passes Ctrl-C on, without a word
+    except SystemExit as exit:  # every command ends so, a successful one too
+        if exit.code == 130:  # typer's code for Ctrl-C
             raise KeyboardInterrupt from None
         if not exit.code and (why := unwritten()):
             raise StoreError(f"standard output cannot be written: {why}") from None
@@ -48,8 +48,8 @@ def _call() -> None:
 
 
 def _message_of(error: LtbenchError | OSError) -> str:
-    """What the user reads of it."""
+    """The message of an error for the user."""
     if isinstance(error, LtbenchError) or error.filename is None:
         return str(error)
     path = str(error.filename)
-    return f"{path if len(path) < 200 else path[:200] + '...'}: {error.strerror}"
+    return f"{shown(path)}: {error.strerror}"

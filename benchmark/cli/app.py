@@ -1,4 +1,4 @@
-"""The application: a group whose commands are modules of this package, each imported when it is called."""
+"""The application: a group whose commands are modules of this package, imported when they are called."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-# In this order the help lists them. The module of a command has its name, its function too, and its docstring is the
-# help.
+# In the order of the help. A command's module and function have its name, and the module's docstring is its help.
 COMMANDS = (
     "run",
     "sweep",
@@ -45,15 +44,15 @@ def _module_of(command: str) -> str:
 
 @functools.cache
 def _help_of(command: str) -> str:
-    """The docstring of a command's module, which is read and not imported: it is the first token of the file."""
+    """The docstring of a command's module: the first token of the file, which is read without importing it."""
     with Path(__file__).with_name(f"{_module_of(command)}.py").open(encoding="utf-8") as source:
         return ast.literal_eval(next(tokenize.generate_tokens(source.readline)).string)
 
 
-class _Commands(Mapping[str, TyperCommand]):
-    """The commands by name, each imported when it is asked for."""
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is looked up."""
 
-    def __getitem__(self, name: str) -> TyperCommand:
+    def __getitem__(self, name: str) -> Any:
         if name not in COMMANDS:
             raise KeyError(name)
         module = importlib.import_module(f"benchmark.cli.{_module_of(name)}")
@@ -73,13 +72,13 @@ class _Group(TyperGroup):
 
     def __init__(self, **attributes: Any):
         super().__init__(**attributes)
-        self.commands = _Commands()
+        self.commands = _Commands()  # type: ignore[assignment]  # a group only reads them
 
     def list_commands(self, context: Any) -> list[str]:
         return list(COMMANDS)
 
     def format_commands(self, context: Any, formatter: Any) -> None:
-        listed = {name: TyperCommand(name, help=_help_of(name)) for name in COMMANDS}
+        listed: dict[str, Any] = {name: TyperCommand(name, help=_help_of(name)) for name in COMMANDS}
         TyperGroup(name=self.name, commands=listed).format_commands(context, formatter)
 
     def format_epilog(self, context: Any, formatter: Any) -> None:
@@ -111,6 +110,6 @@ def common(
     ] = None,
 ) -> None:
     """Options before the command."""
-    # By the variable, so that the processes that this one starts find the same methods.
+    # As a variable, so that worker processes find the same methods.
     if methods_dir:
         os.environ["LTBENCH_METHODS"] = os.pathsep.join(str(folder.absolute()) for folder in methods_dir)

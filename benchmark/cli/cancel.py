@@ -1,4 +1,4 @@
-"""Cancel a sweep: what waits is taken out of SLURM's queue; what runs saves itself.
+"""Cancel a sweep: waiting jobs leave SLURM's queue, and running ones save themselves.
 
 \b
 Example:

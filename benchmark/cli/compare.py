@@ -59,8 +59,11 @@ def compare(
 def _find_tables(
     stores: list[Path], wanted: tuple[str, str | None, str, str], reporter: Reporter
 ) -> tuple[Path, list[tuple[Table, Row, Row]]]:
-    """The first results folder that has what is wanted, and it; on stderr the folders passed over and the records left
-    out of all that were read. Raises InputError when none has it, or it fits several rows."""
+    """The first results folder that has both rows, and each table that has them, with these rows.
+
+    Prints to stderr the folders without them, and the records that were left out. Raises InputError when no folder has
+    them, or a name fits several rows.
+    """
     from benchmark.leaderboard.board import load_board
     from benchmark.leaderboard.build import build_tables
     from benchmark.leaderboard.contrast import NoSuchRow, find_tables
@@ -72,10 +75,9 @@ def _find_tables(
         for store in stores:
             try:
                 records = _of_dataset(load_records(store, problems), wanted[0])
-                with contextlib.suppress(StoreError):  # records that contradict each other, which the board leaves out
-                    find_tables(
-                        build_tables(records), *wanted
-                    )  # what is not there is reported before anything is computed
+                # Before the slow computation of the board, which leaves out contradictory records (a StoreError here).
+                with contextlib.suppress(StoreError):
+                    find_tables(build_tables(records), *wanted)
                 found = find_tables(load_board(store, store, problems, reporter, records).tables, *wanted)
             except NoSuchRow as error:
                 missing.append(f"{store}: {error}")
@@ -91,8 +93,10 @@ def _find_tables(
 
 
 def _of_dataset(records: Iterable[Record], dataset: str) -> list[Record]:
-    """The records on the lists of a dataset, whatever name others gave them: these may show that one of them is wrong.
-    All, where no record has that name, for the near names."""
+    """The records on the lists of a dataset, also those under another name: they may show that one of them is wrong.
+
+    All records where none has that name; the message then lists near names.
+    """
     records = list(records)
     lists = {record.spec.dataset.fingerprint for record in records if record.spec.dataset.name == dataset}
     return [record for record in records if record.spec.dataset.fingerprint in lists] or records
@@ -116,7 +120,7 @@ def _print_contrast(item: Contrast, classes: int) -> None:
         print("± of A - B: 95 % interval over test images and seeds; p: for this pair alone,")
         print("the leaderboard's wins and losses are corrected for all pairs of its table")
     columns = ["A", "B", "A - B"]
-    rows = [[change.name, *change_cells(change), p_text(change.p)] for change in item.means]
+    rows: list[list[object]] = [[change.name, *change_cells(change), p_text(change.p)] for change in item.means]
     console().print(compact_table(["mAP", *columns, "p"], rows))
     if classes:
         shown = item.classes[:classes]

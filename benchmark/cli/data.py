@@ -68,8 +68,10 @@ def data(
 
 
 def _naming_all_bad(dataset: Dataset, reporter: Reporter, use: Callable[[], T]) -> T:
-    """What `use` of a dataset's images gives. Raises InputError where any cannot be used, after naming the first of
-    them all."""
+    """The result of `use`, which reads a dataset's images.
+
+    Raises InputError where some cannot be used, after printing the first of them.
+    """
     from benchmark.data.images import bad_images
 
     try:
@@ -79,7 +81,7 @@ def _naming_all_bad(dataset: Dataset, reporter: Reporter, use: Callable[[], T]) 
         total = sum(map(len, splits))
         with reporter.task("looking for other bad images", total) as task:
             bad = bad_images(splits, dataset.source, task.update)
-        # That one alone, or no image is where images are looked for.
+        # It is the only one, or the root of the images is wrong.
         if len(set(bad)) < 2 or (len(bad) == total and str(error) not in bad):
             raise
     for fault in bad[:NAMED_IMAGES]:

@@ -1,4 +1,4 @@
-"""Write a finished run into one file, which others import into their results.
+"""Write a finished run to one file, which others import into their results.
 
 \b
 Examples:

@@ -1,6 +1,6 @@
-"""Put runs that others have exported into a results folder. A bundle is checked as `ltbench verify`
-checks a run: what does not hold or contradicts the runs there is refused, and no run that is there is overwritten;
-files that such a run has lost are restored.
+"""Import runs that others have exported into a results folder. A bundle is checked as `ltbench verify`
+checks a run, and refused if it does not hold or contradicts the runs there. No existing run is overwritten; its
+missing files are restored.
 
 \b
 Examples:
@@ -43,7 +43,7 @@ def import_(
         try:
             done = import_bundle(bundle, results, trust)
         except LtbenchError as error:
-            refusal = plain(str(error))  # it quotes what somebody sent
+            refusal = plain(str(error))  # it quotes an untrusted file
             if len(bundles) == 1:
                 raise StoreError(refusal) from None
             counts["refused"] += 1
@@ -60,7 +60,7 @@ def import_(
 
 
 def _signed_by(done: Imported) -> str:
-    """Whose bundle it was, as far as that is known; empty for one that nobody signed."""
+    """The signer of a bundle; empty for an unsigned one."""
     if done.signer is None:
         return ""
     if done.owner is None:

@@ -1,4 +1,4 @@
-"""What the commands that launch print: the plan of a dry run, and the report of a launch."""
+"""Output of the commands that launch runs: the plan of a dry run, and the report of a launch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.cli.output import (
     console,
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 def print_plan(jobs: Sequence[Job], results: Path, as_json: bool) -> None:
-    """What would be launched."""
+    """Print the runs of a dry run, their states, and whether they would be launched."""
     from benchmark.launch.forecast import forecast, missing, warnings
     from benchmark.leaderboard.tracks import settings_text
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "method": job.spec.method,
             "dataset": job.spec.dataset.name,
@@ -55,7 +55,7 @@ def print_plan(jobs: Sequence[Job], results: Path, as_json: bool) -> None:
 
 
 def print_report(report: Report, as_json: bool) -> None:
-    """The leaderboard of what is done, made anew in the results folder, and what is not done.
+    """Update the leaderboard in the results folder, and print its tables of these runs and the runs that are not done.
 
     Raises RunFailed where a run failed.
     """

@@ -24,7 +24,7 @@ from benchmark.errors import InputError, StoreError
 from benchmark.leaderboard.formats import file_name, format_names
 from benchmark.store import LOCAL, PUBLISHED
 
-Format = StrEnum("Format", {name: name for name in format_names()})
+Format = StrEnum("Format", {name: name for name in format_names()})  # type: ignore[misc]  # names of modules
 
 
 def leaderboard(

@@ -1,4 +1,4 @@
-"""List the methods, or tell one method's settings.
+"""List the methods, or the settings of one method.
 
 \b
 Examples:
@@ -26,7 +26,7 @@ def methods(
     from benchmark.method import METHODS, source_of
 
     chosen = METHODS.items() if name is None else [(name, METHODS.get(name))]
-    facts = {
+    facts: dict[str, dict[str, Any]] = {
         key: {
             "title": method.title,
             "version": method.version,
@@ -50,14 +50,14 @@ def methods(
         rows: list[tuple[str, str]] = []
         fact = facts[name]
         print(f"{fact['title']}, version {fact['version']}, {fact['source']}\n\n{fact['about']}\n")
-        for field, about in facts[name]["settings"].items():
+        for field, about in fact["settings"].items():
             values = " | ".join(map(str, about["values"]))
             rows.append((f"{field}={about['default']}", about["about"] + (f" [{values}]" if values else "")))
         print_lines(rows)
 
 
 def _values(annotation: Any) -> list[Any]:
-    """What a setting may be, where it is a choice."""
+    """The values of a setting that is a choice; empty for others."""
     if annotation is bool:
         return [True, False]
     if get_origin(annotation) is Literal:

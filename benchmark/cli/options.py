@@ -1,18 +1,15 @@
-"""Options that several commands have, and how their texts are read."""
+"""Options of several commands, and parsers of their texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
 from benchmark.errors import InputError
-from benchmark.running import rules
-
-Rerun = StrEnum("Rerun", {name: name for name in get_args(rules.Rerun)})
+from benchmark.running.rules import Rerun
 
 ProtocolOption = Annotated[str | None, typer.Option(help="Protocol name; by default the dataset's own.")]
 BackboneOption = Annotated[str | None, typer.Option(help="Backbone name; by default the protocol's.")]
@@ -42,7 +39,7 @@ AllStoresOption = Annotated[
         help="Results folder.  [default: results (published) and, where it exists, results/local (yours)]",
     ),
 ]
-RerunOption = Annotated[Rerun, typer.Option(help="Which runs to launch, by where they stand.")]
+RerunOption = Annotated[Rerun, typer.Option(help="Which runs to launch, by their state.")]
 DataRootOption = Annotated[
     Path | None, typer.Option(help="Root of the images of registered datasets; or the variable LTBENCH_DATA.")
 ]

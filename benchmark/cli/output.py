@@ -1,4 +1,4 @@
-"""What commands print."""
+"""Printing, for all commands."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from benchmark.ui.progress import Reporter
 
 
-# A table of more rows is plain text: to draw it would take longer than to make it.
+# A table of more rows is plain text: drawing it would take longer than computing it.
 LONG_TABLE = 200
 
 
 def console(stderr: bool = False) -> Console:
-    """The terminal, or the pipe or file in its place."""
+    """A console on standard output or error."""
     from rich.console import Console
 
     return Console(stderr=stderr)
@@ -39,7 +39,7 @@ def number(value: float | None) -> str:
 
 
 def print_lines(rows: Iterable[tuple[str, str]]) -> None:
-    """Names and what is said of each."""
+    """Print names and their descriptions in two columns."""
     rows = [(harmless(name), harmless(text)) for name, text in rows]
     width = max((len(name) for name, _ in rows), default=0)
     for name, text in rows:
@@ -47,7 +47,7 @@ def print_lines(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table, escaped; a long one as plain text."""
+    """Print a table, escaped; a long one as plain text."""
     from benchmark.ui.tables import plain_table, table
 
     if len(rows) <= LONG_TABLE:
@@ -57,19 +57,19 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def print_error(text: str) -> None:
-    """Lines for stderr. They may quote a record or a file: what would steer the terminal is taken out."""
+    """Print lines to stderr. They may quote a file, so control characters are removed."""
     from benchmark.ui.text import plain
 
     print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
 
 
 def report_unwritten(done: str) -> None:
-    """Say where standard output has not taken all, and what is done all the same: the command has not failed."""
+    """Print a line where output was lost. done: what the command has done nevertheless, since it has not failed."""
     if why := unwritten():
         print_error(f"standard output cannot be written: {why}; {done}")
 
 
 def show_problems(problems: Sequence[LtbenchError]) -> None:
-    """What was left out, with the reasons, a line each."""
+    """Print the reasons why records or methods were left out, a line each."""
     for problem in problems:
         print_error(f"left out: {' '.join(str(problem).splitlines())}")

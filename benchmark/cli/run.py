@@ -11,7 +11,7 @@ Examples:
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,7 +26,6 @@ from benchmark.cli.options import (
     JsonOption,
     OracleOption,
     ProtocolOption,
-    Rerun,
     RerunOption,
     ResultsOption,
     SetOption,
@@ -55,7 +54,7 @@ def run(
     gpus: GpusOption = 1,
     oracle: OracleOption = False,
     results: ResultsOption = LOCAL,
-    rerun: RerunOption = Rerun.missing,
+    rerun: RerunOption = "missing",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +65,7 @@ def run(
     from benchmark.launch.product import parse_seeds
     from benchmark.running.plan import make_plan
 
-    common = {
+    common: dict[str, Any] = {
         "protocol": protocol,
         "backbone": backbone,
         "weights": weights,
@@ -79,10 +78,10 @@ def run(
     chosen = parse_seeds(seeds) if seeds is not None else [seed or 0]
     plans = [make_plan(method, dataset, seed=s, **common) for s in chosen]
     if dry_run:
-        print_plan(left_to_do(plans, results, rerun.value), results, as_json)
+        print_plan(left_to_do(plans, results, rerun), results, as_json)
         return
-    # One run of several processes needs a launcher, which starts them.
+    # A launcher starts the processes of a run that is spread over several.
     spread = {"workers": 1, "gpus": gpus, "retries": 0}
     backend = make_backend("inline", {}) if gpus == 1 else make_backend("local", spread)
-    report = launch(plans, results, backend=backend, rerun=rerun.value, device=device, reporter=stderr_reporter())
+    report = launch(plans, results, backend=backend, rerun=rerun, device=device, reporter=stderr_reporter())
     print_report(report, as_json)

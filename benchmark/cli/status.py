@@ -1,4 +1,4 @@
-"""Tell where the runs of a results folder stand, and where in SLURM's queue.
+"""Show the state of the runs of a results folder, and of their jobs in SLURM's queue.
 
 \b
 Examples:
@@ -18,7 +18,7 @@ from benchmark.cli.output import console, print_error, print_table
 from benchmark.errors import InputError
 from benchmark.store import LOCAL
 
-# More finished runs than this are only counted, unless they are asked for.
+# More finished runs than this are only counted, without --all.
 FEW = 40
 
 
@@ -32,7 +32,7 @@ def status(
 ) -> None:
     from benchmark.launch import status as board
 
-    # One's own folder appears with the first run; another that is missing was misspelt.
+    # The default folder is created by the first run; another missing folder is misspelt.
     if results != LOCAL and not results.is_dir():
         raise InputError(f"{results}: no such results folder; name one with --results")
     if watch:

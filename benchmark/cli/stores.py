@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 def stores_of(results: Path | None) -> list[Path]:
-    """The results folder that is given, else one's own and the published one, as far as they are there. Raises
-    InputError when there is none."""
+    """The given results folder, or else the user's own and the published one, as far as they exist.
+
+    Raises InputError when there is none.
+    """
     stores = [results] if results else [LOCAL, PUBLISHED]
     found = [store for store in stores if (store / "runs").is_dir()]
     if not found:
@@ -32,7 +34,7 @@ def _not_a_store(path: Path) -> str:
 
 
 def find_run(run: str, results: Path | None) -> RunFolder:
-    """A finished run, of one's own or published where no folder is given. Raises InputError or StoreError."""
+    """A finished run of the given folder, or of those of `stores_of`. Raises InputError or StoreError."""
     from benchmark.store.runs import NoSuchRun, Store
 
     *others, last = stores_of(results)

@@ -34,7 +34,6 @@ from benchmark.cli.options import (
     EpochsOption,
     JsonOption,
     OracleOption,
-    Rerun,
     RerunOption,
     ResultsOption,
     SizeOption,
@@ -78,7 +77,7 @@ def sweep(
     cluster: ClusterOption = DEFAULT_CLUSTER,
     oracle: OracleOption = False,
     results: ResultsOption = LOCAL,
-    rerun: RerunOption = Rerun.missing,
+    rerun: RerunOption = "missing",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     **options: Any,
@@ -87,9 +86,6 @@ def sweep(
     from benchmark.launch.product import Sweep, expand, load_sweep, parse_axis, parse_seeds
     from benchmark.spec import parse
 
-    axes = load_sweep(file) if file is not None else {}
-    if methods is None and "methods" not in axes:
-        raise InputError("a sweep needs methods: give --methods all, --methods a,b or --file")
     given = {
         "methods": methods if methods in (None, "all") else parse_names(methods, "--methods"),
         "datasets": None if datasets is None else parse_names(datasets, "--datasets"),
@@ -102,23 +98,24 @@ def sweep(
         "settings": parse_settings(settings, parse_axis) or None,
         "oracle": oracle or None,
     }
+    axes = load_sweep(file) if file is not None else {}
     axes |= {key: value for key, value in given.items() if value is not None}
+    if "methods" not in axes:
+        raise InputError("a sweep needs methods: give --methods all, --methods a,b or --file")
     plans, unfit = expand(parse(Sweep, axes, "sweep"), data_root)
     show_problems(unfit)
     backend = make_backend(cluster.value, given_options(options))
     if dry_run:
         backend.check(plans, device, results)
-        print_plan(left_to_do(plans, results, rerun.value), results, as_json)
+        print_plan(left_to_do(plans, results, rerun), results, as_json)
         return
-    report = launch(plans, results, backend=backend, rerun=rerun.value, device=device, reporter=stderr_reporter())
-    if isinstance(backend, Cluster):
-        _print_submitted(report, as_json)
-    else:
-        print_report(report, as_json)
+    report = launch(plans, results, backend=backend, rerun=rerun, device=device, reporter=stderr_reporter())
+    show = _print_submitted if isinstance(backend, Cluster) else print_report
+    show(report, as_json)
 
 
 def _print_submitted(report: Report, as_json: bool) -> None:
-    """What is in a cluster's queue now, and how to go on."""
+    """Print the submitted sweep, and the commands that follow and cancel it."""
     sweep = report.sweep
     if sweep is None:
         if as_json:

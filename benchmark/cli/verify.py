@@ -1,4 +1,4 @@
-"""Check that the runs of a results folder hold: digests, scores made again from the stored logits, test
+"""Check that the runs of a results folder hold: digests, scores computed again from the stored logits, test
 labels, and the data that runs share.
 
 \b

@@ -1,4 +1,4 @@
-"""Where runs are carried out: what every backend is, what a cluster is, and the registry that finds them by module."""
+"""Backends, which carry out runs: their contract, that of clusters, and the registry that finds them by module."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from benchmark.launch.jobs import Job
     from benchmark.running.plan import Plan
 
-# PyTorch is imported where something is planned or launched: the help of the command line names every backend.
+# The command line's help imports this module, so PyTorch is imported only where runs are planned or launched.
 
 
 def option(default: Any, about: str, metavar: str, least: int | None = None) -> Any:
-    """A field of a backend's options, as `ltbench sweep` shows it. about: `{}` in it is replaced by the names of the
-    backends that have the option."""
+    """A field of a backend's options, as `ltbench sweep` shows it.
+
+    about: its help; `{}` in it is replaced by the names of the backends that have the option.
+    """
     return Field(default, ge=least, description=about, json_schema_extra={"metavar": metavar})
 
 
@@ -43,15 +45,15 @@ RETRIES = option(None, "{}: tries again of a run that crashed.  [default: 1]", "
 DEFAULT_RETRIES = 1
 
 
-class Options(Strict):
-    """What a backend may be given; every field is an `option`, and one of `ltbench sweep`."""
+class BackendOptions(Strict):
+    """The options of a backend; every field is an `option`, and one of `ltbench sweep`."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What a backend is asked to do.
+    """The request to a backend.
 
-    decide: what the re-run rule says of every plan, at this moment. device: auto, cpu, cuda or cuda:i.
+    decide: returns the present decision of the re-run rule on every plan. device: auto, cpu, cuda or cuda:i.
     """
 
     plans: Sequence[Plan]
@@ -62,21 +64,21 @@ class Launch:
     decide: Callable[[], list[Job]]
 
     def orders(self, jobs: Iterable[Job]) -> list[Order]:
-        """What is to launch, for a worker process."""
+        """The orders to a worker process for the jobs that are launched."""
         return [order(job, self.results, self.device) for job in jobs if job.decision.launch]
 
     def announce(self, jobs: Sequence[Job]) -> None:
-        """Tell the user what is launched and how long it will take."""
+        """Report what is launched and how long it will take."""
         from benchmark.launch.forecast import forecast, warnings
 
         for line in [*warnings(jobs), *forecast(jobs, self.results)]:
             self.reporter.line(line)
 
     def not_launched(self, jobs: Iterable[Job]) -> list[RunReport]:
-        """The runs that the re-run rule leaves as they are."""
-        return [self._as_it_is(job) for job in jobs if not job.decision.launch]
+        """Reports of the runs that the re-run rule does not launch."""
+        return [self._unlaunched(job) for job in jobs if not job.decision.launch]
 
-    def _as_it_is(self, job: Job) -> RunReport:
+    def _unlaunched(self, job: Job) -> RunReport:
         folder = Store(self.results).folder(job.spec)
         match job.decision.state:
             case "done" | "stale":
@@ -87,31 +89,31 @@ class Launch:
             case "running" | "queued":
                 return RunReport(folder.path, "held")
             case "failed":
-                message = (folder.attempts.last() or {}).get("message")
-                return RunReport(folder.path, "failed", f"failed before: {message}; try again with --rerun failed")
+                earlier = (folder.attempts.last() or {}).get("message")
+                return RunReport(folder.path, "failed", f"failed before: {earlier}; try again with --rerun failed")
         return RunReport(folder.path, "pending")
 
 
 class Backend(ABC):
     """A way to carry out runs. A module of `benchmark.launch.backends` registers one, and nothing else names it.
 
-    about: a few words for the help. Options: what `ltbench sweep` and `benchmark.sweep` take for it.
+    about: a few words for the help. Options: the options of `ltbench sweep` and `benchmark.sweep` for it.
     """
 
     about: ClassVar[str]
-    Options: ClassVar[type[Options]] = Options
+    Options: ClassVar[type[BackendOptions]] = BackendOptions
 
-    def __init__(self, name: str, options: Options):
+    def __init__(self, name: str, options: BackendOptions):
         self.name = name
         self.options: Any = options
 
     @property
     def processes(self) -> int:
-        """The processes that carry out one run together."""
+        """Number of processes that carry out one run together."""
         return 1
 
     def check(self, plans: Iterable[Plan], device: str, results: Path) -> None:
-        """Raise InputError for what cannot be launched, also where nothing is launched but a plan is shown."""
+        """Raise InputError for plans that cannot be launched; a dry run checks too."""
         from benchmark.distributed import check_batch_size
 
         for plan in plans:
@@ -119,20 +121,22 @@ class Backend(ABC):
 
     @abstractmethod
     def launch(self, launch: Launch) -> Report:
-        """Carry out what is left to do, or hand it over; a run that fails stops no other.
+        """Carry out the runs that are left to do, or submit them; a run that fails stops no other.
 
         Raises InputError or StoreError where nothing can be launched, RunInterrupted where it was asked to stop.
         """
 
     @classmethod
     def stop(cls, sweep: LaunchedSweep) -> str:
-        """Stop a sweep that this backend launched; returns what that means. Raises InputError when it has ended, or
-        cannot be stopped from here."""
+        """Stop a sweep that this backend launched; returns a line on the consequences.
+
+        Raises InputError when it has ended, or cannot be stopped from here.
+        """
         raise NotImplementedError(f"{cls.__name__} launches nothing that goes on by itself")
 
 
 class Queued(Protocol):
-    """A job in a cluster's queue. state: PENDING where it waits. text: what is said of it, for people."""
+    """A job in a cluster's queue. state: PENDING where it waits. text: its state for people."""
 
     @property
     def state(self) -> str: ...
@@ -142,7 +146,7 @@ class Queued(Protocol):
 
 
 class Cluster(Backend):
-    """A backend that hands runs to a scheduler, where they go on when this process has ended.
+    """A backend that submits runs to a scheduler, where they go on after this process has ended.
 
     title: the scheduler's name, for people.
     """
@@ -156,8 +160,10 @@ class Cluster(Backend):
     @classmethod
     @abstractmethod
     def queue(cls, jobs: Iterable[str]) -> Mapping[str, Queued]:
-        """What the scheduler says of jobs that have not ended, by their ids. Raises InputError when it does not
-        answer."""
+        """Id -> entry in the queue of those jobs that have not ended.
+
+        Raises InputError when the scheduler does not answer.
+        """
 
     @classmethod
     @abstractmethod
@@ -167,7 +173,7 @@ class Cluster(Backend):
     @classmethod
     @abstractmethod
     def log_name(cls, job: str) -> str:
-        """The file below the sweep's folder that a job's output goes to."""
+        """Name of the file in the sweep's folder with a job's output."""
 
     def check(self, plans: Iterable[Plan], device: str, results: Path) -> None:
         super().check(plans, device, results)
@@ -175,7 +181,7 @@ class Cluster(Backend):
             raise InputError(f"--device {device!r}: with --cluster {self.name} use auto, cuda or cpu")
 
     def launch(self, launch: Launch) -> Report:
-        """Put what is left to do in the scheduler's queue."""
+        """Submit the runs that are left to do to the scheduler."""
         sweeps = Sweeps(launch.results)
         with sweeps.lock():
             jobs = launch.decide()
@@ -189,7 +195,7 @@ class Cluster(Backend):
                 ids = self.submit(orders, folder)
                 sweep = sweeps.write(folder, self.name, ids)
             except BaseException:
-                if ids:  # nobody will know of these jobs
+                if ids:  # no file names these jobs
                     with contextlib.suppress(InputError):
                         self.cancel(ids.values())
                 shutil.rmtree(folder, ignore_errors=True)
@@ -217,7 +223,7 @@ DEFAULT_BACKEND = "local"
 
 
 def backend_names() -> list[str]:
-    """The default one, the clusters, the others."""
+    """The names of all backends: the default one, then the clusters, then the others."""
 
     def rank(name: str) -> tuple[bool, bool, str]:
         return name != DEFAULT_BACKEND, not issubclass(BACKENDS.get(name), Cluster), name
@@ -226,8 +232,10 @@ def backend_names() -> list[str]:
 
 
 def options_of_backends() -> dict[str, tuple[Any, list[str]]]:
-    """The options of all backends, in an order that agrees with each backend's own: name -> (field, names of the
-    backends that have it)."""
+    """The options of all backends: name -> (field, names of the backends that have it).
+
+    Their order agrees with that of each backend.
+    """
     order: list[str] = []
     found: dict[str, tuple[Any, list[str]]] = {}
     for backend in backend_names():
@@ -242,8 +250,10 @@ def options_of_backends() -> dict[str, tuple[Any, list[str]]]:
 
 
 def make_backend(name: str, given: Mapping[str, Any]) -> Backend:
-    """A backend with its options. Raises InputError for an unknown one, and for an option that would have no effect or
-    has a wrong value."""
+    """A backend with its options.
+
+    Raises InputError for an unknown backend, and for an option that has no effect or a wrong value.
+    """
     backend = BACKENDS.get(name)
     known = options_of_backends()
     for option in given:

@@ -1,4 +1,4 @@
-"""What is known of runs before they are launched: how many, how long, and what they lack."""
+"""The forecast of a launch: the number of runs, their duration, and what they lack."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmark.ui.progress import duration
 
 
 def warnings(jobs: Iterable[Job]) -> list[str]:
-    """What is odd about the datasets, each line once."""
+    """Warnings about the datasets, each line once."""
     return list(dict.fromkeys(line for job in jobs for line in label_warnings(job.plan.dataset)))
 
 
@@ -41,7 +41,7 @@ def forecast(jobs: Sequence[Job], results: Path) -> list[str]:
 
 
 def missing(jobs: Iterable[Job]) -> list[str]:
-    """What the runs to launch need and is not on this machine, each line once."""
+    """The images and weights that the runs to launch need and this machine lacks, each line once."""
     # Runs that differ in the seed or in the rest of the recipe need the same.
     first: dict[tuple, Job] = {}
     for job in jobs:
@@ -53,7 +53,7 @@ def missing(jobs: Iterable[Job]) -> list[str]:
 
 
 def without_oracle(jobs: Iterable[Job], results: Path) -> int:
-    """How many runs that are not launched have a record without the logits of every epoch, which their plan asks
+    """Number of runs that are not launched although their record lacks the logits of every epoch that their plan asks
     for."""
     wanting = [job for job in jobs if job.plan.oracle and not job.decision.launch]
     records = [(job.plan, RunFolder(results / "runs" / job.run).record()) for job in wanting]
@@ -61,12 +61,12 @@ def without_oracle(jobs: Iterable[Job], results: Path) -> int:
 
 
 def estimate(jobs: Sequence[Job], records: Iterable[Record]) -> tuple[float, int]:
-    """(seconds of device time that the runs to launch will take, how many of them no record says anything of).
+    """(seconds of device time that the runs to launch will take, number of runs without an estimate).
 
-    records: those that are not of the jobs themselves.
+    records: of other runs than the jobs.
 
-    A run takes what runs of its method took (median) with its dataset, backbone, image size and epochs, else what
-    runs of other methods did.
+    The estimate of a run is the median time of runs of its method with its dataset, backbone, image size and epochs,
+    or else that of other methods' runs.
     """
     same: dict[str, list[float]] = defaultdict(list)
     alike: dict[str, list[float]] = defaultdict(list)
@@ -75,21 +75,21 @@ def estimate(jobs: Sequence[Job], records: Iterable[Record]) -> tuple[float, int
         ((job.spec, job.decision.took_s) for job in jobs if job.decision.took_s is not None),
     )
     for spec, seconds in known:
-        load = _load_of(spec)
-        alike[load].append(seconds)
-        same[spec.method + load].append(seconds)
+        size = _size_of(spec)
+        alike[size].append(seconds)
+        same[spec.method + size].append(seconds)
     total, unknown = 0.0, 0
     for job in jobs:
         if job.decision.launch:
-            load = _load_of(job.spec)
-            times = same.get(job.spec.method + load) or alike.get(load)
+            size = _size_of(job.spec)
+            times = same.get(job.spec.method + size) or alike.get(size)
             total += statistics.median(times) if times else 0.0
             unknown += not times
     return total, unknown
 
 
-def _load_of(spec: RunSpec) -> str:
-    """What runs of one duration share, but for the method."""
+def _size_of(spec: RunSpec) -> str:
+    """A key that runs of similar duration share, whatever their method."""
     recipe = spec.recipe
     return canonical_json([spec.dataset.fingerprint, recipe.backbone, recipe.image_size, recipe.epochs])
 

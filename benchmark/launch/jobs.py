@@ -1,4 +1,4 @@
-"""The runs that a launch is asked for, and what the re-run rule says of each."""
+"""The requested runs of a launch, and the decision of the re-run rule on each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmark.store.folder import RunFolder
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is asked for, and what the re-run rule says of it."""
+    """A requested run, and the decision of the re-run rule on it."""
 
     plan: Plan
     decision: Decision
@@ -33,13 +33,16 @@ class Job:
 
 
 def decide_jobs(plans: Iterable[Plan], results: Path, rerun: Rerun, queued: Container[str] = ()) -> list[Job]:
-    """What to launch of some plans. queued: names of the runs that wait for a cluster, or are running there: these are
-    not launched. Raises StoreError for a folder that holds something that is not whole."""
+    """Decide which plans to launch.
+
+    queued: names of the runs that wait or run on a cluster; these are not launched. Raises StoreError for a folder with
+    a damaged file.
+    """
     jobs = []
     known: dict[tuple, dict[str, str | None]] = {}
 
     def pixels(plan: Plan) -> dict[str, str | None]:
-        # Of many runs on one dataset the files are looked at once.
+        # The files of a dataset are examined once for all its runs.
         key = (id(plan.dataset), plan.spec.weights.interpolation, *cached_sizes(plan).values())
         if key not in known:
             known[key] = known_pixels(plan)

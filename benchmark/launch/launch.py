@@ -1,4 +1,4 @@
-"""Launches: what is left to do of some runs is carried out, and a report tells how each ended."""
+"""Launches: the runs that are left to do are carried out; a report says how each ended."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def launch(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> Report:
-    """Carry out what is left to do of some plans; a run that fails stops no other.
+    """Carry out the plans that are left to do; a run that fails stops no other.
 
-    Raises InputError (nothing was started), StoreError, or RunInterrupted (call again to go on). A run that fails is
-    in the report; but one that is launched alone, in this process, raises what stopped it.
+    Raises InputError (nothing was started), StoreError, or RunInterrupted (call again to resume). A run that fails is
+    in the report, but a run that is launched alone, in this process, raises its error.
     """
     results = Path(results)
     backend.check(plans, device, results)
@@ -45,9 +45,9 @@ def launch(
 
 
 def left_to_do(plans: Sequence[Plan], results: Path, rerun: Rerun) -> list[Job]:
-    """What the re-run rule says of every plan; one that waits in a cluster's queue is not launched again.
+    """The decision of the re-run rule on every plan; a run in a cluster's queue is not launched again.
 
-    Raises InputError where a scheduler does not answer, StoreError for a folder that is not whole.
+    Raises InputError where a scheduler does not answer, StoreError for a folder with a damaged file.
     """
     if rerun not in get_args(Rerun):
         raise InputError(f"unknown re-run rule {rerun!r}{did_you_mean(str(rerun), get_args(Rerun))}")
@@ -75,8 +75,8 @@ def sweep(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> Report:
-    """Train every combination of methods, datasets, protocols, backbones, settings and seeds; only what is missing is
-    run. What `ltbench sweep` does, but for the leaderboard.
+    """Train every combination of methods, datasets, protocols, backbones, settings and seeds; only missing runs are
+    made. As `ltbench sweep`, but without the leaderboard.
 
     methods: names, `"all"` for those that fit, or names with settings of their own: `{"asl": {"gamma_neg": [2, 4]}}`.
     settings: of every method, or of the recipe (`recipe.optimizer.lr`); a list holds several values. seeds: numbers, or
@@ -84,7 +84,7 @@ def sweep(
     `inline` (this process). options: the backend's, as `ltbench sweep --help` lists them: `workers=2`,
     `slurm={"partition": "gpu"}`.
 
-    Raises InputError (nothing was started), StoreError, or RunInterrupted (call again to go on).
+    Raises InputError (nothing was started), StoreError, or RunInterrupted (call again to resume).
     """
     axes = {
         "methods": methods,

@@ -1,4 +1,4 @@
-"""The log of one run, whether it has begun or not, and as it grows."""
+"""The log of one run, or of its job before the run has begun, also as it grows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ POLL_S = 1.0
 
 
 def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
-    """The log of a run by its folder name, its id or the beginning of either: its own, or that of its job where it has
-    none.
+    """The log of a run by its folder name, its id or the beginning of either; without one, the log of its job.
 
     Raises RunNotFound, InputError where there is no log yet, StoreError where the folders cannot be read.
     """
@@ -39,7 +38,7 @@ def log_of(run: str, results: Path) -> tuple[Path, RunFolder]:
 
 
 def follow_log(log: Path, folder: RunFolder, results: Path, follow: bool) -> Iterator[str]:
-    """The text of a log, in pieces; follow: until the run is neither running nor in a cluster's queue.
+    """The text of a log, in pieces. follow: go on until the run is neither running nor in a cluster's queue.
 
     Raises StoreError.
     """
@@ -49,7 +48,7 @@ def follow_log(log: Path, folder: RunFolder, results: Path, follow: bool) -> Ite
         raise StoreError(f"{log}: cannot be read: {error.strerror or error}; ask its owner for access") from None
     with opened as file:
         while True:
-            # Asked before reading: what is written until then is read.
+            # Checked before reading, so that the last lines are read too.
             going_on = follow and (folder.state() == "running" or queued_of(results, {folder.path.name}))
             yield file.read()
             if not going_on:

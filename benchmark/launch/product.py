@@ -58,10 +58,10 @@ Axes = dict[str, Annotated[list[Any], BeforeValidator(_listed), Field(min_length
 
 
 class Sweep(Strict):
-    """The axes; a list of one value may be that value.
+    """The axes of a sweep; a list of one value may be given as that value.
 
     methods: names, `all` for those that fit, or in a file names with axes of their own: {asl: {gamma_neg: [2, 4]}}.
-    protocols, backbones: none for the dataset's own and the protocol's. settings: of every method, or of the recipe
+    protocols, backbones: empty for the dataset's own and the protocol's. settings: of every method, or of the recipe
     (`recipe.optimizer.lr`). oracle: keep the test logits of every epoch. seeds: numbers, or text such as 0-4.
     """
 
@@ -78,22 +78,24 @@ class Sweep(Strict):
 
 
 def load_sweep(path: Path) -> dict[str, Any]:
-    """The axes in a YAML file, not yet checked: those of a command line may replace some. Raises InputError."""
+    """The axes in a YAML file, before options of a command line replace some. Raises InputError."""
     axes = load_yaml(path)
     parse(Sweep, {"methods": "all"} | axes, str(path))
     return axes
 
 
 def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], list[Unfit]]:
-    """Every run of a sweep, each once though two ways may lead to it, and, with methods `all`, what did not fit.
+    """Every run of a sweep, each once, and, with methods `all`, the combinations that do not fit.
 
     Raises InputError for an unknown name, a method that does not fit, or a product that is empty.
     """
     chosen = dict.fromkeys(METHODS) if sweep.methods == "all" else sweep.methods
+    protocols: list[str | None] = [*sweep.protocols] or [None]
+    backbones: list[str | None] = [*sweep.backbones] or [None]
     runs: dict[str, Plan] = {}
     unfit: dict[str, Unfit] = {}
     for dataset, (method, own), protocol, backbone in itertools.product(
-        sweep.datasets, chosen.items(), sweep.protocols or [None], sweep.backbones or [None]
+        sweep.datasets, chosen.items(), protocols, backbones
     ):
         axes = sweep.settings | (own or {})
         for values in itertools.product(*axes.values()):

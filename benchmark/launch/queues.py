@@ -1,4 +1,4 @@
-"""What the schedulers of clusters say of the runs of a results folder."""
+"""The runs of a results folder that are in the queues of clusters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAITING = "PENDING"
 
 @dataclass(frozen=True)
 class QueuedRun:
-    """A run whose job is in a queue. text: what its scheduler says of the job, for people."""
+    """A run whose job is in a queue. text: the job's state for people."""
 
     job: str
     state: str
@@ -24,7 +24,7 @@ class QueuedRun:
 
 
 class NoAnswer(InputError):
-    """A scheduler does not answer; `title` names it."""
+    """A scheduler does not answer. title: its name."""
 
     def __init__(self, error: InputError, title: str):
         super().__init__(str(error))
@@ -51,19 +51,18 @@ def queued(jobs: Mapping[str, SubmittedJob]) -> dict[str, QueuedRun]:
 
 
 def queued_of(results: Path, runs: Container[str]) -> dict[str, QueuedRun]:
-    """Those of some runs of a results folder that are in a queue. Raises NoAnswer, and StoreError where the sweeps
-    cannot be read."""
+    """As `queued`, for some runs of a results folder. Raises StoreError too, where the sweeps cannot be read."""
     return queued({run: job for run, job in Sweeps(results).jobs().items() if run in runs})
 
 
 def job_log(submitted: SubmittedJob) -> Path | None:
-    """What a job printed, where there is such a file."""
+    """The file with a job's output; None where there is none."""
     log = submitted.folder / _cluster(submitted.cluster).log_name(submitted.job)
     return log if log.exists() else None
 
 
 def _cluster(name: str) -> type[Cluster]:
-    """Raises InputError for a name that no cluster is registered under, as where its file is gone."""
+    """A cluster by its name. Raises InputError where none is registered, for example after its file was removed."""
     found = BACKENDS.get(name)
     if not issubclass(found, Cluster):
         raise InputError(f"--cluster {name} has no queue")

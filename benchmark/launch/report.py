@@ -1,4 +1,4 @@
-"""What a launch gives back: how each run ended, or where it is now."""
+"""The report of a launch: how each run ended, or its present state."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ RunState = Literal["done", "failed", "held", "submitted", "pending"]
 class RunReport:
     """One run of a launch.
 
-    state: done: its record is there. failed: an error stopped it, now or before. held: another process is at work on
-    it, or a cluster's queue has it. submitted: it was put in a cluster's queue. pending: it was not launched.
+    state: done: it has a record. failed: an error stopped it, now or before. held: another process holds it, or it is
+    in a cluster's queue. submitted: it was submitted to a cluster. pending: it was not launched.
     path: its folder. message: its scores in a line, or why it failed. job: the cluster's id of its job.
     """
 
@@ -38,10 +38,10 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All runs of a launch, in the order in which they ended; those that were not launched come last.
+    """All runs of a launch, in the order in which they ended; runs that were not launched come last.
 
-    results: the results folder. sweep: what was written down to follow and cancel it by, None where nothing was.
-    left_out: why a method of `methods="all"` has no run.
+    results: the results folder. sweep: the launched sweep, by which it is followed and cancelled; None where nothing
+    was launched. left_out: why a method of `methods="all"` has no run.
     """
 
     results: Path
@@ -62,7 +62,7 @@ class Report:
         """The records of the runs that are done. Raises StoreError for one that cannot be read."""
         for run in self.of_state("done"):
             record = RunFolder(run.path).record()
-            assert record is not None  # which is what done means
+            assert record is not None  # that is the meaning of done
             yield record
 
     def __str__(self) -> str:

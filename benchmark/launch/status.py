@@ -1,4 +1,4 @@
-"""The state of the runs of a results folder: the truth of their folders, beside what a cluster's queue says."""
+"""The state of the runs of a results folder: that of their folders, and that in a cluster's queue."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ _LOG_TAIL = 4096
 
 @dataclass(frozen=True)
 class Row:
-    """One run. state: of its folder, or "damaged". job: of a cluster, as its queue shows it, "" when it is in none.
-    note: why it failed or was cut off, or the last line of its log while it runs."""
+    """One run of the table.
+
+    state: of its folder, or "damaged". job: in a cluster's queue, "" without one. note: why it failed or was cut off,
+    or the last line of its log while it runs.
+    """
 
     run: str
     state: str
@@ -38,15 +41,17 @@ class Row:
 
 
 def rows(results: Path) -> tuple[list[Row], str]:
-    """Every run that began, and every one that is queued; and what is not known where a scheduler does not answer, ""
-    where all is known. Raises StoreError when the runs or sweeps cannot be read."""
+    """Every run that has begun or is queued, and a line where a scheduler does not answer ("" where all do).
+
+    Raises StoreError when the runs or sweeps cannot be read.
+    """
     jobs = Sweeps(results).jobs()
     folders = set(run_names(results))
     waiting, unknown = {}, ""
     try:
         waiting = queued(jobs)
     except NoAnswer as error:
-        # The runs' own folders tell the rest.
+        # The runs' own folders give the rest.
         unbegun = len(set(jobs) - folders)
         more = f"; not begun of those submitted: {plural(unbegun, 'run')}" if unbegun else ""
         unknown = f"{error.title}'s queue is not known: {error}{more}"
@@ -59,7 +64,7 @@ def _row(path: Path, queued: QueuedRun | None) -> Row:
     try:
         state = folder.state()
         if state == "running" and queued and queued.state == WAITING:
-            state = "preempted"  # its node fell silent, and the job waits for another one
+            state = "preempted"  # its node failed, and the job waits for another one
         return Row(path.name, state, job, _note(folder, state))
     except StoreError as error:
         return Row(path.name, "damaged", job, str(error))

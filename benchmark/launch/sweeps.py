@@ -1,6 +1,6 @@
 """The sweeps that were launched on a results folder: `<results>/sweeps/<name>/sweep.json`, with the logs of their jobs.
 
-The file says only where to look: a run's own folder is the truth.
+The file names runs and jobs only: the state of a run is in its own folder.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from benchmark.store.listing import listed
 class LaunchedSweep(Strict):
     """A sweep that was launched.
 
-    cluster: the backend, by its name. launcher: the process that launched it; a local sweep goes on as long as that
-    process. jobs: name of a run's folder -> id of the cluster's job that it is in, "" in a local sweep.
+    cluster: the backend's name. launcher: the process that launched it; a local sweep ends with that process. jobs:
+    name of a run's folder -> id of the cluster's job that it is in, "" in a local sweep.
     """
 
     name: str
@@ -40,19 +40,19 @@ class LaunchedSweep(Strict):
     jobs: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")]]
 
     @model_validator(mode="after")
-    def _launcher_is_one(self) -> LaunchedSweep:
+    def _launcher_is_lease(self) -> LaunchedSweep:
         Lease.checked(self.launcher)
         return self
 
     @property
     def lease(self) -> Lease:
-        """Who launched it."""
+        """The process that launched it."""
         return Lease.checked(self.launcher)
 
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """A job of a cluster's scheduler. folder: of its sweep, where its log is."""
+    """A job of a cluster's scheduler. folder: its sweep's, with its log."""
 
     cluster: str
     job: str
@@ -67,7 +67,7 @@ class Sweeps:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """While one process plans and submits, another one waits: it then sees what is queued. Raises StoreError."""
+        """Hold the lock of the sweeps: one process at a time decides and submits. Raises StoreError."""
         with self._written():
             self.root.mkdir(parents=True, exist_ok=True)
             held = lock(self.root / "lock")
@@ -84,7 +84,7 @@ class Sweeps:
             ) from None
 
     def new_folder(self) -> Path:
-        """A folder for a sweep that begins now; its name is the sweep's."""
+        """Create the folder of a new sweep; its name is the sweep's."""
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
         folder = self.root / name
         with self._written():
@@ -92,7 +92,7 @@ class Sweeps:
         return folder
 
     def write(self, folder: Path, cluster: str, jobs: dict[str, str]) -> LaunchedSweep:
-        """Note what was launched. Raises StoreError."""
+        """Write the file of a launched sweep. Raises StoreError."""
         sweep = LaunchedSweep(
             name=folder.name,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,7 +104,7 @@ class Sweeps:
         return sweep
 
     def all(self) -> list[LaunchedSweep]:
-        """Every sweep, the oldest first. Raises StoreError for a file that is not whole."""
+        """Every sweep, the oldest first. Raises StoreError for a damaged file."""
         return [self._read(self.root / name / "sweep.json") for name in self._names()]
 
     def find(self, name: str) -> LaunchedSweep:
@@ -117,7 +117,7 @@ class Sweeps:
         return self._read(self.root / hits[0] / "sweep.json")
 
     def jobs(self) -> dict[str, SubmittedJob]:
-        """Name of a run's folder -> the cluster's job that it was last put in."""
+        """Name of a run's folder -> the last cluster job that it was submitted in."""
         return {
             run: SubmittedJob(sweep.cluster, job, self.root / sweep.name)
             for sweep in self.all()
@@ -126,7 +126,7 @@ class Sweeps:
         }
 
     def _names(self) -> list[str]:
-        """Of the folders that hold a sweep, the oldest first: one that is being submitted holds none yet."""
+        """The names of the sweeps, the oldest first. A sweep that is still being submitted has no file yet."""
         return [name for name in listed(self.root) if os.path.lexists(self.root / name / "sweep.json")]
 
     def _read(self, path: Path) -> LaunchedSweep:

@@ -1,8 +1,8 @@
 """The process that carries out runs for a launcher, one after the other: `python -m benchmark.launch.worker`.
 
-Orders come in on standard input, a JSON object a line; how each ended goes out on standard output, likewise; status
-for people goes to standard error. When the input ends, the launcher is gone or has nothing more: a run that is going on
-then saves itself at the next step.
+Orders are read from standard input, a JSON object a line. Their endings are written to standard output in the same
+form, and status for people to standard error. When the input ends, the launcher has ended or has no more orders: a run
+that is going on then saves itself at the next step.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__":
-    # Before anything slow is imported. Ctrl-C reaches every process of a terminal, SLURM's warning every process of a
-    # job: what they mean is for the launcher to decide, who sends SIGTERM.
+    # Before the slow imports. Ctrl-C reaches every process of a terminal, SLURM's warning every process of a job. The
+    # launcher alone reacts to them, and sends SIGTERM.
     for _name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, _name), signal.SIG_IGN)
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from benchmark.distributed import Peers
     from benchmark.launch.jobs import Job
 
-# PyTorch is imported where a run is carried out: who only gives orders does without it.
+# PyTorch is imported where a run is carried out: a launcher, which only writes orders, does without it.
 
 
 @dataclass(frozen=True)
 class Order:
     """A run to carry out.
 
-    request, decision: of `benchmark.running.execute`, as plain values. folder: the run's, as the launcher planned it;
-    where the request leads to another one it is refused.
+    request, decision: a plan's request and a `Decision`, as plain values. folder: the run's, as the launcher planned
+    it; an order whose request gives another folder is refused.
     """
 
     request: dict[str, Any]
@@ -70,7 +70,7 @@ def order(job: Job, results: Path, device: str) -> Order:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended. held: another process is at work on it."""
+    """How a run ended. held: another process holds it."""
 
     outcome: Literal["done", "failed", "interrupted", "held"]
     message: str
@@ -83,7 +83,7 @@ class Ending:
 
 
 class Team:
-    """This process and those that carry out the same orders with it, from the first order to the last."""
+    """This process and the others that carry out the same orders with it, from the first order to the last."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -96,7 +96,7 @@ class Team:
         self._stack.close()
 
     def peers(self, device: str) -> Peers:
-        """The processes; they meet when they are first asked for. Raises InputError when they do not."""
+        """The processes, which connect at the first call. Raises InputError when they cannot."""
         from benchmark.distributed import joined
         from benchmark.running.environment import resolve_device
 
@@ -105,8 +105,8 @@ class Team:
         return self._peers
 
 
-class _Unheard(io.TextIOBase):
-    """Standard error, whether or not the launcher still reads it: without one a run saves itself before it ends."""
+class _LossyStderr(io.TextIOBase):
+    """Standard error, without an error when the launcher no longer reads it: the run must still save itself."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -116,9 +116,9 @@ class _Unheard(io.TextIOBase):
 
 
 def fulfil(order: Order, team: Team) -> Ending:
-    """Carry out one run in this process; whatever goes wrong is an ending.
+    """Carry out one run in this process; every error is an ending.
 
-    What cannot even be started is noted as a failed attempt too: nobody may be there to read the message.
+    A run that cannot be started leaves a failed attempt too, since the message may have no reader.
     """
     from rich.console import Console
 
@@ -132,7 +132,7 @@ def fulfil(order: Order, team: Team) -> Ending:
     try:
         peers = team.peers(order.device)
     except InputError as error:
-        # Of this machine, not of the run: elsewhere it may go well.
+        # An error of this machine, not of the run: elsewhere it may succeed.
         return Ending("failed", str(error))
     try:
         root = order.request["data_root"]
@@ -141,8 +141,12 @@ def fulfil(order: Order, team: Team) -> Ending:
             raise InputError(
                 f"{order.run}: lists, images, weights or settings have changed since the sweep was planned"
             )
-        reporter = Reporter(Console(file=_Unheard(), width=10_000, force_terminal=False))
-        record = execute(planned, Decision(**order.decision), folder, order.device, reporter, peers)
+        console = Console(
+            file=_LossyStderr(),  # type: ignore[arg-type]  # rich only writes and flushes
+            width=10_000,
+            force_terminal=False,
+        )
+        record = execute(planned, Decision(**order.decision), folder, order.device, Reporter(console), peers)
         return Ending("done", summary(record.metrics) if record else "")
     except RunInterrupted as error:
         return Ending("interrupted", str(error), "interrupted")
@@ -158,7 +162,7 @@ def fulfil(order: Order, team: Team) -> Ending:
         return Ending("failed", str(error), "disk")
     except Exception as error:
         traceback.print_exc()
-        if folder.attempts.next_number() == first:  # before there was a claim that could keep it
+        if folder.attempts.next_number() == first:  # it failed before a claim could write its attempt
             with contextlib.suppress(type(error), StoreError), claimed(folder):
                 raise
         return Ending.of_crash(error)
@@ -166,10 +170,11 @@ def fulfil(order: Order, team: Team) -> Ending:
 
 def main() -> None:
     """Carry out orders until there are no more."""
-    # As the launcher reads them, whatever the locale says; its standard error has a reader of any text.
+    # The launcher reads UTF-8, in every locale.
+    assert isinstance(sys.stderr, io.TextIOWrapper)
     sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what some library prints is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the prints of a library are no answers
     orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     busy, alone = threading.Event(), threading.Event()
 
@@ -185,7 +190,7 @@ def main() -> None:
     with Team() as team:
         while (line := orders.get()) is not None:
             busy.set()
-            if alone.is_set():  # nobody wants it any more
+            if alone.is_set():  # the launcher has ended
                 return
             ending = fulfil(Order(**json.loads(line)), team)
             busy.clear()

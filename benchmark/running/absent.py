@@ -1,4 +1,4 @@
-"""What a run needs and is not on this machine."""
+"""Images and weights that a run needs and this machine lacks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from benchmark.running.task import make_task
 
 
 def absences(plan: Plan) -> list[str]:
-    """What a run needs and is not on this machine, a line each: images, and weights, those of other networks that its
-    method asks for included."""
+    """The images and weights that a run needs and this machine lacks, a line each.
+
+    Weights of the other networks that its method builds are included.
+    """
     missing = []
     try:
         plan.dataset.source.check(plan.dataset.splits.values())
@@ -32,7 +34,7 @@ def absences(plan: Plan) -> list[str]:
 
 
 def _networks(plan: Plan) -> dict[str, PretrainedWeights]:
-    """What each network of a run is -> its weights."""
+    """Description of each network of a run -> its weights."""
     recipe = plan.spec.recipe
     found = {recipe.backbone: plan.weights}
     task = make_task(recipe, plan.dataset, plan.spec.weights, None, load=False)

@@ -1,4 +1,4 @@
-"""Whether a method, a protocol, a recipe, a dataset and pretrained weights go together."""
+"""Checks that a method, a protocol, a recipe, a dataset and pretrained weights fit each other."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from benchmark.training.stages import epochs_per_stage
 
 
 def default_protocol(folder: DatasetFolder, method: str, weights: str | None) -> Protocol:
-    """The dataset's protocol, or its protocol for CLIP where the other does not give the method what it requires.
+    """The dataset's protocol, or its protocol for CLIP where the first lacks what the method requires.
 
-    weights: those that the user names, if any. A backbone that the user names does not count: with a CLIP of one's own
-    a method that needs CLIP takes the recipe that was made for CLIP.
+    weights: those that the user names, if any. A backbone that the user names does not count: a method that needs CLIP
+    takes the recipe for CLIP with any CLIP backbone.
     """
     for name in (folder.card.protocol, folder.card.clip_protocol):
         if name not in PROTOCOLS:
@@ -43,14 +43,14 @@ def check_recipe(recipe: Recipe, protocol: Protocol, method: str, dataset: Datas
         raise InputError(
             f"recipe.selection is best-val, but no image of val.txt of dataset {dataset.name!r} has a label; use last"
         )
-    BACKBONES.get(recipe.backbone)  # first: of an unknown one no other message would help
+    BACKBONES.get(recipe.backbone)  # first: for an unknown one no other message would help
     lacking = _lacks(method, recipe)
     if lacking is not None:
         raise Unfit(f"method {method!r} needs {lacking}")
     if protocol.pretrained_only and recipe.weights == NO_WEIGHTS:
         raise InputError(
-            f"protocol {protocol.name!r} is for pretrained weights: none would be a result that nobody printed; "
-            "use another protocol"
+            f"protocol {protocol.name!r} is for pretrained weights: random ones would give a result that no paper "
+            "reports; use another protocol"
         )
     if recipe.neck_width is not None:
         raise InputError(
@@ -60,7 +60,7 @@ def check_recipe(recipe: Recipe, protocol: Protocol, method: str, dataset: Datas
 
 
 def resolve_recipe_weights(recipe: Recipe, protocol: Protocol, given: dict[str, Any]) -> PretrainedWeights:
-    """The recipe's pretrained weights. given: what the user named. Raises InputError for what the backbone lacks."""
+    """The recipe's pretrained weights. given: the user's choices. Raises InputError for unknown ones."""
     try:
         return resolve_weights(recipe.backbone, recipe.weights, recipe.image_size)
     except InputError as error:
@@ -70,8 +70,10 @@ def resolve_recipe_weights(recipe: Recipe, protocol: Protocol, given: dict[str, 
 
 
 def fit_to_weights(recipe: Recipe, weights: PretrainedWeights, asked: dict[str, Any]) -> Recipe:
-    """The recipe with the weights' full name, and with frozen batch norm where it is folded into the convolutions: it
-    has no statistics to train. asked: the user's changes of the recipe. Raises InputError where these want it trained.
+    """The recipe with the weights' full name, and with frozen batch norm where it is folded into the convolutions.
+
+    Folded batch norm has no statistics to train. asked: the user's changes of the recipe. Raises InputError where these
+    ask for trained batch norm.
     """
     changes: dict[str, Any] = {"weights": weights.ref.name}
     if weights.ref.batch_norm == "folded":
@@ -85,10 +87,12 @@ _checked: set[tuple] = set()
 
 
 def check_method(name: str, config: MethodConfig, task: Task, fingerprint: str) -> None:
-    """Raise Unfit unless the method can be built for the task, on the meta device, which computes nothing, and has an
-    epoch for each of its stages."""
+    """Raise Unfit unless the method can be built for the task and each of its stages has an epoch.
+
+    The method is built on the meta device, which computes nothing.
+    """
     method = METHODS.get(name)
-    # What a method is built from: all but the learning rate, the axis that sweeps have most often.
+    # A method that fits is not built again for another learning rate, the most frequent axis of sweeps.
     recipe = task.recipe.model_dump_json(exclude={"optimizer": {"lr"}})
     key = (method, repr(config), recipe, fingerprint)
     if key in _checked:
@@ -103,7 +107,7 @@ def check_method(name: str, config: MethodConfig, task: Task, fingerprint: str) 
 
 
 def _lacks(method: str, recipe: Recipe) -> str | None:
-    """What a method requires and a recipe does not give, with the remedy."""
+    """The requirement of a method that a recipe lacks, with the remedy; None where it lacks none."""
     requires = METHODS.get(method).requires
     if requires.endswith("clip") and recipe.backbone not in clip_backbones():
         return (

@@ -1,4 +1,4 @@
-"""Datasets, opened once as long as their lists stay as they are."""
+"""Datasets, opened once for as long as their lists do not change."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from benchmark.data.sources import OwnImages
 
 def open_dataset(folder: DatasetFolder, data_root: Path | None) -> Dataset:
     """The dataset in a folder; its lists are parsed again only when one has changed. Raises InputError."""
-    contents = []
+    contents: list[str | None] = []
     for name in ("classes.txt", "train.txt", "val.txt", "test.txt"):
         try:
             contents.append(hashlib.sha256(list_bytes(folder.path / name)).hexdigest())
         except OSError:
             contents.append(None)
     dataset = _opened(folder, folder.card, data_root, os.environ.get(DATA_ROOT_VARIABLE), *contents)
-    # A copy has its fingerprint taken anew: the images may have changed.
+    # A copy computes its fingerprint anew: the images may have changed.
     return replace(dataset) if isinstance(dataset.source, OwnImages) else dataset
 
 

@@ -1,4 +1,4 @@
-"""Where and with what a run is made: code, packages, device."""
+"""The environment of a run: code, packages, device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "safe
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:i`. Raises InputError for another name or a GPU that is not there."""
+    """`auto`, `cpu`, `cuda` or `cuda:i` as a device. Raises InputError for another name or a missing GPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -57,7 +57,7 @@ def describe(code_digest: str, device: torch.device, amp: bool, processes: int =
         host=socket.gethostname(),
         cpu_threads=torch.get_num_threads(),
         scheduler=scheduler.job_facts(),
-        # A record of one process reads as those before there could be several.
+        # Left out for one process, so that the record reads as those from before there could be several.
         **({"processes": processes} if processes > 1 else {}),
     )
 
@@ -74,20 +74,20 @@ def git_state() -> tuple[str | None, bool | None]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    # An installed package may lie inside somebody else's repository: only a checkout of ours counts.
+    # An installed package may lie inside another repository: only the project's own checkout counts.
     if git("rev-parse", "--show-prefix") != "" or not (CHECKOUT / "pyproject.toml").exists():
         return None, None
-    # Results come and go; what counts is whether the code and the lists are the commit's.
+    # New results do not make the checkout dirty: only changes of code and lists count.
     changes = git("status", "--porcelain", "--", "benchmark", "methods", "splits", "pyproject.toml")
     return git("rev-parse", "HEAD"), None if changes is None else bool(changes)
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin measuring anew, so that a run does not report the peak of one before it in the same process."""
+    """Reset the peak, so that a run does not report that of an earlier run in the same process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        # Linux: 5 resets the peak resident size; elsewhere the peak stays that of the process.
+        # Linux: 5 resets the peak resident size; elsewhere the peak remains that of the process.
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

@@ -39,23 +39,24 @@ def execute(
     reporter: Reporter | None = None,
     peers: Peers = ALONE,
 ) -> Record | None:
-    """Make a plan's record as it was decided, or return the one that is there.
+    """Carry out a plan as it was decided, or return the existing record.
 
-    A run that was stopped goes on from where earlier attempts of the decision came.
+    A run that was stopped resumes from the checkpoint of an earlier attempt of the same decision.
 
-    peers: the processes that do it together, each of which calls this with a plan of its own. The decision, the folder
-    and the record are the first one's; the others return None.
+    peers: the processes that carry out the run together; each calls this with a plan of its own. The first one uses the
+    decision and returns the record; the others return None.
 
-    Raises InputError (nothing was started), StoreError (RunHeld, where another process is at it), RunFailed or
+    Raises InputError (nothing was started), StoreError (RunHeld, where another process holds the run), RunFailed or
     RunInterrupted.
     """
     reporter = reporter or Reporter()
     if not peers.is_first:
-        return _assist(plan, folder, device, peers)
-    with peers.summons() as call:
+        _assist(plan, folder, device, peers)
+        return None
+    with peers.starting_others() as start:
         if not decision.launch:
             return not_launched(plan, decision, folder, reporter)
-        return _lead(plan, decision, folder, device, reporter, peers, call)
+        return _lead(plan, decision, folder, device, reporter, peers, start)
 
 
 def _lead(
@@ -65,13 +66,13 @@ def _lead(
     device: str,
     reporter: Reporter,
     peers: Peers,
-    call: Callable[[str], None],
+    start: Callable[[str], None],
 ) -> Record:
-    """What the first process does; `call` has the others begin, with the digest of the training images."""
+    """The part of the first process. `start` starts the others, with the digest of the training images."""
     check_batch_size(plan.spec.recipe.batch_size, peers.size)
-    own_device = peers.place(resolve_device(device))
-    git_state()  # now, before anything can change
-    cache_folder()  # where nobody says where it is, nothing is started
+    own_device = peers.own_device(resolve_device(device))
+    git_state()  # cached now, before the checkout can change
+    cache_folder()  # raises InputError without one, before anything is started
     plan.dataset.source.check(plan.dataset.splits.values())
     folder.check_writable()
     with stop_on_signal() as stop, claimed(folder) as claim, reporter.logging_to(folder.log_path), _memory_errors():
@@ -79,8 +80,13 @@ def _lead(
             claim.withdraw()
             reporter.line(f"done meanwhile by another process: {folder.path}")
             return record
-        _throw_away_earlier(decision, folder, claim)
-        runtime = Runtime(own_device, reporter, peers, lambda: claim.check() or stop.asked)
+        _remove_earlier_checkpoint(decision, folder, claim)
+
+        def should_stop() -> bool:
+            claim.check()
+            return stop.asked
+
+        runtime = Runtime(own_device, reporter, peers, should_stop)
         started = time.monotonic()
         method = _make_method(plan, reporter)
         cached = cache_images(plan, reporter)
@@ -91,31 +97,31 @@ def _lead(
         observe = partial(scorer.keep_epoch, claim) if plan.oracle else None
         trainer = _make_trainer(plan, method, cached, folder, runtime, observe)
         with stop.at_a_step():
-            call(cached["train"].digest)
+            start(cached["train"].digest)
             peers.wait()
             outcome = trainer.run()
-        if stop.asked:  # after the last step: its checkpoint is there
+        if stop.asked:  # after the last step, whose checkpoint is saved
             raise RunInterrupted("stopped before the test set was scored; run again to go on")
         record = evaluate(scorer, outcome, claim, prepare_s)
-        with stop.at_a_step():  # now it is as good as done
+        with stop.at_a_step():  # a signal no longer stops it
             claim.finish(record)
         reporter.line(f"done: {summary(record.metrics)}")
     return record
 
 
 def _assist(plan: Plan, folder: RunFolder, device: str, peers: Peers) -> None:
-    """What the other processes do: train, when the first one calls them to it.
+    """The part of the other processes: they train when the first one starts them.
 
-    Raises InputError when the training images here are not those of the first process, and what training raises.
+    Raises InputError when the training images here are not those of the first process, and the errors of training.
     """
     reporter = Reporter()
     with stop_on_signal() as stop, stop.at_a_step(), _memory_errors():
-        digest = peers.tell(None)
+        digest = peers.broadcast(None)
         if digest is None:
             return
-        runtime = Runtime(peers.place(resolve_device(device)), reporter, peers, lambda: stop.asked)
+        runtime = Runtime(peers.own_device(resolve_device(device)), reporter, peers, lambda: stop.asked)
         method = _make_method(plan, reporter)
-        # One process of a node decodes what the node has not; the first process has done so on its own.
+        # One process of a node decodes for all; the first process has decoded on its own node.
         if peers.local_rank == 0:
             cache_images(plan, reporter, ["train"])
         peers.wait()
@@ -129,12 +135,12 @@ def _assist(plan: Plan, folder: RunFolder, device: str, peers: Peers) -> None:
 
 
 def _made_meanwhile(decision: Decision, folder: RunFolder) -> Record | None:
-    """The record that somebody else made since the decision."""
+    """The record that another process made since the decision; None where there is none."""
     return folder.record() if folder.record_digest() != decision.replaces else None
 
 
-def _throw_away_earlier(decision: Decision, folder: RunFolder, claim: Claim) -> None:
-    """Remove a checkpoint from before the decision, where the run begins anew."""
+def _remove_earlier_checkpoint(decision: Decision, folder: RunFolder, claim: Claim) -> None:
+    """Remove a checkpoint from before the decision, where the run is to begin anew."""
     if decision.fresh and claim.number == decision.attempt:
         folder.checkpoint_path.unlink(missing_ok=True)
 
@@ -150,7 +156,7 @@ def _announce(plan: Plan, folder: RunFolder, runtime: Runtime) -> None:
 
 
 def _make_method(plan: Plan, reporter: Reporter) -> Method:
-    """The method as training begins with it: from the run's seed."""
+    """The method as it is before training, built from the run's seed."""
     spec = plan.spec
     seed_everything(spec.seed)
     state = plan.weights.load(reporter.line)
@@ -198,6 +204,6 @@ def _memory_errors() -> Iterator[None]:
 
 
 def summary(metrics: Metrics) -> str:
-    """The four numbers in a line."""
+    """The scores in one line: overall, head, medium and tail."""
     named = {name: getattr(metrics, name) for name in ("overall", "head", "medium", "tail")}
     return "mAP " + ", ".join(f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in named.items())

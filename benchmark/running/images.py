@@ -1,4 +1,4 @@
-"""The images of a run: decoded into the cache, and compared with those that a record was made from."""
+"""The images of a run: decoding them into the cache, and comparing them with those of a record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from benchmark.data.augment import training_cache_size
 from benchmark.data.dataset import Dataset
 from benchmark.data.images import CachedImages, cache_split, known_digest
+from benchmark.data.lists import Split
 from benchmark.data.sources import FileImages
 from benchmark.running.plan import Plan
 from benchmark.store.records import Record
@@ -14,18 +15,20 @@ from benchmark.ui.progress import Reporter
 
 
 def has_images_to_compare(plan: Plan) -> bool:
-    """Whether the images are files of a registered dataset, all of them here.
+    """Whether the images are files of a registered dataset, and all of them are here.
 
-    Its lists do not say what is in the files. Of a dataset of one's own the contents are part of the fingerprint, and
-    rendered images follow from the lists.
+    The fingerprint of such a dataset does not cover the pixels. That of a user's own dataset does, and rendered images
+    follow from the lists.
     """
     source = plan.dataset.source
     return type(source) is FileImages and not source.is_absent(plan.dataset.splits.values())
 
 
 def known_pixels(plan: Plan) -> dict[str, str | None]:
-    """Split -> sha256 of its pixels as a run would see them, None where they are not decoded; nothing where there is
-    nothing to compare."""
+    """Split -> sha256 of its pixels as a run would see them, None where they are not decoded yet.
+
+    Empty where there are no images to compare.
+    """
     if not has_images_to_compare(plan):
         return {}
     sizes, interpolation = cached_sizes(plan), plan.spec.weights.interpolation
@@ -36,14 +39,15 @@ def known_pixels(plan: Plan) -> dict[str, str | None]:
 
 
 def other_images(record: Record, pixels: Mapping[str, str | None]) -> list[str]:
-    """The splits whose images here are not those that a record was made from, as far as is known. pixels: as
-    `known_pixels` gives them."""
+    """The splits whose images here differ from those of a record, as far as is known. pixels: of `known_pixels`."""
     return [name for name, digest in pixels.items() if digest not in (None, record.data_digests.get(name, digest))]
 
 
 def prepare_images(plan: Plan, reporter: Reporter) -> dict[str, CachedImages]:
-    """Check that every image of a plan's dataset is there and decode it into the cache, as `execute` does first; all
-    pixels that are there are compared with their digests."""
+    """Check that every image of a plan's dataset exists and decode it into the cache, as `execute` does first.
+
+    All cached pixels are compared with their digests.
+    """
     plan.dataset.source.check(plan.dataset.splits.values())
     for warning in label_warnings(plan.dataset):
         reporter.line(warning)
@@ -51,7 +55,7 @@ def prepare_images(plan: Plan, reporter: Reporter) -> dict[str, CachedImages]:
 
 
 def label_warnings(dataset: Dataset) -> list[str]:
-    """A line for each list without a single label: nothing can be scored on it."""
+    """A line for each list without a single label, on which nothing can be scored."""
     return [
         f"warning: {dataset.name}: no image of {split.name}.txt has a label: every score on it will be missing, a dash "
         "in tables; write the class indices behind each path"
@@ -63,19 +67,18 @@ def label_warnings(dataset: Dataset) -> list[str]:
 def cache_images(
     plan: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test"), thorough: bool = False
 ) -> dict[str, CachedImages]:
-    sizes = cached_sizes(plan)
-    cached = {}
-    for split in [split for name, split in plan.dataset.splits.items() if name in names]:
+    """Decode the splits of these names into the cache; split -> its images. thorough: see `cache_split`."""
+    sizes, source, interpolation = cached_sizes(plan), plan.dataset.source, plan.spec.weights.interpolation
+
+    def cache(split: Split) -> CachedImages:
         with reporter.task(f"decoding {split.name} images", len(split)) as task:
-            cached[split.name] = cache_split(
-                split,
-                plan.dataset.source,
-                sizes[split.name],
-                plan.spec.weights.interpolation,
-                advance=lambda done, total, task=task: task.update(done),
-                thorough=thorough,
-            )
-    return cached
+
+            def advance(done: int, total: int) -> None:
+                task.update(done)
+
+            return cache_split(split, source, sizes[split.name], interpolation, advance=advance, thorough=thorough)
+
+    return {split.name: cache(split) for name, split in plan.dataset.splits.items() if name in names}
 
 
 def cached_sizes(plan: Plan) -> dict[str, int]:

@@ -1,4 +1,7 @@
-"""Whether a method scores images by the recipe's backbone: one with a network of its own is in a table apart."""
+"""Detects whether a method scores images by the recipe's backbone or by a network of its own.
+
+A method with a network of its own is in a table apart.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,27 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def of_recipe(network: Network) -> Network:
-    """The recipe's image network, marked as such; its parts and what is copied from them carry the mark."""
+    """The recipe's image network, marked as such; its modules and their copies carry the mark."""
     for module in network.modules():
         module.__dict__[_MARK] = True  # no parameter or buffer, so in no state dict
     return network
 
 
 class Watch:
-    """Whether a part of the recipe's image network was run."""
+    """used: whether a module of the recipe's image network was called."""
 
     used = False
 
 
 @contextmanager
 def watching() -> Iterator[Watch]:
-    """Notes, while the block runs, whether any module that `of_recipe` marked is called."""
+    """Watch, for the duration of the block, whether any module that `of_recipe` marked is called."""
     watch = Watch()
 
     def note(module: nn.Module, inputs: object) -> None:
         if _MARK in module.__dict__:
             watch.used = True
-            handle.remove()  # seen once is enough: nothing is asked of the calls that follow
+            handle.remove()  # one call is enough, and later ones cost no time
 
     handle = register_module_forward_pre_hook(note)
     try:

@@ -1,10 +1,10 @@
-"""From the names of a run to a plan: everything that defines it, resolved and checked."""
+"""The plan of a run: everything that defines it, resolved from names and checked."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,16 @@ from benchmark.running.compatibility import (
 from benchmark.running.datasets import open_dataset
 from benchmark.running.settings import changed, plain, read_seed, split_settings
 from benchmark.running.task import make_task
-from benchmark.spec import PROTOCOLS, DatasetRef, Recipe, RunSpec, deep_merge, parse
+from benchmark.spec import PROTOCOLS, DatasetRef, Protocol, Recipe, RunSpec, deep_merge, parse
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that can be started: its specification, and what it is made from.
+    """A run that can be started: its specification, and the resolved objects.
 
-    request: the arguments of `make_plan`, plain values, so that another process can make the same plan. oracle: whether
-    the test logits of every epoch are kept; no part of the specification, since it changes nothing else. code_digest:
-    of the code that the run is made with, as it was when this process first read it; see `audit.code_digest`.
+    request: the arguments of `make_plan` as plain values, from which another process makes the same plan. oracle:
+    whether the test logits of every epoch are kept; not part of the specification, since it changes nothing else.
+    code_digest: of the code of the run, as this process first read it; see `audit.code_digest`.
     """
 
     spec: RunSpec
@@ -56,9 +56,9 @@ class Plan:
 
 
 def make_plan(method: str, dataset: str = "shapes-lt", *, seed: int = 0, **specification: Any) -> Plan:
-    """Resolve and check everything that defines a run, without touching an image.
+    """Resolve and check everything that defines a run, without reading an image.
 
-    The other arguments, and what is raised, are those of `make_plans`.
+    The other arguments and the errors are those of `make_plans`.
     """
     [plan] = make_plans(method, dataset, seeds=[seed], **specification)
     return plan
@@ -78,12 +78,12 @@ def make_plans(
     data_root: Path | None = None,
     oracle: bool = False,
 ) -> list[Plan]:
-    """Plans of runs that differ in the seed alone, made for little more than one.
+    """Plans of runs that differ in the seed alone; everything else is resolved once.
 
     dataset: a registered name or the path of a dataset folder. protocol: by default the dataset's own.
     settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
     oracle: keep the test logits of every epoch, for the best-on-test number that is shown and never ranked.
-    Raises InputError for anything unknown or unfit; Unfit, one of these, where the protocol has no place for the
+    Raises InputError for anything unknown or unfit; Unfit, a subclass, where the protocol cannot be used for the
     method.
     """
     seeds = [read_seed(seed) for seed in seeds]
@@ -98,10 +98,7 @@ def make_plans(
     given = plain({"backbone": backbone, "weights": weights, "image_size": image_size, "epochs": epochs})
     recipe_changes = deep_merge(recipe_changes, {key: value for key, value in given.items() if value is not None})
     base = chosen.recipe_for(method, known_name)
-    recipe = parse(Recipe, deep_merge(base.model_dump(mode="json"), recipe_changes), "recipe")
-    check_recipe(recipe, chosen, method, data)
-    pretrained = resolve_recipe_weights(recipe, chosen, given)
-    recipe = fit_to_weights(recipe, pretrained, recipe_changes)
+    recipe, pretrained = _resolve_recipe(base, chosen, method, data, recipe_changes, given)
     config = method_class.configure(known_name, config_changes)
     check_method(method, config, make_task(recipe, data, pretrained.ref, None, load=False), data.fingerprint)
     spec = RunSpec(
@@ -117,7 +114,6 @@ def make_plans(
         config_overrides=changed(method_class.configure(known_name, {}), config, config_changes),
         seed=0,
     )
-    code = code_digest(method_class, recipe, config)
     request = given | {
         "method": method,
         "dataset": dataset,
@@ -126,16 +122,18 @@ def make_plans(
         "data_root": None if data_root is None else str(data_root),
         "oracle": oracle,
     }
+    code = code_digest(method_class, recipe, config)
+    plan = Plan(spec, method_class, config, data, pretrained, request, code, oracle)
     return [
-        Plan(
-            spec.model_copy(update={"seed": seed}),
-            method_class,
-            config,
-            data,
-            pretrained,
-            request | {"seed": seed},
-            code,
-            oracle,
-        )
-        for seed in seeds
+        replace(plan, spec=spec.model_copy(update={"seed": seed}), request=request | {"seed": seed}) for seed in seeds
     ]
+
+
+def _resolve_recipe(
+    base: Recipe, protocol: Protocol, method: str, dataset: Dataset, changes: dict[str, Any], given: dict[str, Any]
+) -> tuple[Recipe, PretrainedWeights]:
+    """A protocol's recipe with the user's changes, checked, and its weights. given: the changes that are options."""
+    recipe = parse(Recipe, deep_merge(base.model_dump(mode="json"), changes), "recipe")
+    check_recipe(recipe, protocol, method, dataset)
+    weights = resolve_recipe_weights(recipe, protocol, given)
+    return fit_to_weights(recipe, weights, changes), weights

@@ -1,4 +1,4 @@
-"""What to launch, by a re-run rule and a run's state, and what a run gives that is not launched."""
+"""Whether a re-run rule launches a run, and the record of a run that is not launched."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from benchmark.store.folder import RunFolder, State
 from benchmark.store.records import Record
 from benchmark.ui.progress import Reporter
 
-# What each rule launches.
-_LAUNCHED = {
+# Re-run rule -> the states in which it launches a run.
+_LAUNCHED: dict[Rerun, tuple[str, ...]] = {
     "never": (),
     "missing": ("pending", "preempted"),
     "failed": ("pending", "preempted", "failed"),
@@ -26,12 +26,12 @@ _LAUNCHED = {
 
 @dataclass(frozen=True)
 class Decision:
-    """A run's state, whether a re-run rule launches it, and what launching means.
+    """A run's state, whether a re-run rule launches it, and how.
 
-    replaces: sha256 of the record file that is made anew, None for none. Any other record that is there later was made
-    by somebody who did the same meanwhile, and is kept. attempt: the number of the first attempt from this decision.
-    fresh: that attempt throws an earlier checkpoint away; those after it go on from its own. took_s: device time of the
-    run that is there, None for none.
+    replaces: sha256 of the record file that is to be replaced, None for none. Another record that exists later was made
+    by another process meanwhile, and is kept. attempt: number of the first attempt after this decision. fresh: that
+    attempt removes an earlier checkpoint; later attempts resume from its own. took_s: device time of the existing
+    record's run, None for none.
     """
 
     state: State | Literal["stale", "other images", "queued"]
@@ -45,13 +45,13 @@ class Decision:
 def decide(
     plan: Plan, folder: RunFolder, rerun: Rerun, pixels: Callable[[Plan], Mapping[str, str | None]] | None = None
 ) -> Decision:
-    """What a re-run rule says of a run. pixels: `known_pixels` unless given, or what remembers it for many runs.
+    """Decide whether a re-run rule launches a run. pixels: `known_pixels`, or a function that caches it for many runs.
 
-    never: launch nothing. missing: what is pending or was interrupted. failed: that and what failed. stale: that of
-    `missing` and what was done by other code or on other images than are here now. always: everything that is not
-    running, from the beginning. Raises StoreError for a folder that holds something that is not whole.
+    never: launch nothing. missing: runs that are pending or were interrupted. failed: these and failed runs. stale:
+    those of `missing`, and runs that were made by other code or on other images than the present ones. always: every
+    run that is not running, from the beginning. Raises StoreError for a folder with a damaged file.
     """
-    # First: a record that appears after this is somebody else's, and no reason to make another.
+    # First: a record that appears later was made by another process, and is kept.
     replaces = folder.record_digest()
     record = folder.record()
     state: State | Literal["stale", "other images"] = "done" if record is not None else folder.state()
@@ -68,8 +68,8 @@ def decide(
 def not_launched(plan: Plan, decision: Decision, folder: RunFolder, reporter: Reporter) -> Record:
     """The record of a run that is not launched.
 
-    Raises InputError where there is none or it was made from other images than are here, RunFailed for a run that
-    failed, RunHeld for one that another process is at.
+    Raises InputError where there is none or it was made from other images than the present ones, RunFailed for a run
+    that failed, RunHeld for one that another process holds.
     """
     state, record = decision.state, folder.record()
     if record is not None:
@@ -86,12 +86,12 @@ def not_launched(plan: Plan, decision: Decision, folder: RunFolder, reporter: Re
         raise RunFailed(message, cause=last.get("cause", "code"))
     if state == "running":
         raise RunHeld(f"{folder.path}: the run is being worked on by another process; wait for it or stop it")
-    # Every rule but one launches what is neither done, failed nor running.
+    # Every rule but `never` launches a run that is neither done, failed nor running.
     raise InputError(f"{folder.path}: the run is {state} and --rerun never launches nothing; use --rerun missing")
 
 
 def _check_images(plan: Plan, record: Record, folder: RunFolder, reporter: Reporter) -> None:
-    """Raise InputError unless the images here are those of the record; they are decoded where they were not yet."""
+    """Raise InputError unless the images here are those of the record. Decodes them if necessary."""
     decoded = cache_images(plan, reporter) if has_images_to_compare(plan) else {}
     if others := other_images(record, {name: images.digest for name, images in decoded.items()}):
         raise InputError(
@@ -101,5 +101,5 @@ def _check_images(plan: Plan, record: Record, folder: RunFolder, reporter: Repor
 
 
 def lacks_oracle(plan: Plan, record: Record) -> bool:
-    """Whether a plan asks for the logits of every epoch, and a record of its run came without."""
+    """Whether a plan asks for the logits of every epoch and a record of its run lacks them."""
     return plan.oracle and bool(record.history) and not record.oracle

@@ -1,4 +1,4 @@
-"""The re-run rules by name, on their own: the help of the command line lists them; see `rerun.decide`."""
+"""The names of the re-run rules, see `rerun.decide`; apart, for the command line's help, which loads no PyTorch."""
 
 from __future__ import annotations
 

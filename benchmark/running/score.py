@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +19,30 @@ from benchmark.running.environment import describe, peak_memory_mb
 from benchmark.running.own_network import watching
 from benchmark.running.plan import Plan
 from benchmark.store.claim import Claim
-from benchmark.store.records import SCHEMA_VERSION, EpochLogits, Parameters, Record, Selection, Timings
+from benchmark.store.records import (
+    SCHEMA_VERSION,
+    WEIGHT_SETS,
+    EpochLogits,
+    Metrics,
+    Parameters,
+    Record,
+    Selection,
+    Timings,
+    WeightSet,
+)
 from benchmark.training.inference import Normalizer, predict
 from benchmark.training.progress import Outcome
 from benchmark.training.setup import Runtime
 
 
 def make_normalizer(plan: Plan, device: torch.device) -> Normalizer:
-    """What the plan's pretrained weights want."""
+    """The normalisation that the plan's pretrained weights need."""
     return Normalizer(plan.spec.weights.mean, plan.spec.weights.std, device)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores images of a split with the method as it is."""
+    """Scores the images of a split with the method's current weights."""
 
     plan: Plan
     method: Method
@@ -39,14 +50,14 @@ class Scorer:
     runtime: Runtime
 
     def logits(self, split: str, what: str) -> np.ndarray:
-        """float32 [N, C]. what: for people, which weights the method holds."""
+        """Logits of a split, float32 [N, C]. what: name of the method's current weights, for the display."""
         images, device = self.cached[split].load(), self.runtime.device
         with self.runtime.reporter.task(f"scoring {split} ({what})", len(images)) as task:
             normalizer = make_normalizer(self.plan, device)
             return predict(self.method, images, normalizer, device, self.plan.spec.recipe.test_time, task.update)
 
     def keep_epoch(self, claim: Claim, epoch: int, names: Iterator[str]) -> EpochLogits:
-        """Store the test logits of an epoch, an `Observer` of training: nothing that trains hears of them."""
+        """Store the test logits of an epoch: an `Observer` of training, which returns them to no part of it."""
         return claim.store_epoch(epoch, {name: self.logits("test", f"epoch {epoch}, {name}") for name in names})
 
 
@@ -56,23 +67,24 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
     spec, dataset = plan.spec, plan.dataset
     declared = spec.recipe.report
     started = time.monotonic()
-
-    def logits_of(split: str, weight_set: str) -> np.ndarray:
-        method.load_state_dict(outcome.states[weight_set])
-        return scorer.logits(split, weight_set)
-
     test = dataset.splits["test"]
     with watching() as network:
-        logits = {weight_set: logits_of("test", weight_set) for weight_set in outcome.states}
+        logits = {weight_set: _logits_of(scorer, outcome, "test", weight_set) for weight_set in outcome.states}
     if not network.used:
         runtime.reporter.line(
             f"{spec.method} scores images by a network of its own and not by the recipe's {spec.recipe.backbone}: its "
-            "row stands in a table apart"
+            "row is in a table apart"
         )
-    results = {name: score(values, test.targets, dataset.groups) for name, values in logits.items()}
+    results: dict[WeightSet, Metrics] = {
+        name: score(logits[name], test.targets, dataset.groups) for name in WEIGHT_SETS if name in logits
+    }
     validation = None
     if "val" in dataset.splits:
-        validation = logits_of("val", declared), dataset.splits["val"].targets
+        validation = _logits_of(scorer, outcome, "val", declared), dataset.splits["val"].targets
+    # Left out where they have their defaults, so that a record reads as those from before there were these fields.
+    rare: dict[str, Any] = {"oracle": outcome.observed} if outcome.observed else {}
+    if not network.used:
+        rare["own_network"] = True
     return Record(
         schema_version=SCHEMA_VERSION,
         run_id=spec.run_id,
@@ -96,20 +108,21 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
             images_per_second=outcome.images_per_second,
         ),
         peak_memory_mb=peak_memory_mb(runtime.device),
-        parameters=Parameters(
-            all=sum(p.numel() for p in method.parameters()),
-            trained=outcome.num_trained,
-        ),
+        parameters=Parameters(all=sum(p.numel() for p in method.parameters()), trained=outcome.num_trained),
         environment=describe(plan.code_digest, runtime.device, runtime.autocasts(spec.recipe), runtime.peers.size),
         attempts=claim.number,
         data_digests={name: images.digest for name, images in scorer.cached.items()},
         model_digest=state_digest(outcome.states[declared]),
         logits=claim.store_logits(logits, test.targets, validation),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        # A record without them reads as those before there could be any.
-        **({"oracle": outcome.observed} if outcome.observed else {}),
-        **({} if network.used else {"own_network": True}),
+        **rare,
     )
+
+
+def _logits_of(scorer: Scorer, outcome: Outcome, split: str, weight_set: str) -> np.ndarray:
+    """Logits of a split, float32 [N, C], with a weight set of the trained method."""
+    scorer.method.load_state_dict(outcome.states[weight_set])
+    return scorer.logits(split, weight_set)
 
 
 def state_digest(state: dict[str, torch.Tensor]) -> str:

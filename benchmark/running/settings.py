@@ -1,4 +1,4 @@
-"""What a user gives for a run, as plain values: seeds, and changes of the recipe and of the method's configuration."""
+"""The user's input for a run as plain values: seeds, and changes of the recipe and of the method's configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmark.method import Method
 from benchmark.registry import did_you_mean
 from benchmark.spec import FOR_PEOPLE, Recipe, Strict, deep_merge, flatten, nested, plain_value
 
-# Part of a track's name, so not worth repeating as "changed by the user".
+# Part of a track's name, so they are not listed again among the user's changes.
 _TRACK_KEYS = ("backbone", "weights", "image_size")
 
 
@@ -51,6 +51,6 @@ def split_settings(settings: dict[str, Any], method: type[Method]) -> tuple[dict
 
 
 def changed(before: Strict, after: Strict, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the user asked for that differs from the default, by dotted name, as people read it."""
+    """The user's changes that differ from the default: dotted name -> value, with local files by their names."""
     old, new = (flatten(value.model_dump(mode="json", context=FOR_PEOPLE)) for value in (before, after))
     return {key: new[key] for key in flatten(asked) if key not in _TRACK_KEYS and new[key] != old.get(key)}

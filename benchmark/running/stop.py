@@ -1,4 +1,4 @@
-"""How Ctrl-C and SIGTERM end a run."""
+"""Stopping a run by Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stop:
 
     @contextlib.contextmanager
     def at_a_step(self) -> Iterator[None]:
-        """Here the run looks at `asked` itself, at every step, and saves itself; elsewhere it stops at once."""
+        """In this block the run checks `asked` at every step and saves itself; elsewhere a signal stops it at once."""
         self._can_wait = True
         try:
             yield
@@ -28,7 +28,7 @@ class Stop:
             self._can_wait = False
 
     def note(self, number: int, frame: object) -> None:
-        """The signal's handler. A second Ctrl-C is at once anywhere."""
+        """The signal's handler. A second Ctrl-C ends the run at once anywhere."""
         again, self.asked = self.asked, True
         if again and number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -36,7 +36,7 @@ class Stop:
             raise RunInterrupted("stopped; run again to go on")
 
     def words(self, number: int) -> str:
-        """What is said of the first signal, at once."""
+        """The line that is printed at once on the first signal."""
         if not self._can_wait:
             return "stopping"
         again = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
@@ -45,6 +45,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[Stop]:
+    """Handle Ctrl-C and SIGTERM for the duration of the block, in the main thread only."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -26,8 +26,8 @@ def make_task(
 ) -> Task:
     """The task that a method is built for.
 
-    state: of the recipe's weights, None for random ones. load: False leaves other networks random too: nothing is
-    read or fetched. say: gets lines about other networks' weights; see `PretrainedWeights.load`.
+    state: of the recipe's weights, None for random ones. load: False leaves other networks random too, and nothing is
+    read or fetched. say: receives lines about other networks' weights; see `PretrainedWeights.load`.
     """
 
     def backbone() -> Backbone:

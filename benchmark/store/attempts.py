@@ -1,7 +1,7 @@
 """The attempts of a run that did not end in a record: `attempts/001.json`, one file each.
 
-An attempt has the keys attempt (its number), started, host, pid, job, checkpoint (time of the one that it began from),
-outcome ("running", "failed" or "preempted") and, when it has ended, cause, message, saved (whether it wrote a
+An attempt has the keys attempt (its number), started, host, pid, job, checkpoint (time of the checkpoint that it began
+from), outcome ("running", "failed" or "preempted") and, when it has ended, cause, message, saved (whether it wrote a
 checkpoint), traceback, log_tail and ended.
 """
 
@@ -21,31 +21,33 @@ from benchmark.store.listing import listed
 
 
 class Attempts:
-    """Those of one run. Each method raises StoreError where a file or the folder cannot be read, or is not whole."""
+    """The attempts of one run. Each method raises StoreError where a file or the folder is unreadable or damaged."""
 
     def __init__(self, run: Path):
         self.path = run / "attempts"
 
     def last(self) -> dict[str, Any] | None:
-        """What the last attempt left, None where there is none."""
+        """The file of the last attempt; None where there is none."""
         for path in reversed(self._files()):
-            # One that is withdrawn meanwhile is none.
+            # Another process may withdraw an attempt meanwhile.
             with contextlib.suppress(FileNotFoundError):
                 return _read(path)
         return None
 
     def next_number(self) -> int:
-        """The number of the attempt that begins next, from 1."""
+        """The number of the next attempt, from 1."""
         files = self._files()
         return 1 + int(files[-1].stem) if files else 1
 
     def since(self, number: int) -> list[dict[str, Any]]:
-        """What the attempts from that number left, in order."""
+        """The files of the attempts from a number on, in order."""
         return [_read(path) for path in self._files() if int(path.stem) >= number]
 
     def idle(self, since: int) -> list[dict[str, Any]]:
-        """The last attempts in a row, of those from number `since`, that were cut off before they saved anything; the
-        last one first."""
+        """The consecutive last attempts, from number `since` on, that were cut off before they wrote a checkpoint.
+
+        The last one comes first.
+        """
         idle = itertools.takewhile(
             lambda attempt: attempt["outcome"] == "preempted" and not attempt.get("saved", True),
             reversed(self.since(since)),
@@ -53,15 +55,15 @@ class Attempts:
         return list(idle)
 
     def write(self, number: int, facts: dict[str, Any]) -> None:
-        """Note what is known of an attempt."""
+        """Write the file of an attempt."""
         write_atomically(self._file(number), json.dumps(facts, indent=1).encode())
 
     def rewrite_last(self, facts: dict[str, Any]) -> None:
-        """Note more of the last attempt, which there is."""
+        """Replace the file of the last attempt, which must exist."""
         write_atomically(self._files()[-1], json.dumps(facts, indent=1).encode())
 
     def remove(self, number: int) -> None:
-        """Forget an attempt."""
+        """Remove the file of an attempt, if there is one."""
         self._file(number).unlink(missing_ok=True)
 
     def _file(self, number: int) -> Path:
@@ -78,7 +80,7 @@ def _read(path: Path) -> dict[str, Any]:
         for key, kind in (("cause", str), ("message", str), ("saved", bool)):
             if not isinstance(attempt.get(key, kind()), kind):
                 raise TypeError(f"{key} is {attempt[key]!r}")
-        # An attempt that never wrote how it ended was killed: its checkpoint, if any, is where to go on.
+        # Any other outcome: the attempt was killed while it wrote, and goes on from its checkpoint, if any.
         return attempt if attempt["outcome"] in ("running", "failed", "preempted") else {"outcome": "preempted"}
     except FileNotFoundError:
         raise

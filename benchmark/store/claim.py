@@ -1,4 +1,4 @@
-"""A run that this process owns: the claim, its heartbeat, how its attempt ends, and the results that it writes."""
+"""A run that this process owns: the claim, its heartbeat, the end of its attempt, and the results that it writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmark.store.lease import HEARTBEAT_S, Lease
 from benchmark.store.logits import TARGETS, VALIDATION, VALIDATION_TARGETS
 from benchmark.store.records import EpochLogits, LogitsFile, Record
 
-# Bytes of a log that its last lines are looked for in, and how many of these an attempt keeps.
+# An attempt keeps the last lines of the log, as far as they lie in its last bytes.
 _LOG_TAIL = 2**16
 _LOG_LINES = 20
 
@@ -32,16 +32,16 @@ _LOG_LINES = 20
 def claimed(folder: RunFolder) -> Iterator[Claim]:
     """Own a run for the duration of the block.
 
-    The claim is one atomic create, under a lock that lets nobody judge or remove a lease meanwhile; that of a
-    dead owner is removed first. How the block ends is written down: an exception as a failed or preempted
-    attempt, InputError as none: nothing was started. Raises RunHeld when another process holds the run, StoreError
-    when the folder cannot be written.
+    The claim is one atomic create, under a lock that keeps other processes from checking or removing a lease
+    meanwhile. The lease of a dead owner is removed first. An exception that ends the block is written down as a failed
+    or preempted attempt; after an InputError no attempt is kept, since nothing was started. Raises RunHeld when another
+    process holds the run, StoreError when the folder cannot be written.
     """
     new = not folder.path.exists()
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.attempts.path.mkdir(exist_ok=True)
-        if folder.attempts.path.is_symlink():  # what it leads to is somebody else's, and would be cleared up
+        if folder.attempts.path.is_symlink():  # its target may be another user's, and would be cleared up
             raise StoreError(f"{folder.attempts.path}: is a link; remove it, or choose another folder with --results")
         lease = Lease.mine()
         with folder.lease_file.lock():
@@ -70,35 +70,35 @@ def claimed(folder: RunFolder) -> Iterator[Claim]:
 
 
 def _remove(folder: RunFolder, lease: Lease) -> None:
-    """Leave no trace of a run that was never started, as long as it is this process's."""
+    """Remove the folder of a run that was never started, unless another process has taken it over."""
     path = folder.path
     aside = path.with_name(f".{path.name}.{lease.token}")
     with contextlib.suppress(OSError, StoreError), folder.lease_file.lock():
         if folder.lease_file.is_of(lease):
             path.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
-    with contextlib.suppress(OSError):  # what holds something else stays
+    with contextlib.suppress(OSError):  # folders with other files stay
         path.parent.rmdir()
         path.parent.parent.rmdir()
 
 
 def cut_off(folder: RunFolder, message: str) -> None:
-    """Note an attempt that was cut off before it could begin."""
+    """Write down an attempt that was cut off before it could begin."""
     with contextlib.suppress(RunInterrupted, RunHeld), claimed(folder):
         raise RunInterrupted(message)
 
 
 def give_up(folder: RunFolder, cause: Cause, message: str) -> None:
-    """Note that a run failed, as an attempt that could not begin or is not worth another.
+    """Write down a failed attempt, for a run that could not begin or that is not tried again.
 
-    Raises RunHeld when a process is at work on the run.
+    Raises RunHeld when a process holds the run.
     """
     with contextlib.suppress(RunFailed), claimed(folder):
         raise RunFailed(message, cause)
 
 
 class Claim:
-    """A run that this process owns: where its results go. number: of the attempt, from 1."""
+    """A run that this process owns, and to which it writes results. number: of the attempt, from 1."""
 
     def __init__(self, folder: RunFolder, lease: Lease, lock: BinaryIO, number: int):
         self.folder = folder
@@ -112,28 +112,34 @@ class Claim:
         self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
 
     def begin(self) -> None:
-        """Note that an attempt has begun, and start the heartbeat."""
+        """Write down that an attempt has begun, and start the heartbeat."""
         self._note(outcome="running")
         self._heart.start()
 
     def check(self) -> None:
-        """Raise StoreError when the last heartbeat found that the run is no longer this process's."""
+        """Raise StoreError when the last heartbeat found that another process has taken the run over."""
         if self._lost:
             self._refuse("it stops here")
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _refuse(self, consequence: str) -> NoReturn:
         if not self.folder.path.is_dir():
-            raise StoreError(f"{self.folder.path}: the run's folder was removed while it ran; {what}")
-        raise StoreError(f"{self.folder.path}: another process took this run over; {what}")
+            raise StoreError(f"{self.folder.path}: the run's folder was removed while it ran; {consequence}")
+        raise StoreError(f"{self.folder.path}: another process took this run over; {consequence}")
 
     def _note(self, **facts: Any) -> None:
-        who = {"attempt": self.number, "started": self._started, "host": self._lease.host, "pid": self._lease.pid}
-        who |= {"job": self._lease.job, "checkpoint": self._checkpoint}
-        self.folder.attempts.write(self.number, who | facts)
+        attempt = {
+            "attempt": self.number,
+            "started": self._started,
+            "host": self._lease.host,
+            "pid": self._lease.pid,
+            "job": self._lease.job,
+            "checkpoint": self._checkpoint,
+        }
+        self.folder.attempts.write(self.number, attempt | facts)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            # Not the lease of whoever took over: it would outlive its owner.
+            # Another process's lease gets no heartbeat from here: it would outlive its owner.
             with contextlib.suppress(OSError, StoreError):
                 self._lost = not self.folder.lease_file.is_of(self._lease)
                 if not self._lost:
@@ -141,15 +147,15 @@ class Claim:
 
     def end(self, error: BaseException) -> None:
         """Write down how the attempt ended: preempted where it can go on, failed with its cause otherwise."""
-        # A broken pipe: whoever read the output has gone, and the run is sound. So it is when the disk is full.
+        # After a broken pipe (the reader of the output has ended) or on a full disk, the run itself is sound.
         asked = isinstance(error, RunInterrupted | KeyboardInterrupt | SystemExit | BrokenPipeError)
         stopped = asked or isinstance(error, StoreError)
         cause: Cause = "interrupted" if asked else "disk" if stopped else "code"
         if isinstance(error, RunFailed):
             cause = error.cause
-        # The trace of an error that explains itself would only hide the explanation.
+        # An error of ours explains itself in its message; a trace would hide it.
         trace = "" if stopped or isinstance(error, LtbenchError) else "".join(traceback.format_exception(error))
-        # On a full disk the attempt stays "running" with a dead lease, which reads as preempted: nothing is lost.
+        # On a full disk the attempt stays "running" with a dead lease, which is read as preempted: nothing is lost.
         with contextlib.suppress(StoreError):
             self._note(
                 outcome="preempted" if stopped else "failed",
@@ -177,8 +183,8 @@ class Claim:
     ) -> LogitsFile:
         """Store test logits (float32 [N, C] a weight set) and targets (uint8 [N, C]); returns the reference.
 
-        validation: logits of the declared weight set and targets on the validation list, where there is one. The file
-        is named by its content, so an older record keeps its own logits until it is replaced.
+        validation: logits of the declared weight set and targets on the validation list, where there is one. The file's
+        name contains its digest, so an older record keeps its own logits until it is replaced.
         """
         tensors = {TARGETS: targets.astype(np.uint8)} | logits
         if validation is not None:
@@ -199,18 +205,18 @@ class Claim:
         return name, digest
 
     def finish(self, record: Record) -> None:
-        """Write the record: from here on the run is done. Removes what only an unfinished run needs."""
+        """Write the record, which makes the run done. Removes the files that only an unfinished run needs."""
         if not self.folder.lease_file.is_of(self._lease):
             self._refuse("its result is not written")
         write_atomically(self.folder.record_path, record.to_json().encode())
         self.folder.drop_unneeded(record)
 
     def withdraw(self) -> None:
-        """Take the attempt back: there was nothing left to do."""
+        """Remove the attempt: there was nothing left to do."""
         self.folder.attempts.remove(self.number)
 
     def release(self) -> None:
-        """Stop the heartbeat and give the run back."""
+        """Stop the heartbeat and remove the lease."""
         self._stop.set()
         if self._heart.is_alive():
             self._heart.join()

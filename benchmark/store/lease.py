@@ -1,4 +1,4 @@
-"""Who holds a run: leases, and whether their owners are alive."""
+"""Leases of runs, and whether their owners are alive."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from benchmark.base.files import MOST_TEXT, read_regular
 from benchmark.errors import StoreError
 
 HEARTBEAT_S = 15.0
-# Another host's lease is dead when its heartbeat is this old: many missed beats, or a machine that is gone.
+# Another host's lease is dead when its heartbeat is this old: the machine is gone, or missed many beats.
 LEASE_LIFETIME_S = 600.0
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Who holds a run.
+    """The process that holds a run.
 
-    started: tells a process from a later one with the same number. machine: tells hosts and containers of one name
-    apart. job, restarts: of SLURM, and how often it had been requeued.
+    started: distinguishes a process from a later one with the same pid. machine: distinguishes hosts and containers of
+    one name. job, restarts: id of the SLURM job, and how often it was requeued.
     """
 
     token: str
@@ -51,7 +51,7 @@ class Lease:
 
     @classmethod
     def checked(cls, facts: Any) -> Lease:
-        """A lease of what a file said. Raises TypeError or ValueError for anything but a lease."""
+        """A lease made from the content of a file. Raises TypeError or ValueError for anything but a lease."""
         lease = cls(**facts)
         for name, value in asdict(lease).items():
             if type(value) is not (int if name == "pid" else str):
@@ -62,7 +62,7 @@ class Lease:
 
     @classmethod
     def read(cls, path: Path) -> Lease | None:
-        """The lease in a file, None where there is no file. Raises StoreError for anything but a lease."""
+        """The lease in a file; None where there is no file. Raises StoreError for anything but a lease."""
         try:
             return cls.checked(json.loads(read_regular(path, MOST_TEXT)))
         except (FileNotFoundError, NotADirectoryError):
@@ -71,35 +71,37 @@ class Lease:
             raise StoreError(f"{path}: not a lease ({error}); remove the file if no run is using the folder") from None
 
     def is_dead(self, heartbeat_age_s: float, locked: bool = False) -> bool:
-        """Whether its owner is gone: known at once on this host, or in the cluster's job that has started anew; on
-        another host when its heartbeat is old and its job is gone.
+        """Whether its owner has ended.
 
-        locked: whether a process of this machine, in whatever container, holds the lock of the lease's file.
+        On this host the process is looked up. In this job of the cluster, an earlier start of the job has ended. On
+        another host the owner has ended when its heartbeat is old and its job is gone.
+
+        locked: whether a process of this machine, in any container, holds the lock of the lease's file.
         """
         if self.is_here and "unknown" not in (self.started, now := process_start(self.pid)):
             return now != self.started
         if locked:
             return False
         if self.job and self.job == scheduler.job_id():
-            # The job's earlier start has ended; of the present one other nodes may be at work.
+            # An earlier start of this job has ended; other nodes of the present start may be running.
             return self.restarts != scheduler.job_restarts()
         return heartbeat_age_s > LEASE_LIFETIME_S and not (self.job and scheduler.may_go_on(self.job))
 
     @property
     def is_here(self) -> bool:
-        """Whether its owner is, or was, a process that this one can see."""
+        """Whether its owner is, or was, a process that this one can look up."""
         return self.host == socket.gethostname() and self.machine in ("", machine())
 
     @property
     def is_on_this_machine(self) -> bool:
-        """Whether its owner is, or was, a process of this machine, perhaps in a container that this one is not in."""
+        """Whether its owner is, or was, a process of this machine, perhaps in another container."""
         boot = self.machine.partition(" ")[0]
         return boot == machine().partition(" ")[0] if boot else self.host == socket.gethostname()
 
 
 @functools.cache
 def machine() -> str:
-    """The start of this machine and the name space of its processes, empty where there is no /proc."""
+    """Id of this machine's boot and of its name space of processes; empty without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -108,13 +110,16 @@ def machine() -> str:
 
 
 def process_start(pid: int) -> str:
-    """Start time of a process in clock ticks since boot, empty when there is no such process (or no /proc)."""
+    """Start time of a process in clock ticks since boot.
+
+    Empty when there is no such process, "unknown" when there is one but no /proc.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return "" if not _process_exists(pid) else "unknown"
     fields = stat.rpartition(")")[2].split()
-    # A zombie has ended: only its parent has not asked how yet.
+    # A zombie has ended: only its parent has not read its exit status yet.
     return "" if fields[0] in "ZX" else fields[19]
 
 

@@ -1,6 +1,6 @@
-"""The lease of a run as a file, `lease.json`: made by one process alone, locked by it, its time the heartbeat.
+"""The lease of a run as a file, `lease.json`. Its owner creates and locks it; the file's time is the heartbeat.
 
-A second file, `lock`, is locked by whoever judges, makes or removes a lease, for as long as that takes.
+A process locks a second file, `lock`, while it checks, creates or removes a lease.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from benchmark.store.lease import LEASE_LIFETIME_S, Lease
 
 
 class LeaseFile:
-    """That of the run in a folder."""
+    """The lease of the run in a folder."""
 
     def __init__(self, run: Path):
         self.path = run / "lease.json"
         self._run = run
 
     def lock(self) -> BinaryIO:
-        """Until this is closed nobody else judges, makes or removes the lease. Raises OSError."""
+        """Keep other processes from checking, creating or removing the lease until this is closed. Raises OSError."""
         return lock(self._run / "lock")
 
     def read(self) -> Lease | None:
-        """The lease, None where there is none. Raises StoreError for a file that is garbage."""
+        """The lease; None where there is none. Raises StoreError for a damaged file."""
         return Lease.read(self.path)
 
     def holder(self) -> Lease | None:
-        """The living owner of the run, if there is one. Raises StoreError for a lease that is garbage."""
+        """The living owner of the run; None where there is none. Raises StoreError for a damaged lease."""
         try:
             lease = self.read()
             beat = self.path.stat().st_mtime
@@ -46,15 +46,18 @@ class LeaseFile:
             return None
         age = time.time() - beat
         if age > LEASE_LIFETIME_S:
-            # This machine's clock may be ahead: both times by the clock of the file system, before anybody is robbed.
+            # This machine's clock may be ahead. The file system's clock decides, so that no living owner loses its run.
             age = self._clock() - beat
         return None if lease.is_dead(age, locked) else lease
 
     def create(self, lease: Lease) -> BinaryIO:
-        """Make the file, which is locked as long as what is returned is open: so who holds a run is known on this
-        machine, whatever any clock says. Raises RunHeld where there is a lease, OSError where none can be written."""
-        # Not `replacing`, which would take the name from another lease: a link is made where there is none, and of a
-        # complete file, whose lock is held before anybody sees it; also on NFS.
+        """Create the file, locked for as long as the returned file is open.
+
+        The lock shows on this machine that the owner is alive, whatever the clocks say. Raises RunHeld where there is a
+        lease, OSError where none can be written.
+        """
+        # Not by `replacing`, which would overwrite another lease. A link fails where the name is taken, also on NFS,
+        # and the file is complete and locked before other processes see it.
         draft = self._run / f".lease.{lease.token}"
         file = draft.open("wb")
         try:
@@ -63,7 +66,7 @@ class LeaseFile:
             file.flush()
             os.link(draft, self.path)
         except BaseException as error:
-            with contextlib.suppress(OSError):  # what it could not write, it tries again
+            with contextlib.suppress(OSError):  # closing tries again to write
                 file.close()
             if not isinstance(error, FileExistsError):
                 raise
@@ -75,7 +78,7 @@ class LeaseFile:
         return file
 
     def is_of(self, lease: Lease) -> bool:
-        """Whether the run is still that lease's. Raises StoreError."""
+        """Whether the run is still held by this lease. Raises StoreError."""
         return self.read() == lease
 
     def beat(self) -> None:
@@ -83,16 +86,16 @@ class LeaseFile:
         os.utime(self.path)
 
     def remove(self) -> None:
-        """Give the run back."""
+        """Remove the lease."""
         self.path.unlink(missing_ok=True)
 
     def remove_drafts(self) -> None:
-        """Remove what a process left that was killed while it made the lease; under `lock`."""
+        """Remove the drafts of a process that was killed while it created the lease; under `lock`."""
         for draft in self._run.glob(".lease.*"):
             draft.unlink(missing_ok=True)
 
     def _clock(self) -> float:
-        """Now, as the file system tells the time; as this machine does where the folder cannot be written."""
+        """The time now by the clock of the file system, or of this machine where the folder cannot be written."""
         try:
             with tempfile.TemporaryFile(dir=self._run) as probe:
                 probe.write(b"\n")

@@ -1,4 +1,4 @@
-"""What is in the folders of a store: names, whatever they lead to."""
+"""The names in the folders of a store, including those of broken links."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from benchmark.errors import StoreError
 
 
 def listed(folder: Path) -> list[str]:
-    """The names in a folder, sorted, without hidden ones, which are on their way in or out; none where there is no such
-    folder. Raises StoreError when it cannot be read, or is none."""
+    """The names in a folder, sorted; none where there is no such folder. Hidden ones, which are drafts, are left out.
+
+    Raises StoreError when it cannot be read, or is not a folder.
+    """
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
-        if not os.path.lexists(folder) or folder.is_dir():  # not there, or only now
+        if not os.path.lexists(folder) or folder.is_dir():  # missing, or created only now
             return []
         problem = "no folder, and results have one there; move it away"
     except OSError as error:
@@ -24,7 +26,7 @@ def listed(folder: Path) -> list[str]:
 
 
 def is_taken(path: Path) -> bool:
-    """Whether a name is taken, if only by a link that leads nowhere or by a file that may not be looked at."""
+    """Whether a path exists, also as a broken link or as a file that may not be read."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):

@@ -28,14 +28,16 @@ def load_logits(root: Path | str, record: Record) -> tuple[dict[str, np.ndarray]
 
 
 def logits_path(root: Path | str, record: Record) -> Path:
-    """Where the stored logits of a record are."""
+    """Path of the stored logits of a record."""
     return Path(root) / "runs" / record.folder_name / record.logits.file
 
 
 @dataclass(frozen=True)
 class StoredLogits:
-    """What a file of logits holds: logits: of the test list, weight set -> float32 [N, C]. targets: uint8 [N, C].
-    validation: logits of the declared weight set and targets [M, C] on the validation list, None where there are none.
+    """The content of a file of logits.
+
+    logits: of the test list, weight set -> float32 [N, C]. targets: uint8 [N, C]. validation: logits of the declared
+    weight set and targets [M, C] on the validation list; None where there are none.
     """
 
     logits: dict[str, np.ndarray]
@@ -44,14 +46,16 @@ class StoredLogits:
 
 
 def read_logits(path: Path, sha256: str) -> StoredLogits:
-    """The file of stored logits at `path`. Raises StoreError when it is missing, is not the one of this digest or
-    holds no labels."""
+    """The file of stored logits at `path`.
+
+    Raises StoreError when it is missing, has another digest or holds no labels.
+    """
     tensors = read_tensors(path, sha256)
-    given = {name: tensors.pop(name, None) for name in (TARGETS, VALIDATION, VALIDATION_TARGETS)}
-    if given[TARGETS] is None or (given[VALIDATION] is None) != (given[VALIDATION_TARGETS] is None):
+    if TARGETS not in tensors or (VALIDATION in tensors) != (VALIDATION_TARGETS in tensors):
         raise StoreError(f"{path}: holds no labels; run again with --rerun always")
-    validation = None if given[VALIDATION] is None else (given[VALIDATION], given[VALIDATION_TARGETS])
-    return StoredLogits(tensors, given[TARGETS], validation)
+    targets = tensors.pop(TARGETS)
+    validation = (tensors.pop(VALIDATION), tensors.pop(VALIDATION_TARGETS)) if VALIDATION in tensors else None
+    return StoredLogits(tensors, targets, validation)
 
 
 def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
@@ -68,11 +72,11 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
 
 
 def tensors_of(content: bytes, sha256: str) -> dict[str, np.ndarray]:
-    """The tensors in the content of a file whose digest a record names. Raises ValueError, saying what is wrong."""
+    """The tensors in the content of a file whose digest a record names. Raises ValueError, naming the problem."""
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
         raise ValueError(f"its sha256 is {digest[:12]}, and the record names {sha256[:12]}")
     try:
         return load_safetensors(content)
-    except (SafetensorError, ValueError, LookupError, TypeError) as error:  # the last three: a type numpy has not
+    except (SafetensorError, ValueError, LookupError, TypeError) as error:  # the last three: a type that NumPy lacks
         raise ValueError(f"not a safetensors file of numbers ({error})") from None

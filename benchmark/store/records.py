@@ -13,10 +13,10 @@ from benchmark.base.files import MOST_TEXT, read_regular
 from benchmark.errors import StoreError
 from benchmark.spec import NonNegative, RunSpec, Sha256, Strict, flatten
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 GROUPS = ("head", "medium", "tail")
 
-# In percent points: the same logits give the same numbers up to the order of a sum.
+# In percentage points: the same logits give the same numbers up to the order of a sum.
 TOLERANCE = 1e-6
 _ABSENT = object()
 
@@ -24,6 +24,8 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
 Some = Annotated[int, Field(ge=1)]
 Group = Literal["head", "medium", "tail"]
+WeightSet = Literal["raw", "ema"]
+WEIGHT_SETS: tuple[WeightSet, ...] = ("raw", "ema")
 
 
 class Metrics(Strict):
@@ -64,19 +66,19 @@ class Metrics(Strict):
 
 
 def whole(value: Any) -> Any:
-    """A number as it is, for a literal. Raises ValueError for true and 1.0, which Python takes for 1."""
+    """A number unchanged, for a Literal. Raises ValueError for true and 1.0, which Python takes for 1."""
     if type(value) is not int:
         raise ValueError(f"{value!r} is not a whole number")
     return value
 
 
 def differing(first: Mapping[str, float | None], second: Mapping[str, float | None]) -> list[str]:
-    """The names of the `Metrics.numbers` of the same classes in which two do not agree."""
+    """The names of the numbers in which two `Metrics.numbers` of the same classes do not agree."""
     return [name for name, value in first.items() if not _agree(value, second[name])]
 
 
 def _check_named(changes: str, named: Mapping[str, Any], settings: str, made_with: Any) -> None:
-    """Raise ValueError unless each change that is named is in the settings that the run was made with."""
+    """Raise ValueError unless the settings of the run have every change that the record names."""
     for key, value in flatten(named).items():
         found = _setting(made_with, key)
         # Changes name a local file by its name, settings by its content.
@@ -87,7 +89,7 @@ def _check_named(changes: str, named: Mapping[str, Any], settings: str, made_wit
 
 
 def _setting(settings: Any, key: str) -> Any:
-    """The value of a dotted key in nested mappings or models, `_ABSENT` where there is none."""
+    """The value of a dotted key in nested mappings or models; `_ABSENT` where there is none."""
     for part in key.split("."):
         settings = settings.get(part, _ABSENT) if isinstance(settings, dict) else getattr(settings, part, _ABSENT)
     return settings
@@ -100,8 +102,8 @@ def _agree(first: float | None, second: float | None) -> bool:
 
 
 class EpochLog(Strict):
-    """One epoch of training, counted through all stages. `lr` is that of the backbone at its last step;
-    `val_overall` in percent."""
+    """One epoch of training, counted through all stages. lr: the backbone's at the epoch's last step. val_overall: in
+    percent."""
 
     epoch: Some
     loss: float
@@ -111,8 +113,8 @@ class EpochLog(Strict):
 
 
 class Selection(Strict):
-    """The epoch that was scored on the test set (counted from 1; 0 where nothing was trained), and the rule that
-    chose it."""
+    """The epoch that was scored on the test set and the rule that chose it. epoch: from 1; 0 where nothing was
+    trained."""
 
     rule: Literal["last", "best-val"]
     epoch: Annotated[int, Field(ge=0)]
@@ -140,7 +142,7 @@ class Parameters(Strict):
 
 
 class Environment(Strict):
-    """Where and with what the run was made; none of it is part of the run id."""
+    """Machine, software and code of the run; none of it is part of the run id."""
 
     code_digest: Sha256 = Field(description="over the harness's numeric modules and the method's own")
     git_commit: str | None = Field(description="of the harness's own checkout")
@@ -158,9 +160,12 @@ class Environment(Strict):
 
 
 class LogitsFile(Strict):
-    """The stored logits: of the test list `raw` (and `ema`) float32 [N, C] and `targets` uint8 [N, C]; of the
-    validation list, where the record counts its images, `validation` float32 [M, C] of the declared weights and
-    `validation_targets` uint8 [M, C]. One safetensors file."""
+    """The stored logits, one safetensors file.
+
+    Of the test list: `raw` (and `ema`) float32 [N, C] and `targets` uint8 [N, C]. Of the validation list, where the
+    record counts its images: `validation` float32 [M, C], of the declared weights, and `validation_targets`
+    uint8 [M, C].
+    """
 
     file: Annotated[str, Field(pattern=r"^logits-[0-9a-f]{16}\.safetensors$")]
     sha256: Sha256
@@ -175,10 +180,10 @@ class EpochLogits(Strict):
 
 
 class Record(Strict):
-    """Everything that a run leaves behind.
+    """The result of a run.
 
-    Schema 1 has CF1 and OF1 at a sigmoid of 0.5 in every `Metrics`, and no validation logits. Schema 2 has no F1: it
-    follows from the logits, of which it has those of the validation list too.
+    Schema 1 has CF1 and OF1 at a sigmoid of 0.5 in every `Metrics`, and no validation logits. Schema 2 has the
+    validation logits, and no F1: F1 is computed from the logits.
     """
 
     schema_version: Literal[1, 2]
@@ -193,8 +198,8 @@ class Record(Strict):
     num_validation_images: Annotated[int, Field(ge=1)] | None = Field(
         None, description="whose logits are stored; None without a validation list, and in schema 1"
     )
-    declared: Literal["raw", "ema"]
-    results: dict[Literal["raw", "ema"], Metrics]
+    declared: WeightSet
+    results: dict[WeightSet, Metrics]
     validation: Metrics | None = Field(description="of the declared weights on the validation list")
     selection: Selection
     history: list[EpochLog]
@@ -249,8 +254,7 @@ class Record(Strict):
             raise ValueError("num_validation_images is for schema version 2 with validation scores, and only for it")
 
     def _check_images(self) -> None:
-        """Raise ValueError unless there is a digest for the images of each list, and no class has more than there
-        are."""
+        """Raise ValueError unless each list has a digest, and no class has more images than there are."""
         lists = {"train", "test"} | ({"val"} if self.num_validation_images is not None else set())
         # Schema 1 does not say whether there was a validation list.
         most = lists | {"val"} if self.schema_version == 1 else lists
@@ -262,12 +266,12 @@ class Record(Strict):
                 raise ValueError(f"class_counts has {count} for {name!r}, of {self.num_train_images} training images")
 
     def _check_epochs(self) -> None:
-        """Raise ValueError unless history, selection and oracle name the recipe's epochs, or all of none."""
+        """Raise ValueError unless history, selection and oracle name the recipe's epochs, or none of them any."""
         last, selected = self.spec.recipe.epochs if self.history else 0, self.selection.epoch
-        # Their number first: a record may claim any, and a list of them would take all memory.
+        # Their number is compared first: a damaged recipe may name any, and a list of them would take all memory.
         epochs = [epoch.epoch for epoch in self.history]
         if len(epochs) != last or epochs != list(range(1, last + 1)):
-            raise ValueError(f"history does not tell of the {last} epochs of the recipe, one after the other")
+            raise ValueError(f"history does not list the {last} epochs of the recipe, one after the other")
         if selected > last or (selected == 0) != (last == 0):
             raise ValueError(f"the selected epoch is {selected}, and {last} were trained")
         if self.selection.rule == "last" and selected != last:
@@ -287,12 +291,12 @@ class Record(Strict):
         return self.spec.folder_of(self.run_id)
 
     def to_json(self) -> str:
-        """The text of record.json: that of an older version without the fields that came later, as it was read."""
+        """The text of record.json. A record of an older version is written as it was read, without later fields."""
         return json.dumps(self.model_dump(mode="json", exclude_unset=True), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_file(cls, path: Path) -> Record:
-        """Read and validate a record. Raises StoreError, naming the file, when it is not whole."""
+        """Read and validate a record. Raises StoreError, naming the file, when it is damaged."""
         try:
             content = read_regular(path, MOST_TEXT)
         except OSError as error:
@@ -309,7 +313,7 @@ class Record(Strict):
 
 
 def _fault(content: bytes, refusal: ValidationError) -> str:
-    """Why the content of a file is no record: not whole, of another version, or what its validation refused."""
+    """Why the content of a file is not a record: truncated, of another version, or the first invalid value."""
     try:
         data: Any = json.loads(content.decode())
     except (ValueError, RecursionError) as error:

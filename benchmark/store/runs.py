@@ -12,17 +12,17 @@ from benchmark.store.folder import RunFolder
 from benchmark.store.listing import is_taken, listed
 from benchmark.store.records import Record
 
-# Of a run's id, at the end of its folder's name.
+# Digits of a run's id at the end of its folder's name.
 _ID_DIGITS = 12
 _HOW_TO_NAME = "give a run's folder name, its id, or the start of either"
 
 
 class RunNotFound(StoreError):
-    """A results folder holds no run, or several, of the name that was asked for."""
+    """A results folder holds no run, or several, of a name."""
 
 
 class NoSuchRun(RunNotFound):
-    """It holds none."""
+    """A results folder holds no run of a name."""
 
     def __init__(self, run: str, where: Path, what: str = "run"):
         super().__init__(f"{where}: no {what} matches {run!r}; {_HOW_TO_NAME}")
@@ -39,12 +39,14 @@ class Store:
         return RunFolder(self.root / "runs" / spec.folder_name)
 
     def find(self, run: str) -> RunFolder:
-        """The folder of a finished run by its folder name, its id, or the beginning of either. Raises RunNotFound,
-        or StoreError where the record that would tell is not whole."""
+        """The folder of a finished run by its folder name, its id, or the beginning of either.
+
+        Raises RunNotFound, or StoreError where its record is damaged.
+        """
         runs, what = self.root / "runs", "finished run"
         folder = RunFolder(runs / matching(run, [path.parent.name for path in record_paths(self.root)], runs, what))
         if not folder.path.name.startswith(run) and len(run) > _ID_DIGITS:
-            # The folder's name has no more digits than that.
+            # The folder's name has too few digits to decide.
             record = folder.record()
             if record is None or not record.run_id.startswith(run.lower()):
                 raise NoSuchRun(run, runs, what)
@@ -52,8 +54,10 @@ class Store:
 
 
 def matching(run: str, names: Iterable[str], where: Path, what: str = "run") -> str:
-    """The one of `names` that is a run's folder name, begins so, or has an id that begins so as far as the name holds
-    it. Raises RunNotFound."""
+    """The one folder name among `names` that `run` means: the name, its beginning, or the beginning of the id in it.
+
+    Raises RunNotFound.
+    """
     names = sorted(names)
     hits = [name for name in names if name == run]
     if not hits and run:
@@ -67,14 +71,16 @@ def matching(run: str, names: Iterable[str], where: Path, what: str = "run") -> 
 
 
 def record_paths(root: Path | str) -> list[Path]:
-    """Where the records of a results folder are, sorted; links without content (git-annex, DVC) are among them, for
-    their reader to name. Raises StoreError when the folder of the runs cannot be read."""
+    """The paths of the records of a results folder, sorted. Raises StoreError when its runs cannot be listed.
+
+    Links without content (git-annex, DVC) are included: the reader of the record reports them.
+    """
     runs = Path(root) / "runs"
     return [path for path in (runs / name / "record.json" for name in listed(runs)) if is_taken(path)]
 
 
 def run_names(root: Path | str) -> list[str]:
-    """The names of the folders of a results folder's runs, sorted. Raises StoreError when they cannot be read."""
+    """The names of the run folders in a results folder, sorted. Raises StoreError when they cannot be listed."""
     runs = Path(root) / "runs"
     return [name for name in listed(runs) if (runs / name).is_dir()]
 
@@ -84,9 +90,9 @@ def load_records(
 ) -> Iterator[Record]:
     """Every validated record of a results folder, sorted by folder name.
 
-    problems: where given, a record that is not whole is appended to it as a StoreError and left out; otherwise
-    the first one is raised. leave_out: names of folders that are not read. Raises StoreError as well when there is no
-    such folder.
+    problems: where given, the StoreError of a damaged record is appended to it and the record is left out; otherwise
+    the first such error is raised. leave_out: names of folders that are not read. Raises StoreError as well when there
+    is no such folder.
     """
     if not Path(root).is_dir():
         raise StoreError(f"{root}: no such results folder; give another with --results")

@@ -1,7 +1,7 @@
-"""How often the leaderboard's statistics err, by simulation: `python -m benchmark.tools.calibration`.
+"""Error rates of the leaderboard's statistics, by simulation: `python -m benchmark.tools.calibration`.
 
-The numbers that docs/leaderboard.md gives are from here. Nothing of it depends on a stored run but the last table.
-Scores are drawn in units of the seeds' standard deviation where nothing else is said.
+The numbers in docs/leaderboard.md are from here. Only the last table depends on stored runs. Scores are in units of the
+standard deviation over seeds, unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.stats.comparison import Comparison, of_differences, p_values
 from benchmark.leaderboard.stats.resampling import class_scores, run_scores
 from benchmark.leaderboard.stats.shrinkage import shrink
-from benchmark.leaderboard.stats.statistics import CONFIDENCE, estimate, holm, noise_half_width
+from benchmark.leaderboard.stats.statistics import CONFIDENCE, Estimate, estimate, holm, noise_half_width
 from benchmark.leaderboard.tables import Table
 from benchmark.ui.progress import Reporter
 from benchmark.ui.tables import compact_table
@@ -29,7 +29,7 @@ from benchmark.ui.tables import compact_table
 REPLICATES = 200
 TABLES = 1500
 SEEDS, ROWS, IMAGES, SPREADS = (2, 3, 5, 10), (5, 11, 14, 20), (0.0, 0.3, 0.7), (0.0, 0.5)
-# How much test images change all methods alike, where they do.
+# Standard deviation of the change that test images make to all methods alike, in the settings that have one.
 _COMMON = 3.0
 
 
@@ -38,8 +38,8 @@ class Setting:
     """Tables whose methods are equal, but for the lead of the first.
 
     images: standard deviation over test images of a difference of two rows. spread: the rows' standard deviations over
-    seeds are seed_sd e^(spread z), z normal. common: standard deviation of what test images change in all rows alike.
-    fixed: how many of the first rows do not vary over seeds. two_seeds: how many of the last have two seeds only.
+    seeds are seed_sd e^(spread z), z normal. common: standard deviation over test images of the change that all rows
+    share. fixed: number of first rows that do not vary over seeds. two_seeds: number of last rows with two seeds only.
     """
 
     rows: int
@@ -55,8 +55,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Tables:
-    """Many tables at once. means, variances (over seeds): [tables, rows]; images: covariance over test images, [tables,
-    rows, rows]; n, freedom: [rows], seeds and degrees of freedom of the variances."""
+    """Many tables at once.
+
+    means, variances (over seeds): [tables, rows]. images: covariance over test images, [tables, rows, rows]. n,
+    freedom: [rows], numbers of seeds and degrees of freedom of the variances.
+    """
 
     setting: Setting
     means: np.ndarray
@@ -71,7 +74,7 @@ Test = Callable[[Tables], tuple[np.ndarray, np.ndarray]]
 
 
 def leaderboard_test(tables: Tables) -> tuple[np.ndarray, np.ndarray]:
-    """The leaderboard's own."""
+    """The leaderboard's own test."""
     return of_differences(shrink(tables.variances, tables.freedom), tables.n, tables.images)
 
 
@@ -111,16 +114,20 @@ def tested(tables: Tables, test: Test = leaderboard_test) -> tuple[np.ndarray, n
 
 
 def false_wins(setting: Setting, tables: int, test: Test = leaderboard_test) -> tuple[float, float]:
-    """How often a table of equal methods has a win, of any pair; and how often any row is told apart from the last,
-    where only these comparisons are made (as with a baseline)."""
+    """Two rates of false wins in tables of equal methods: of any pair, and of any comparison with the last row.
+
+    For the second rate, only the comparisons with the last row are made, as with a baseline.
+    """
     _, p = tested(draw(setting, tables), test)
     pairs = p[:, *np.triu_indices(setting.rows, 1)]
     return _any(pairs), _any(p[:, -1, :-1])
 
 
 def power(setting: Setting, tables: int, test: Test = leaderboard_test) -> tuple[float, float]:
-    """How often the first row, which leads, wins against another: corrected for all pairs, and for the comparisons with
-    one row alone. A mean over the other rows."""
+    """How often the first row, which leads, wins against another, as a mean over the other rows.
+
+    Corrected for all pairs, and for the comparisons with one row alone.
+    """
     difference, p = tested(draw(setting, tables), test)
     first, second = np.triu_indices(setting.rows, 1)
     corrected = holm(p[:, first, second])[:, first == 0]
@@ -143,8 +150,10 @@ def rank_groups(setting: Setting, tables: int) -> tuple[float, float]:
 
 
 def detected(setting: Setting, tables: int) -> tuple[float, float, float]:
-    """What is found of the difference that a table says it would find in 80 of 100 cases: of a pair alone, of one among
-    the comparisons with one row, of one among all pairs. The first row leads by what its own table says."""
+    """How often a table finds the difference that it claims to find in 80 of 100 cases; the first row leads by it.
+
+    For a pair alone, for the comparisons with one row, and for all pairs.
+    """
     drawn = draw(setting, tables)
     variances, freedoms = leaderboard_test(drawn)
     first, second = np.triu_indices(setting.rows, 1)
@@ -166,31 +175,41 @@ def detected(setting: Setting, tables: int) -> tuple[float, float, float]:
 
 
 def cell_coverage(seeds: int, images: float, cells: int) -> float:
-    """How often the interval of a cell holds the mean over test sets and seeds; images: standard deviation over test
-    sets of a mean, in those of one seed."""
+    """How often the interval of a cell contains the mean over test sets and seeds.
+
+    images: standard deviation of a mean over test sets, in units of that over seeds.
+    """
     rng = np.random.default_rng(seeds)
     scores = rng.normal(size=(cells, seeds)) + images * rng.normal(size=(cells, 1))
     by_images = ndtri(0.5 + CONFIDENCE / 2) * images
-    found = [estimate(values, by_images) for values in scores.tolist()]
-    return float(np.mean([abs(cell.mean) <= cell.half_width for cell in found]))
+    found = _estimates(scores, by_images)
+    return float(np.mean([cell.half_width is not None and abs(cell.mean) <= cell.half_width for cell in found]))
 
 
 def prediction_errors(seeds: int, images: float, prints: int) -> tuple[float, float]:
-    """How often the one run of an exact reproduction lies outside the prediction interval: scored on the same test
-    images, and on others."""
+    """How often the one run of an exact reproduction is outside the prediction interval.
+
+    Scored on the same test images, and on others.
+    """
     rng = np.random.default_rng(seeds)
     own = images * rng.normal(size=(prints, 1))
     scores = rng.normal(size=(prints, seeds)) + own
     run = rng.normal(size=prints)
     by_images = ndtri(0.5 + CONFIDENCE / 2) * images
-    found = [estimate(values, by_images) for values in scores.tolist()]
+    found = _estimates(scores, by_images)
     means, halves = np.array([(item.mean, item.prediction_half_width) for item in found]).T
     same = np.mean(abs(run + own[:, 0] - means) > halves)
     return float(same), float(np.mean(abs(run + images * rng.normal(size=prints) - means) > halves))
 
 
+def _estimates(scores: np.ndarray, by_images: float) -> list[Estimate]:
+    """The estimate of each row of scores [cells, seeds]."""
+    found = (estimate(values, by_images) for values in scores.tolist())
+    return [cell for cell in found if cell is not None]
+
+
 def seeds_drawn(seeds: int, pairs: int) -> float:
-    """How often a bootstrap that draws seeds with replacement tells two equal methods apart at 95 %."""
+    """How often a bootstrap that draws seeds with replacement finds a difference of equal methods at 95 %."""
     rng = np.random.default_rng(seeds)
     scores = rng.normal(size=(pairs, 2, seeds))
     picks = rng.integers(0, seeds, (pairs, 2, REPLICATES, seeds))
@@ -200,8 +219,11 @@ def seeds_drawn(seeds: int, pairs: int) -> float:
 
 
 def noise_of_test_sets(images: int, test_sets: int) -> tuple[float, float]:
-    """(mean spread that the bootstrap gives over the spread of many test sets' scores; how often the interval of a test
-    set holds the score of all together). One class, a fifth of the images positive."""
+    """(ratio of the bootstrap's mean spread to the spread of many test sets' scores; how often the interval of a test
+    set contains the score of all test sets together).
+
+    One class, with a fifth of the images positive.
+    """
     rng = np.random.default_rng(0)
     targets = (rng.random((images * test_sets, 1)) < 0.2).astype(np.uint8)
     logits = (rng.normal(size=targets.shape) + 1.2 * targets).astype(np.float32)
@@ -214,9 +236,11 @@ def noise_of_test_sets(images: int, test_sets: int) -> tuple[float, float]:
 
 
 def few_positives(positives: int, test_sets: int, images: int = 1000) -> tuple[float, float, float]:
-    """(mean average precision in percent of a class with that many positives; of all test sets together; how often a
-    table of 5 methods of 3 seeds that are equal on such a class has a false win). A score is the sum of what is in an
-    image for all networks, for all seeds of a method, and for one network."""
+    """(mean average precision in percent of a class with that many positives; that of all test sets together; how often
+    a table of 5 equal methods with 3 seeds has a false win on such a class).
+
+    A score is the sum of three parts: one of the image, one of image and method, one of image and network.
+    """
     rng = np.random.default_rng(positives)
     rows, seeds = 5, 3
     weights = rng.exponential(size=(images, REPLICATES)).astype(np.float32)
@@ -248,7 +272,7 @@ def few_positives(positives: int, test_sets: int, images: int = 1000) -> tuple[f
 
 def seed_correlation(table: Table) -> float | None:
     """Mean correlation over seeds of the overall mAP of two methods with the same seeds; None without such a pair."""
-    by_seeds: dict[str, list[np.ndarray]] = {}
+    by_seeds: dict[tuple[int, ...], list[np.ndarray]] = {}
     for row in table.rows:
         scores = np.array([record.metrics.overall for record in row.records], dtype=float)
         if row.n > 2 and scores.std() > 0:
@@ -257,7 +281,7 @@ def seed_correlation(table: Table) -> float | None:
     return float(np.concatenate(pairs).mean()) if pairs else None
 
 
-# What the grid does not have, by what is odd in it.
+# Settings outside of the grid.
 SPECIAL = {
     "correlated images": Setting(11, 3, 0.3, 0.5, common=_COMMON),
     "a row without training": Setting(11, 3, 0.3, 0.5, fixed=1),
@@ -274,11 +298,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.tools.calibration",
-        description="How often the leaderboard's statistics err, by simulation; takes a minute or two.",
+        description="Error rates of the leaderboard's statistics, by simulation; takes a minute or two.",
         epilog="example:\n  python -m benchmark.tools.calibration --results results\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--results", type=Path, help="also tell how the seeds of these runs are correlated")
+    parser.add_argument("--results", type=Path, help="also print how the seeds of these runs are correlated")
     parser.add_argument("--tables", type=int, default=TABLES, help=f"simulated tables a line (default {TABLES})")
     args = parser.parse_args(argv)
     if args.tables < 1:
@@ -300,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _grid_rows(spread: float, tables: int) -> Iterator[list[str]]:
-    """A line for each number of seeds and of rows; the images' noises beside each other."""
+    """A line for each number of seeds and of rows, with a column for each noise of the images."""
     for seeds, rows in itertools.product(SEEDS, ROWS):
         rates = [false_wins(Setting(rows, seeds, images, spread), tables) for images in IMAGES]
         yield [str(seeds), str(rows), *(_percent(rate) for kind in zip(*rates, strict=True) for rate in kind)]
@@ -353,7 +377,8 @@ def _drawn_rows(tables: int) -> Iterator[list[str]]:
         yield [str(seeds), _percent(seeds_drawn(seeds, tables))]
 
 
-_SECTIONS = [
+# Title, columns, and a function from a number of tables to the rows.
+_SECTIONS: list[tuple[str, list[str], Callable[[int], Iterator[list[str]]]]] = [
     *(
         (
             f"False wins: tables of equal methods, rows' seed sds {kind};\n"
@@ -363,7 +388,7 @@ _SECTIONS = [
         )
         for kind, spread in zip(("equal", "unequal (factors e^(0.5 z))"), SPREADS, strict=True)
     ),
-    ("The same where something else is odd", ["", "all pairs", "one row"], _special_rows),
+    ("The same for other settings", ["", "all pairs", "one row"], _special_rows),
     (
         "Power: how often a true +2 wins, 11 rows, seeds' sd 0.5 points",
         ["seed sds", "images sd", "seeds", "all pairs", "one row"],
@@ -375,19 +400,19 @@ _SECTIONS = [
         _rank_rows,
     ),
     (
-        "What is found of the difference that a table promises to find in 80 % of cases, 11 rows",
+        "How often a table finds the difference that it claims to find in 80 % of cases, 11 rows",
         ["seed sds", "seeds", "images", "one pair", "one row", "all pairs"],
         _detected_rows,
     ),
     (
-        "Intervals; images: sd over test sets of a mean, in one seed's sd. Cell: holds the mean over test sets and\n"
-        "seeds. Print: an exact reproduction's run lies outside the prediction interval",
-        ["seeds", "images", "cell holds", "print, same images", "print, other images"],
+        "Intervals; images: sd over test sets of a mean, in one seed's sd. Cell: contains the mean over test sets\n"
+        "and seeds. Print: an exact reproduction's run is outside the prediction interval",
+        ["seeds", "images", "cell contains", "print, same images", "print, other images"],
         _interval_rows,
     ),
     (
         "The interval over test images against the spread of many test sets",
-        ["", "bootstrap / true", "interval holds truth"],
+        ["", "bootstrap / true", "interval contains truth"],
         _test_set_rows,
     ),
     (
@@ -395,7 +420,7 @@ _SECTIONS = [
         ["", "mean AP", "together", "false win"],
         _few_rows,
     ),
-    ("Two equal methods told apart by a bootstrap that draws seeds too", ["seeds", "told apart"], _drawn_rows),
+    ("Differences of two equal methods by a bootstrap that draws seeds too", ["seeds", "false wins"], _drawn_rows),
 ]
 
 

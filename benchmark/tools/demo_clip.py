@@ -1,21 +1,21 @@
-"""A small CLIP for the rendered demo set: how its shipped weights are made and measured.
+"""A small CLIP for the rendered demo set: training and measuring its shipped weights.
 
 In the papers a CLIP that has seen 400 million captioned images knows the concepts that are rare in a long-tailed
-training list. On the demo set this one plays that part: it is trained on rendered scenes of other image ids, with
-every class equally frequent, and with captions.
+training list. On the demo set this network has that role. It is trained on rendered scenes of other image ids, with
+captions, and with every class equally frequent.
 
-**Captions.** Half of them name one object of the scene, the others all of them, in random order and one of
-`TEMPLATES`: a prompt that names one class must match scenes that hold more.
+**Captions.** Half of them name one object of the scene, the others all objects in random order, in one of `TEMPLATES`:
+a prompt that names one class must match scenes with more classes.
 
 **Losses.** (1) CLIP's, over open_clip's logits, with one difference: a caption may be true of several scenes of a
-batch (what it names is in them), and the target of a row is uniform over what is true, as in UniCL (Yang et al., CVPR
-2022). With 20 classes CLIP's own identity target would call many true pairs false. (2) Where a scene has one class,
-its patch tokens are told apart by the classes' prompts, as regions are in RegionCLIP (Zhong et al., CVPR 2022). Where
-the objects are is seen from the pixels that change when the scene is rendered with another surface.
+batch, namely of those with the classes that it names. The target of a row is uniform over the true pairs, as in UniCL
+(Yang et al., CVPR 2022). With 20 classes CLIP's own identity target would call many true pairs false. (2) Where a scene
+has one class, its patch tokens are classified by the classes' prompts, as regions are in RegionCLIP (Zhong et al., CVPR
+2022). The patches of an object are those whose pixels change when the scene is rendered with another surface.
 
-**Start.** A vision transformer that starts at random needs more scenes than a CPU can show it in minutes, so
-`initialise` starts this one as a network that compares neighbouring patches: see there. The text tower is first trained
-on captions alone, so that the image tower has targets that differ from the first step on.
+**Start.** A vision transformer that starts at random needs more scenes than a CPU can process in minutes, so
+`initialise` starts this one as a network that compares neighbouring patches. The text tower is first trained on
+captions alone, so that the image tower has distinct targets from the first step on.
 
 Command line::
 
@@ -88,7 +88,7 @@ PATCH = 8
 _GRID = IMAGE_SIZE // PATCH
 _BACKGROUND = len(CLASS_NAMES)  # label of a patch without an object
 _UNKNOWN = -1
-_COVERED = 0.12  # share of a patch's pixels that change with the surface: from here on the object is in it
+_COVERED = 0.12  # the object is in a patch if more than this share of its pixels changes with the surface
 _LUMA_AND_OPPONENTS = ((0.299, 0.587, 0.114), (1.0, -1.0, 0.0), (0.5, 0.5, -1.0))  # the surfaces contrast in luma
 
 
@@ -112,8 +112,10 @@ def bpe_merges(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def merges_file() -> bytes:
-    """`merges.txt.gz` for `open_clip.SimpleTokenizer`: a line that it skips, then the merges. The same bytes each
-    time; no line break at the end, which the tokenizer would read as a merge of nothing."""
+    """`merges.txt.gz` for `open_clip.SimpleTokenizer`: a line that it skips, then the merges. The same bytes each time.
+
+    The last line has no line break, which the tokenizer would read as an empty merge.
+    """
     lines = ["#version: demo_clip", *(" ".join(merge) for merge in bpe_merges(WORDS))]
     return gzip.compress("\n".join(lines).encode(), mtime=0)
 
@@ -153,8 +155,11 @@ def make_tokenizer() -> open_clip.SimpleTokenizer:
 
 @dataclass(frozen=True)
 class Scenes:
-    """Training scenes: class indices of each, ascending, pixels uint8 [N, 64, 64, 3], and patches int8 [N, 8, 8]: the
-    class under each patch, 20 for none, -1 where that is not known."""
+    """Training scenes.
+
+    labels: class indices of each, ascending. pixels: uint8 [N, 64, 64, 3]. patches: int8 [N, 8, 8], the class under
+    each patch, 20 for none, -1 where it is not known.
+    """
 
     labels: tuple[tuple[int, ...], ...]
     pixels: np.ndarray
@@ -162,8 +167,11 @@ class Scenes:
 
 
 def draw_labels(scenes: int, seed: int) -> list[tuple[int, ...]]:
-    """Class indices of every scene, ascending: sizes by `SCENE_SIZES`, and each scene takes the classes used least so
-    far (ties at random), so that no class ends up more than one scene ahead of another."""
+    """Class indices of every scene, ascending. The numbers of classes follow `SCENE_SIZES`.
+
+    Each scene has the classes that were used least so far (ties at random), so that the classes' numbers of scenes
+    differ by at most one.
+    """
     rng = np.random.Generator(np.random.PCG64(seed))
     borders = np.cumsum(SCENE_SIZES[:-1])
     used = np.zeros(len(CLASS_NAMES), dtype=np.int64)
@@ -182,9 +190,9 @@ def scene_id(index: int) -> str:
 
 
 def patch_labels(image_id: str, label: int, pixels: np.ndarray) -> np.ndarray:
-    """The class under each patch of a scene of one class, int8 [8, 8]: 20 for none, -1 where that is not clear.
+    """The class under each patch of a scene of one class, int8 [8, 8]: 20 for none, -1 where it is not clear.
 
-    The renderer draws the same scene for two classes of one shape, but for the pixels of the second colour.
+    For two classes of one shape, the renderer draws scenes that differ in the pixels of the second colour alone.
     """
     surface, shape = CLASS_NAMES[label].split()
     other = CLASS_NAMES.index(f"{'checkered' if surface == 'solid' else 'solid'} {shape}")
@@ -215,7 +223,7 @@ def write_caption(classes: Sequence[int], rng: np.random.Generator) -> str:
 
 
 def draw_named(labels: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """What a caption of a scene names: one of its classes, or all, with equal chance."""
+    """The classes that a caption of a scene names: one of its classes, or all, with equal chance."""
     return [int(rng.choice(labels))] if rng.random() < 0.5 else list(labels)
 
 
@@ -224,7 +232,7 @@ def contrastive_loss(
 ) -> torch.Tensor:
     """Normalised features [B, D] twice, factor on the cosines, true [B, B] (scene i, caption j) -> scalar.
 
-    The mean of both directions' cross-entropies; a target is uniform over what is true.
+    The mean of both directions' cross-entropies; a target is uniform over the true pairs.
     """
     per_image, per_text = ClipLoss().get_logits(image_features, text_features, scale)
     true = true.to(per_image.dtype)
@@ -248,7 +256,7 @@ def patch_loss(patch_features: torch.Tensor, prompt_features: torch.Tensor, labe
 
 
 def normalised(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 [B, H, W, 3] -> what the network takes, float32 [B, 3, H, W]."""
+    """uint8 [B, H, W, 3] -> the network's input, float32 [B, 3, H, W]."""
     facts = config()["preprocess_cfg"]
     normalize = Normalizer(facts["mean"], facts["std"], torch.device("cpu"))
     return normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
@@ -256,16 +264,16 @@ def normalised(pixels: np.ndarray) -> torch.Tensor:
 
 @torch.no_grad()
 def initialise(network: CLIP, pixels: np.ndarray) -> None:
-    """Start the image tower as a network that sees frequencies in patches and compares neighbouring patches.
+    """Start the image tower as a network that finds frequencies in patches and compares neighbouring patches.
 
-    Channels: all but the last `head_width` carry content, those carry the position and nothing else.
+    Channels: the last `head_width` carry the position alone, all others content.
     Patch embedding: the lowest frequencies of the 8 x 8 cosine transform, four times as many of luma as of each of two
     opponent colours, over their spread in `pixels` (uint8 [N, 64, 64, 3]).
     Position: sines and cosines of row and column.
     Attention: query and key read the position, and the four heads of a layer look at the patch above, below, left and
     right (as attention can express convolution: Cordonnier et al., ICLR 2020). Training may change all of it.
-    First MLP: pairs of units with opposite weights, so that it starts from the magnitudes of the frequencies: what
-    a surface looks like, whatever its phase and colours.
+    First MLP: pairs of units with opposite weights, so that it starts from the magnitudes of the frequencies: the
+    look of a surface, independent of its phase and colours.
     """
     visual = network.visual
     width = visual.conv1.out_channels
@@ -294,8 +302,8 @@ def initialise(network: CLIP, pixels: np.ndarray) -> None:
         gain = math.sqrt(math.sqrt(head) / 2)  # logits of about 12 at the neighbour, 6 in its row and column, else 0
         for i, (down, right) in enumerate([(-1, 0), (1, 0), (0, -1), (0, 1)]):
             here = slice(i * head, (i + 1) * head)
-            turned = torch.block_diag(_turn(down * frequencies), _turn(right * frequencies))
-            weight[:width][here, content:] = gain * turned
+            rotation = torch.block_diag(_rotation(down * frequencies), _rotation(right * frequencies))
+            weight[:width][here, content:] = gain * rotation
             weight[width : 2 * width][here, content:] = gain * torch.eye(head)
         block.attn.out_proj.weight[content:].mul_(0.1)
         block.mlp.c_proj.weight[content:].mul_(0.1)
@@ -321,15 +329,15 @@ def _cosine_filters(count: int) -> torch.Tensor:
     )
 
 
-def _turn(angles: torch.Tensor) -> torch.Tensor:
-    """[2n, 2n]: takes (sin a, cos a) of n angles to those of a + angles."""
+def _rotation(angles: torch.Tensor) -> torch.Tensor:
+    """[2n, 2n]: maps (sin a, cos a) of n angles to those of a + angles."""
     cos, sin = torch.diag(angles.cos()), torch.diag(angles.sin())
     return torch.cat([torch.cat([cos, sin], dim=1), torch.cat([-sin, cos], dim=1)])
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained; the command sets the first three."""
+    """Settings of training; the command sets the first three."""
 
     scenes: int
     epochs: int
@@ -470,7 +478,8 @@ def evaluate(network: CLIP) -> tuple[Metrics, float]:
     """Zero-shot metrics on the demo set's validation list, and the mean prevalence of its classes, in percent."""
     dataset = DatasetFolder(DEMO_SET, SPLITS_FOLDER / DEMO_SET).open()
     val = dataset.splits["val"]
-    pixels = np.stack([render(path, np.flatnonzero(row)) for path, row in zip(val.paths, val.targets, strict=True)])
+    scenes = zip(val.paths, val.targets, strict=True)
+    pixels = np.stack([render(path, np.flatnonzero(row).tolist()) for path, row in scenes])
     return score(zero_shot(network, pixels), val.targets, dataset.groups), 100 * float(val.targets.mean())
 
 
@@ -488,8 +497,10 @@ def load(folder: Path) -> CLIP:
 
 
 def weights_file(network: CLIP) -> bytes:
-    """`weights.safetensors`: the state dict, with what `benchmark.models.weights` asks of a file. The same bytes for
-    the same weights: the format leaves the order of the facts open, and here they are sorted."""
+    """`weights.safetensors`: the state dict, with the metadata that `benchmark.models.weights` requires.
+
+    The metadata are sorted, so that the same weights give the same bytes: the format leaves their order open.
+    """
     facts = config()["preprocess_cfg"]
     card = {
         "architecture": "clip_demo",
@@ -539,12 +550,12 @@ def make(out: Path, settings: Settings, reporter: Reporter) -> None:
         "seconds": {"rendering": round(rendered - started), "training": round(trained - rendered)},
         "chosen_on": f"{DEMO_SET}/val.txt; test.txt was not scored",
         "val": {
-            "zero_shot_map": round(metrics.overall, 2),
-            "mean_prevalence": round(prevalence, 2),
-            "head": round(metrics.head, 2),
-            "medium": round(metrics.medium, 2),
-            "tail": round(metrics.tail, 2),
-            "per_class": {name: round(value, 2) for name, value in metrics.per_class.items()},
+            "zero_shot_map": _rounded(metrics.overall),
+            "mean_prevalence": _rounded(prevalence),
+            "head": _rounded(metrics.head),
+            "medium": _rounded(metrics.medium),
+            "tail": _rounded(metrics.tail),
+            "per_class": {name: _rounded(value) for name, value in metrics.per_class.items()},
         },
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -553,6 +564,11 @@ def make(out: Path, settings: Settings, reporter: Reporter) -> None:
     write_atomically(out / "weights.safetensors", weights)
     write_atomically(out / "made.json", _json(made))
     reporter.line(f"{out}: zero-shot mAP {metrics.overall:.2f} on val, mean prevalence {prevalence:.2f}")
+
+
+def _rounded(percent: float | None) -> float:
+    assert percent is not None  # every class of the demo set has a positive
+    return round(percent, 2)
 
 
 def _json(content: dict[str, Any]) -> bytes:
@@ -583,7 +599,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: a user's mistake is one line and exit code 2."""
     args = _parser().parse_args(argv)
-    torch.set_num_threads(1)  # the same bits on every machine of a kind; and threads only wait here
+    torch.set_num_threads(1)  # for the same bits on all machines of a kind; more threads would not be faster
     try:
         if args.command == "train":
             make(args.out, Settings(args.scenes, args.epochs, args.seed), Reporter(Console(stderr=True)))

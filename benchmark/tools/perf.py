@@ -1,7 +1,7 @@
-"""How fast the metric is beside other libraries' average precision, and by how much the results differ.
+"""Speed of the metric compared with other libraries' average precision, and the difference of their results.
 
-Every size is scored by all of them in turn, several times, in one process and one thread: what else the machine does
-slows all of them. What is told are ratios of their times.
+All of them score every size alternately, several times, in one process and one thread, so that other load on the
+machine slows all alike. The report gives ratios of their times.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Size:
-    """A made-up test set: images x classes, the share of decisions that are positive, and whether images share scores
-    (they are rounded to eighths of their standard deviation)."""
+    """A made-up test set of images x classes.
+
+    positives: share of positive decisions. ties: round scores to eighths of their standard deviation, so that images
+    share them.
+    """
 
     images: int
     classes: int
@@ -50,8 +53,11 @@ SIZES = tuple(
 
 @dataclass(frozen=True)
 class Ratio:
-    """Another library beside the metric on one size. fastest, median: the library's time divided by ours, of the
-    fastest repeats and of the median ones; difference: the largest of a class, of average precisions in [0, 1]."""
+    """Another library compared with the metric on one size.
+
+    fastest, median: the library's time divided by ours, of the fastest repeats and of the median ones. difference: the
+    largest of a class, of average precisions in [0, 1].
+    """
 
     size: Size
     library: str
@@ -61,7 +67,7 @@ class Ratio:
 
 
 def libraries() -> dict[str, Scorer]:
-    """Library and version -> its average precision of every class, called as its documentation does.
+    """Library and version -> its average precision of every class, called as in its documentation.
 
     Raises InputError where one is not installed.
     """
@@ -71,7 +77,7 @@ def libraries() -> dict[str, Scorer]:
         return metrics.average_precision_score(targets, logits, average=None)
 
     def of_torchmetrics(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        # It takes the sigmoid of scores outside 0 to 1, in float32.
+        # It applies the sigmoid to scores outside 0 to 1, in float32.
         scores, labels = torch.from_numpy(logits), torch.from_numpy(targets).long()
         return torchmetrics.multilabel_average_precision(scores, labels, logits.shape[1], average="none").numpy()
 
@@ -92,7 +98,7 @@ def _named(package: str, name: str = "") -> str:
 
 
 def compare(size: Size, others: dict[str, Scorer], repeats: int) -> list[Ratio]:
-    """Score one test set with the metric and the others, in turn, `repeats` times."""
+    """Score one test set with the metric and the others, alternately, `repeats` times."""
     logits, targets = _problem(size)
     scorers = {OURS: average_precision, **others}
     seconds: dict[str, list[float]] = {name: [] for name in scorers}
@@ -125,7 +131,7 @@ def _problem(size: Size) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _report(comparisons: Sequence[Ratio], repeats: int, console: Console) -> None:
-    table = Table(title=f"time of the library / time of {OURS}, {repeats} repeats in turn, one thread")
+    table = Table(title=f"time of the library / time of {OURS}, {repeats} alternating repeats, one thread")
     table.add_column("test set, positives", no_wrap=True)
     table.add_column("library", no_wrap=True)
     for name in ("fastest", "median", "differs"):

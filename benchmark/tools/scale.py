@@ -1,7 +1,7 @@
-"""How `ltbench` bears many runs, or large ones: builds a synthetic store and times the commands that read all of it.
+"""Speed of `ltbench` with many runs, or large ones: builds a synthetic store and times the commands that read it.
 
-The store holds records and logits as a real sweep would leave them, of networks that are made up, and beside them runs
-that failed, were interrupted or never began. It is for timing alone: every record says that it is synthetic.
+The store has records and logits as of a real sweep, with made-up numbers, and runs that failed, were interrupted or
+never began. It is for timing alone: every record says that it is synthetic.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ TITLE = "synthetic, for timing"
 
 @dataclass(frozen=True)
 class Size:
-    """What a store is made of.
+    """The size of a store.
 
-    rows: of a track, at most. images, classes: of the test set. limits_s: seconds that each command may take.
+    rows: the most of a track. images, classes: of the test set. limits_s: seconds that each command may take.
     """
 
     runs: int
@@ -78,7 +78,7 @@ LARGE = Size(50, 10, 5, 50_000, 81, {"leaderboard": 300, "leaderboard --check": 
 
 @dataclass(frozen=True)
 class Scale:
-    """What was built: the axes of the sweep, and the runs of the store by state."""
+    """A store that was built: the axes of the sweep, and the number of runs by state."""
 
     tracks: int
     rows: int
@@ -93,7 +93,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Timing:
-    """One command, as a process of its own. cpu_s: user and system time of it and its children."""
+    """The time of one command as a process. cpu_s: user and system time of it and its children."""
 
     command: str
     wall_s: float
@@ -108,7 +108,7 @@ class Timing:
 
 
 def sweep_axes(size: Size, dataset: Path) -> dict[str, Any]:
-    """A sweep of at least `size.runs` runs that are done, and a few that are not, as a file for `ltbench sweep`."""
+    """The axes of a sweep with at least `size.runs` runs that are done, and a few that are not."""
     tracks = math.ceil(size.runs / (size.rows * size.seeds))
     rows = math.ceil(size.runs / (tracks * size.seeds))
     methods: dict[str, Any] = {}
@@ -125,8 +125,7 @@ def sweep_axes(size: Size, dataset: Path) -> dict[str, Any]:
 
 
 def write_dataset(folder: Path, size: Size) -> Path:
-    """A dataset folder whose images are empty files, since nothing is trained: counts from 200 down to 2 a class;
-    returns it."""
+    """Write a dataset folder and return it. Classes have 200 down to 2 training images, which are empty files."""
     folder.mkdir()
     names = [f"class {index}" for index in range(size.classes)]
     counts = np.geomspace(200, 2, size.classes).astype(int)
@@ -150,8 +149,10 @@ def _labels(size: Size) -> np.ndarray:
 
 
 def build(folder: Path, size: Size, reporter: Reporter) -> Scale:
-    """Fill `folder` with a sweep (sweep.yaml) and its store (runs/). Raises InputError unless the folder is a new or
-    empty one outside the published results."""
+    """Fill `folder` with a sweep (sweep.yaml) and its store (runs/).
+
+    Raises InputError unless the folder is new or empty, and outside the published results.
+    """
     if folder.resolve().is_relative_to(CHECKOUT / "results"):
         raise InputError(f"--folder {folder}: made-up records do not belong in the results; give another folder")
     try:
@@ -197,13 +198,13 @@ class _RecordMaker:
         self._environments: dict[str, Environment] = {}
 
     def make(self, plan: Plan) -> tuple[Record, bytes]:
-        """A record of a planned run, and the file of its logits."""
+        """A record of a planned run, and the content of its logits' file."""
         spec, dataset = plan.spec, plan.dataset
         if spec.method not in self._environments:
             real = describe(plan.code_digest, torch.device("cpu"), amp=False)
             self._environments[spec.method] = real.model_copy(update={"host": "synthetic"})
         targets = dataset.splits["test"].targets
-        # Another mean for each method, another skill for each class and run.
+        # The mean depends on the method, the skill on class and run.
         skill = self._random.normal(1.0 + len(spec.method) / 10, 0.3, targets.shape[1])
         logits = self._random.standard_normal(targets.shape, np.float32) + (skill * targets).astype(np.float32) - 2
         metrics = score(logits, targets, dataset.groups)
@@ -253,7 +254,7 @@ class _RecordMaker:
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """The commands that are timed on a store, by what they do."""
+    """Name -> arguments of the commands that are timed on a store."""
     store = ["--results", str(folder)]
     return {
         "sweep --dry-run": ["sweep", "--file", str(folder / "sweep.yaml"), *store, "--dry-run"],
@@ -265,8 +266,10 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 
 def measure(folder: Path, size: Size) -> list[Timing]:
-    """Time the commands that have a limit on the store in `folder`, with an empty cache: the first leaderboard computes
-    all and draws all pictures. Raises InputError when a command fails."""
+    """Time the commands that have a limit, on the store in `folder` and with an empty cache.
+
+    The first leaderboard therefore computes everything and draws all pictures. Raises InputError when a command fails.
+    """
     help_s, _ = _seconds(["--help"], folder)
     timings = []
     for name, limit_s in size.limits_s.items():

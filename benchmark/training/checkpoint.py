@@ -74,7 +74,7 @@ class Checkpoint:
         """
         state = self._own(load_checkpoint(self._path))
         step = None if state is None else state["step"]
-        first = self._runtime.peers.tell(step)
+        first = self._runtime.peers.broadcast(step)
         if first is None:
             return None
         if step != first:

@@ -47,7 +47,7 @@ class Validator:
         peers = self._runtime.peers
         val_overall = None
         if self._recipe.selection == "best-val":
-            val_overall = peers.tell(self._score(ema) if peers.is_first else None)
+            val_overall = peers.broadcast(self._score(ema) if peers.is_first else None)
             if peers.is_first and (progress.best is None or val_overall > progress.best.val_overall):
                 progress.best = Best(epoch, val_overall, copied_states(self._method, ema))
         if self._observe is not None and peers.is_first:

@@ -1,1 +1,1 @@
-"""What people see on a terminal: text, tables, progress."""
+"""Output on a terminal: text, tables, progress."""

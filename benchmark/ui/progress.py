@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a live display on a terminal, plain lines elsewhere, a log file always."""
+"""Progress of a run: a live display on a terminal, plain lines elsewhere, and always a log file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from benchmark.base.files import open_own
 from benchmark.errors import StoreError
@@ -35,7 +35,7 @@ def plural(count: int, noun: str) -> str:
 class Reporter:
     """Status of one run.
 
-    console: where to show it; None for silence. Lines go to `log` as well, once it is opened.
+    console: where to show it; None for silence. See `logging_to` for the log file.
     """
 
     def __init__(self, console: Console | None = None):
@@ -64,14 +64,16 @@ class Reporter:
             try:
                 self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode(errors="replace"))
             except OSError as error:
-                # A run does not end for a line of its log; a checkpoint or record that cannot be written does end it.
+                # A log that cannot be written does not end the run, as a checkpoint or a record would.
                 self._log = None
                 self.line(f"the log is not written any more: {error.strerror or error}")
 
     @contextmanager
     def picture(self, draw: Callable[[], RenderableType]) -> Iterator[bool]:
-        """Show what `draw` gives for the duration of the block, drawn again a few times a second; the block is told
-        whether there is a terminal to show it on."""
+        """Show what `draw` returns for the duration of the block, drawn again a few times a second.
+
+        Yields whether there is a terminal to show it on.
+        """
         if self._console is None or not self._console.is_terminal:
             yield False
             return
@@ -80,7 +82,7 @@ class Reporter:
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
-        """Progress of something that has `total` steps."""
+        """Show the progress of a task with `total` steps."""
         if self._console is None or not self._console.is_terminal:
             yield Task(self, title, total, None)
             return
@@ -93,22 +95,26 @@ class Reporter:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
-            yield Task(self, title, total, progress)
+            bar = progress.add_task(escape(harmless(title)), total=total, facts="")
+            yield Task(self, title, total, (progress, bar))
 
 
 class Task:
-    """One progress display: a bar on a terminal, a plain line every ten seconds elsewhere."""
+    """One progress display: a bar on a terminal, a plain line every ten seconds elsewhere.
 
-    def __init__(self, reporter: Reporter, title: str, total: int, bar: Progress | None):
+    bar: a display with the bar in it; None for lines.
+    """
+
+    def __init__(self, reporter: Reporter, title: str, total: int, bar: tuple[Progress, TaskID] | None):
         self._reporter, self._title, self._total, self._bar = reporter, title, total, bar
-        self._id = bar.add_task(escape(harmless(title)), total=total, facts="") if bar else None
         self._started = self._last = time.monotonic()
         self._first: int | None = None
 
     def update(self, done: int, facts: str = "") -> None:
         """`done` steps are done; `facts` are short words beside the bar."""
         if self._bar is not None:
-            self._bar.update(self._id, completed=done, facts=escape(harmless(facts)))
+            display, number = self._bar
+            display.update(number, completed=done, facts=escape(harmless(facts)))
             return
         now = time.monotonic()
         if self._first is None:

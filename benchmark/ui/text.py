@@ -1,16 +1,20 @@
-"""Text on its way to a terminal, a pipe or a log: whatever it holds, and whatever the other end can take."""
+"""Text for a terminal, a pipe or a log: no control characters, and no errors of encoding or of a full disk."""
 
 from __future__ import annotations
 
 import errno
 import io
 import sys
+from typing import TYPE_CHECKING
 
-_streams: dict[str, _Taker] = {}
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_streams: dict[str, _LossyFile] = {}
 
 
 def harmless(text: str) -> str:
-    """Text without control and direction characters other than tabs and line ends, which may steer a terminal."""
+    """Text without control and direction characters, which may steer a terminal. Tabs and line ends stay."""
     if text.isprintable():
         return text
     text = text.replace("\r\n", "\n")
@@ -18,41 +22,43 @@ def harmless(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without control and direction characters: what a record says may be anything."""
+    """`text` on one line, without control and direction characters: a record may hold any text."""
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(text.split())
 
 
-class _Taker(io.FileIO):
-    """A file that takes everything: what cannot be written is lost, and `why` tells. A pipe without a reader is an
-    error, as ever."""
+class _LossyFile(io.FileIO):
+    """A file whose failed writes raise nothing: that data is lost, and `why` gives the reason.
+
+    A pipe without a reader is still an error.
+    """
 
     why = ""
 
-    def write(self, data: bytes) -> int | None:
+    def write(self, data: ReadableBuffer) -> int:
         try:
             return super().write(data)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
             self.why = self.why or error.strerror or str(error)
-            return len(data)
+            return memoryview(data).nbytes
 
 
 def take_any_text() -> None:
-    """From now on standard output and error take any text in any encoding, also where the disk below them is full.
+    """From now on, no text raises an error on standard output and error, even when the disk is full.
 
-    A character that the encoding has not becomes a question mark; see `unwritten` for what could not be written.
+    A character that the encoding lacks becomes a question mark; see `unwritten` for output that was lost.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if type(stream) is not io.TextIOWrapper or name in _streams:  # closed, or somebody else's
+        if type(stream) is not io.TextIOWrapper or name in _streams:  # closed, or replaced by another program
             continue
         stream.flush()
-        taker = _streams[name] = _Taker(stream.fileno(), "w", closefd=False)
+        lossy = _streams[name] = _LossyFile(stream.fileno(), "w", closefd=False)
         wrapped = io.TextIOWrapper(
-            io.BufferedWriter(taker),
+            io.BufferedWriter(lossy),
             encoding=stream.encoding,
             errors="replace" if stream.errors in ("strict", "surrogateescape") else stream.errors,
             line_buffering=stream.line_buffering,
@@ -62,10 +68,10 @@ def take_any_text() -> None:
 
 
 def unwritten() -> str:
-    """Why standard output has not taken all that was written to it since this was last asked; "" where it has."""
-    taker = _streams.get("stdout")
-    if taker is None:
+    """Why output to standard output was lost since the last call; "" where none was."""
+    lossy = _streams.get("stdout")
+    if lossy is None:
         return ""
     sys.stdout.flush()
-    why, taker.why = taker.why, ""
+    why, lossy.why = lossy.why, ""
     return why

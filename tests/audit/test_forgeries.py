@@ -218,7 +218,7 @@ def test_a_record_that_claims_endless_epochs_takes_no_memory():
     record = json.loads(make_record().to_json())
     record["spec"]["recipe"]["epochs"] = 2**62
     record["run_id"] = RunSpec.model_validate_json(json.dumps(record["spec"])).run_id
-    with pytest.raises(StoreError, match=f"history does not tell of the {2**62} epochs"):
+    with pytest.raises(StoreError, match=f"history does not list the {2**62} epochs"):
         Record.from_bytes(json.dumps(record).encode(), "record.json")
 
 

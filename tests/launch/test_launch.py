@@ -80,7 +80,7 @@ BACKEND = '''
 from pathlib import Path
 
 from benchmark.errors import InputError
-from benchmark.launch.backend import BACKENDS, GPUS, Cluster, Options, option
+from benchmark.launch.backend import BACKENDS, GPUS, BackendOptions, Cluster, option
 
 QUEUE = Path("queue.txt")
 
@@ -90,7 +90,7 @@ class Waiting:
     text = "PENDING (asleep)"
 
 
-class PaperOptions(Options):
+class PaperOptions(BackendOptions):
     gpus: int = GPUS
     paper: dict[str, str] = option({}, "{}: colour ...", "KEY=VALUE")
     drawer: str | None = option(None, "{}: where its jobs wait.", "D")

@@ -186,7 +186,7 @@ def test_cancel_and_logs_of_a_local_sweep(undisturbed, tmp_path):
         held = ltbench(*args)
         assert held.returncode == 0 and "1 runs are being worked on by other processes" in held.stderr
         [name] = [path.name for path in (tmp_path / "sweeps").iterdir() if path.is_dir()]
-        assert "is told to stop" in ltbench("cancel", name[:10], "--results", tmp_path).stdout
+        assert "is asked to stop" in ltbench("cancel", name[:10], "--results", tmp_path).stdout
         process.communicate(timeout=60)
     assert process.returncode == 130
     log = follow.communicate(timeout=60)[0]

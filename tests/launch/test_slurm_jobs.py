@@ -97,9 +97,9 @@ def cut_off(folder: RunFolder, saved: bool) -> None:
 
 def test_two_attempts_without_progress_are_enough(folder):
     cut_off(folder, saved=False)
-    assert job(folder)._comes_to_nothing(job(folder).orders[0]) is None
+    assert job(folder)._hopeless(job(folder).orders[0]) is None
     cut_off(folder, saved=False)
-    ending = job(folder)._comes_to_nothing(job(folder).orders[0])
+    ending = job(folder)._hopeless(job(folder).orders[0])
     assert (ending.outcome, ending.cause) == ("failed", "timeout")
     assert folder.state() == "failed" and folder.attempts.last()["cause"] == "timeout"
     for word in ("no progress in 2 attempts", "the walltime of 60 minutes ended", "--slurm time=", "ltbench data"):
@@ -110,23 +110,21 @@ def test_attempts_that_saved_something_may_be_as_many_as_it_takes(folder):
     for _ in range(5):
         folder.checkpoint_path.unlink(missing_ok=True)
         cut_off(folder, saved=True)
-    assert job(folder)._comes_to_nothing(job(folder).orders[0]) is None
+    assert job(folder)._hopeless(job(folder).orders[0]) is None
 
 
 def test_attempts_before_the_sweep_do_not_count(folder):
     cut_off(folder, saved=False)
     cut_off(folder, saved=False)
-    assert job(folder, attempt=3)._comes_to_nothing(job(folder, attempt=3).orders[0]) is None
+    assert job(folder, attempt=3)._hopeless(job(folder, attempt=3).orders[0]) is None
 
 
 def test_a_requeued_job_leaves_out_what_failed_in_it(folder):
     with pytest.raises(RunFailed), claimed(folder):
         raise RunFailed("the loss became nan", cause="nan")
-    ending = job(folder)._comes_to_nothing(job(folder).orders[0])
+    ending = job(folder)._hopeless(job(folder).orders[0])
     assert (ending.outcome, ending.message, ending.cause) == ("failed", "the loss became nan", "nan")
-    assert job(folder, attempt=2)._comes_to_nothing(job(folder, attempt=2).orders[0]) is None, (
-        "the sweep tries it again"
-    )
+    assert job(folder, attempt=2)._hopeless(job(folder, attempt=2).orders[0]) is None, "the sweep tries it again"
 
 
 def test_what_somebody_has_done_meanwhile_has_not_failed(folder):
@@ -135,7 +133,7 @@ def test_what_somebody_has_done_meanwhile_has_not_failed(folder):
     cut_off(folder, saved=False)
     cut_off(folder, saved=False)
     folder.record_path.write_text("a record")
-    assert job(folder)._comes_to_nothing(job(folder).orders[0]) is None
+    assert job(folder)._hopeless(job(folder).orders[0]) is None
 
 
 def test_the_processes_of_a_job_know_their_place(monkeypatch, folder):
@@ -256,7 +254,9 @@ def test_jobs_get_the_folders_of_methods(tmp_path, commands, monkeypatch):
 @pytest.mark.parametrize("value", ["module load x", ["a", "b"], 3, True])
 @pytest.mark.parametrize("key", ["setup", "teardown"])
 def test_lines_of_shell_are_refused_on_the_command_line(key, value):
-    assert f"--slurm: {key} is lines of shell, which stand in slurm.yaml alone" in refused(site_options, {key: value})
+    assert f"--slurm: {key} is lines of shell, which may be given in slurm.yaml alone" in refused(
+        site_options, {key: value}
+    )
 
 
 @pytest.mark.parametrize("value", ["x", 7, 1.5, True])

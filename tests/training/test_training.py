@@ -32,8 +32,8 @@ from benchmark.leaderboard.frame import table_rows
 from benchmark.leaderboard.pages.markdown_page import markdown_page
 from benchmark.method import METHODS, LossMethod, ParameterGroup
 from benchmark.running.plan import make_plan
-from benchmark.running.run import DEFAULT_RESULTS
 from benchmark.spec import Optimizer, Schedule
+from benchmark.store import LOCAL
 from benchmark.store.folder import RunFolder
 from benchmark.store.logits import load_logits, logits_path, read_logits
 from benchmark.store.runs import Store
@@ -380,7 +380,7 @@ def test_no_op_settings_change_nothing(tiny):
 
 
 def test_default_results_are_the_users_own():
-    assert DEFAULT_RESULTS.as_posix() == "results/local"
+    assert LOCAL.as_posix() == "results/local"
 
 
 # --- killed for real -------------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ def test_on_a_terminal_a_bar_shows_the_facts():
     console = Console(file=out, force_terminal=True, width=120, legacy_windows=False)
     with Reporter(console).task("training", 40) as task:
         task.update(10, "loss 0.5, lr 1.0e-03, 500 images/s")
-        task._bar.refresh()
+        display, _ = task._bar
+        display.refresh()
     assert "10/40" in out.getvalue() and "loss 0.5, lr 1.0e-03, 500 images/s" in out.getvalue()
 
 

@@ -1,1 +1,1 @@
-"""Where runs are launched: one file a backend."""
+"""The backends that carry out runs, one file each."""

@@ -12,8 +12,11 @@ class Inline(Backend):
     about = "in this process"
 
     def launch(self, launch: Launch) -> Report:
-        """Whether a run is launched is decided when the one before it has ended. A run that is launched alone raises
-        what stops it, and so does the first of several for what the user gave: that is most often wrong for all."""
+        """Carry out the runs one after the other; each is decided on when the one before it has ended.
+
+        A run that is launched alone raises its error. So does the first of several for an InputError, which most often
+        concerns all of them.
+        """
         from benchmark.running.execute import execute, summary
         from benchmark.running.rerun import decide
         from benchmark.store.folder import RunFolder
@@ -26,6 +29,7 @@ class Inline(Backend):
             folder = RunFolder(path)
             try:
                 record = execute(plan, decide(plan, folder, launch.rerun), folder, launch.device, launch.reporter)
+                assert record is not None  # only one of several processes gets none
                 runs.append(RunReport(path, "done", summary(record.metrics)))
             except RunInterrupted:
                 raise

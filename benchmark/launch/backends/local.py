@@ -10,14 +10,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.base.cache import cache_folder
+from benchmark.base.processes import cores
 from benchmark.base.signals import handled
 from benchmark.errors import InputError, RunInterrupted
-from benchmark.launch.backend import BACKENDS, DEFAULT_RETRIES, GPUS, RETRIES, Backend, Launch, Options, option
+from benchmark.launch.backend import BACKENDS, DEFAULT_RETRIES, GPUS, RETRIES, Backend, BackendOptions, Launch, option
 from benchmark.launch.crew import Crew, Slot
 from benchmark.launch.report import Report, RunReport
 from benchmark.launch.sweeps import LaunchedSweep, Sweeps
@@ -28,8 +31,8 @@ from benchmark.ui.text import harmless
 PLAIN_INTERVAL_S = 30.0
 
 
-class LocalOptions(Options):
-    """workers: slots at most. gpus: of a slot. retries: of a run that crashed, None for the default."""
+class LocalOptions(BackendOptions):
+    """workers: the most slots. gpus: of a slot. retries: of a run that crashed, None for the default."""
 
     workers: int | None = option(None, "{}: runs at once.  [default: one a GPU; without a GPU 1]", "N")
     gpus: int = GPUS
@@ -46,24 +49,25 @@ class Local(Backend):
         return self.options.gpus
 
     def launch(self, launch: Launch) -> Report:
-        """Carry out what is left to do in processes of their own."""
-        from benchmark.base.cache import cache_folder
-
+        """Carry out the runs that are left to do in worker processes."""
         jobs = launch.decide()
         slots = local_slots(launch.device, self.options.workers, self.options.gpus)
-        cache_folder()  # what is wrong for all is said once
+        cache_folder()  # raises InputError without one, before any run does
         orders = launch.orders(jobs)
         launch.announce(jobs)
-        sweep, endings = None, {}
+        sweep: LaunchedSweep | None = None
+        endings: dict[str, Ending] = {}
         if orders:
             sweeps = Sweeps(launch.results)
             sweep = sweeps.write(sweeps.new_folder(), self.name, {order.run: "" for order in orders})
             retries = DEFAULT_RETRIES if self.options.retries is None else self.options.retries
             endings = Pool(slots, retries, launch.reporter).run(orders)
-        if len(endings) < len(orders) or any(ending.outcome == "interrupted" for ending in endings.values()):
+        ended: list[RunReport] = []
+        for run, ending in endings.items():
+            if ending.outcome != "interrupted":
+                ended.append(RunReport(launch.results / "runs" / run, ending.outcome, ending.message))
+        if len(ended) < len(orders):
             raise RunInterrupted("run the same command again to go on")
-        folders = launch.results / "runs"
-        ended = [RunReport(folders / run, ending.outcome, ending.message) for run, ending in endings.items()]
         return Report(launch.results, ended + launch.not_launched(jobs), sweep)
 
     @classmethod
@@ -78,14 +82,14 @@ class Local(Backend):
             os.kill(launcher.pid, signal.SIGTERM)
         except OSError as error:
             raise InputError(f"sweep {sweep.name}: process {launcher.pid}: {error.strerror}") from None
-        return f"sweep {sweep.name}: process {launcher.pid} is told to stop; its runs save themselves"
+        return f"sweep {sweep.name}: process {launcher.pid} is asked to stop; its runs save themselves"
 
 
 def local_slots(device: str, workers: int | None = None, gpus: int = 1) -> list[Slot]:
-    """One slot for every `gpus` of the visible GPUs; without a GPU, or on the CPU, `workers` (1) that share the cores,
-    each with `gpus` processes.
+    """One slot for every `gpus` of the visible GPUs.
 
-    workers: how many slots at most. Raises InputError for more than there can be.
+    Without a GPU, or on the CPU: `workers` slots (1 by default) that share the cores, each with `gpus` processes.
+    workers: the most slots. Raises InputError for more than there can be.
     """
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: give at least 1")
@@ -96,10 +100,9 @@ def local_slots(device: str, workers: int | None = None, gpus: int = 1) -> list[
     visible = [] if device == "cpu" else visible_gpus()
     if device == "cuda" and not visible:
         raise InputError("--device cuda: PyTorch sees no GPU; use --device cpu")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not visible:
         count = workers or 1
-        threads = _share(cores, count * gpus)
+        threads = _share(count * gpus)
         return [Slot(f"CPU {i}" if count > 1 else "CPU", processes=gpus, threads=threads) for i in range(count)]
     most = len(visible) // gpus
     if most == 0 or (workers or 0) > most:
@@ -107,19 +110,19 @@ def local_slots(device: str, workers: int | None = None, gpus: int = 1) -> list[
         raise InputError(f"{asked}: PyTorch sees {len(visible)} GPUs; ask for fewer")
     count = workers or most
     groups = [tuple(visible[i * gpus : (i + 1) * gpus]) for i in range(count)]
-    threads = _share(cores, count * gpus)
+    threads = _share(count * gpus)
     return [Slot(f"GPU {','.join(group)}", group, gpus, threads) for group in groups]
 
 
-def _share(cores: int, processes: int) -> int:
-    """Threads of each process: its part of the cores, or fewer where the user says so."""
+def _share(processes: int) -> int:
+    """Threads of each process: its part of the cores, or fewer where OMP_NUM_THREADS says so."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    share = max(1, cores // processes)
+    share = max(1, cores() // processes)
     return min(share, int(asked)) if asked.isdigit() and int(asked) else share
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that PyTorch sees, by the names that CUDA_VISIBLE_DEVICES gives them, else by number."""
+    """The GPUs that PyTorch sees: their names in CUDA_VISIBLE_DEVICES, or their numbers."""
     import torch
 
     count = torch.cuda.device_count()
@@ -129,7 +132,7 @@ def visible_gpus() -> list[str]:
 
 @dataclass
 class _Board:
-    """What the display shows; written by the slots' threads, read by the display's."""
+    """The content of the display; written by the slots' threads, read by the display's."""
 
     total: int
     started: float = field(default_factory=time.monotonic)
@@ -144,7 +147,7 @@ class _Board:
         spent = time.monotonic() - self.started
         text = f"{', '.join(parts)}, {self.total - ended - running} waiting, {duration(spent)}"
         finished = counts["done"] + counts["failed"]
-        # By whole runs: what the running ones have left is not asked.
+        # Counted in whole runs: the progress of the running ones is not known here.
         return f"{text}, about {duration(spent / finished * (self.total - ended))} left" if finished else text
 
 
@@ -161,15 +164,15 @@ class Pool:
     def run(self, orders: Sequence[Order]) -> dict[str, Ending]:
         """How each run ended, by its name; without those that never began.
 
-        Ctrl-C and SIGTERM: the runs that are going on save themselves, the others stay as they are; a second Ctrl-C
-        ends them at once.
+        On Ctrl-C and SIGTERM the runs that are going on save themselves, and no other begins; a second Ctrl-C ends them
+        at once.
         """
         waiting: queue.SimpleQueue[Order] = queue.SimpleQueue()
         for order in orders:
             waiting.put(order)
         board = _Board(len(orders))
         self._crews = [
-            Crew(slot, lambda line, i=i: self._hear(board, i, line), self._reporter.line, self._retries)
+            Crew(slot, partial(self._show, board, i), self._reporter.line, self._retries)
             for i, slot in enumerate(self._slots[: len(orders)])
         ]
         threads = [
@@ -191,14 +194,14 @@ class Pool:
             board.now[number] = (order.run, "starting")
             try:
                 ending = crew.carry_out(order)
-            except Exception as error:  # of the machine: no more processes, no memory
+            except Exception as error:  # the machine has no process or memory left
                 ending = Ending.of_crash(error)
             del board.now[number]
             board.endings[order.run] = ending
             self._reporter.line(f"[{len(board.endings)}/{board.total}] {ending.outcome}: {order.run}: {ending.message}")
         crew.close()
 
-    def _hear(self, board: _Board, number: int, line: str) -> None:
+    def _show(self, board: _Board, number: int, line: str) -> None:
         run = board.now.get(number)
         if run is not None:
             board.now[number] = (run[0], line)
@@ -216,7 +219,7 @@ class Pool:
         self._reporter.line(board.summary())
 
     def _join(self, threads: Sequence[threading.Thread], plain: _Board | None) -> None:
-        """Wait for the threads. plain: what is shown in a line now and then, where there is no picture of it."""
+        """Wait for the threads. plain: a board whose summary is printed now and then, where no picture is shown."""
         shown, announced = time.monotonic(), False
         while alive := [thread for thread in threads if thread.is_alive()]:
             alive[0].join(timeout=0.2)

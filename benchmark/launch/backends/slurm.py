@@ -1,4 +1,4 @@
-"""Runs on a SLURM cluster, through submitit: arrays whose elements carry out one run, or a few, each."""
+"""Runs on a SLURM cluster, through submitit: job arrays whose elements carry out one run each, or a few."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from submitit.slurm.slurm import _get_default_parameters
 from benchmark.base import scheduler
 from benchmark.base.yamlio import load_yaml
 from benchmark.errors import InputError, RunInterrupted, StoreError
-from benchmark.launch.backend import BACKENDS, DEFAULT_RETRIES, GPUS, RETRIES, Cluster, Options, option
+from benchmark.launch.backend import BACKENDS, DEFAULT_RETRIES, GPUS, RETRIES, BackendOptions, Cluster, option
 from benchmark.launch.crew import Crew, Slot, done_since, ended_before, package_path
 from benchmark.launch.worker import Ending, Order
 from benchmark.registry import did_you_mean
@@ -38,29 +38,31 @@ if TYPE_CHECKING:
 
 SITE_FILE = Path("slurm.yaml")
 DEFAULT_MINUTES = 60
-# Seconds before the end at which SLURM warns a job: a step of training and a checkpoint must fit.
+# Seconds before the end at which SLURM warns a job: enough for a step of training and a checkpoint.
 WARNING_S = 90
-# What writing the job's own state and asking for the requeue may take of these.
+# Seconds of these for writing the job's own state and requesting the requeue.
 _REQUEUE_S = 10
-# What the sweep decides itself.
+# Options that the sweep sets itself.
 _OURS = {"array_parallelism", "job_name", "nodes", "ntasks_per_node", "num_gpus", "srun_args", "use_srun"}
 _OURS |= {"stderr_to_stdout", "additional_parameters"}
 # Options of sbatch that submitit passes on without knowing them.
 _MORE = {"begin", "licenses", "nice", "prefer", "reservation", "tmp"}
 _SPELLINGS = {"memory": "mem", "cpus": "cpus_per_task", "walltime": "time"}
-# Lines of the batch script: for who keeps the site's file, not for a command line.
+# Lines of the batch script: for the site's file, not for a command line.
 _LINES = {"setup", "teardown"}
 _ASKS_FOR_GPUS = {"gres", "gpus_per_node", "gpus_per_task"}
-# Each end of the walltime is answered by a requeue; ours is the rule that stops it, see `ClusterJob`.
+# submitit's limit of requeues is never reached: `ClusterJob` stops a run without progress.
 _MOST_TIMEOUTS = 1000
 IDLE_ATTEMPTS = 2
 # Elements of an array at once.
 DEFAULT_PARALLELISM = 256
 
 
-class SlurmOptions(Options):
-    """gpus: of each node of a run. nodes: of one run. retries: of a run that crashed, None for the default. slurm:
-    options of sbatch. pack: runs in an element. array_parallelism: elements at once, None for the default."""
+class SlurmOptions(BackendOptions):
+    """gpus: of each node of a run. nodes: of one run. retries: of a run that crashed, None for the default.
+
+    slurm: options of sbatch. pack: runs in an element. array_parallelism: elements at once, None for the default.
+    """
 
     gpus: int = GPUS
     nodes: int = option(1, "{}: nodes that one run is spread over.", "M", least=1)
@@ -82,12 +84,12 @@ class Slurm(Cluster):
 
     def check(self, plans: Iterable[Plan], device: str, results: Path) -> None:
         super().check(plans, device, results)
-        _ = self.site
+        _ = self.site  # raises InputError
         check_folder(results)
 
     @functools.cached_property
     def site(self) -> Site:
-        """How to submit. Raises InputError for an option that sbatch does not have."""
+        """The options of submission. Raises InputError for an option that sbatch does not have."""
         given = self.options
         return Site(
             site_options(given.slurm),
@@ -115,10 +117,10 @@ class Slurm(Cluster):
 
 
 class ClusterJob:
-    """What one element of an array does: its runs, one after the other, each in processes of their own.
+    """One element of an array: its runs, one after the other, each in worker processes.
 
-    It holds no state: how far its runs have come is in their folders, so the same object is right for the first
-    start and for one after a requeue. minutes: the walltime. warning_s: before its end, SLURM's signal comes.
+    The progress of the runs is in their folders alone, so the same object serves the first start and one after a
+    requeue. minutes: the walltime. warning_s: seconds before its end at which SLURM's signal arrives.
     """
 
     def __init__(self, orders: Sequence[Order], retries: int, gpus: int, minutes: int, warning_s: int):
@@ -132,15 +134,15 @@ class ClusterJob:
     def __call__(self) -> None:
         """Raises RuntimeError, which SLURM shows as a failed job, when a run failed."""
         slot = self._slot()
-        # On several nodes nobody tries again alone: SLURM ends the job when one of them fails.
+        # On several nodes no node tries again alone: SLURM ends the job when one of them fails.
         retries = self.retries if slot.nodes == 1 else 0
         self._began = time.monotonic()
         self._endings: list[Ending] = []
         self._crew = Crew(slot, _print, _print, retries)
-        # submitit ignores SIGTERM, which is all the warning that scancel, requeue and preemption give.
+        # submitit ignores SIGTERM, the only warning of scancel, requeue and preemption.
         signal.signal(signal.SIGTERM, lambda number, frame: self._crew.stop())
-        # A thread: the handler of SLURM's warning interrupts this one, and waits for the run to save itself.
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        # In a thread: the handler of SLURM's warning interrupts the main one, and waits for the run to save itself.
+        self._thread = threading.Thread(target=self._carry_out_all, daemon=True)
         self._thread.start()
         while self._thread.is_alive():
             self._thread.join(timeout=1)
@@ -152,7 +154,7 @@ class ClusterJob:
         if failed or len(self._endings) < len(self.orders):
             raise RuntimeError(f"{len(failed)} of {len(self.orders)} runs failed: {' '.join(failed[:1])}")
 
-    def _work(self) -> None:
+    def _carry_out_all(self) -> None:
         for order in self.orders:
             try:
                 ending = self._carry_out(order)
@@ -169,18 +171,18 @@ class ClusterJob:
         if self._crew.slot.node:
             return ended_before(order) or self._crew.carry_out(order)
         if folder.holder() is None:
-            folder.note_cause("killed", "its job ended without a word")
-        comes_to_nothing = self._comes_to_nothing(order)
-        if comes_to_nothing:
-            return comes_to_nothing
+            folder.note_cause("killed", "its job ended without a message")
+        hopeless = self._hopeless(order)
+        if hopeless:
+            return hopeless
         attempt = folder.attempts.next_number()
         ending = self._crew.carry_out(order)
         if ending.outcome == "interrupted" and folder.attempts.next_number() == attempt:
             cut_off(folder, "the job ended before the run began")
         return ending
 
-    def _comes_to_nothing(self, order: Order) -> Ending | None:
-        """The ending of a run that has failed in an earlier start of this job, or that never gets on."""
+    def _hopeless(self, order: Order) -> Ending | None:
+        """The ending of a run that failed in an earlier start of this job, or makes no progress; None for others."""
         folder = order.run_folder
         idle = folder.attempts.idle(since=order.decision["attempt"])
         if len(idle) < IDLE_ATTEMPTS or folder.holder() is not None or done_since(order):
@@ -209,13 +211,13 @@ class ClusterJob:
             node=node,
             nodes=nodes,
             address=submitit.JobEnvironment().hostnames[0] if nodes > 1 else "",
-            # The same on every node, another for every job of a node.
+            # The same on every node, and different for other jobs of a node.
             port=10_000 + int(scheduler.job_id()) % 20_000 if nodes > 1 else 0,
         )
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit when SLURM warns of the end, before it asks for the requeue: the run saves itself."""
-        if self._thread is not None:  # else there is nothing yet that could be saved
+        if self._thread is not None:  # otherwise no run has begun
             self._crew.stop()
             self._thread.join(timeout=self.warning_s - _REQUEUE_S)
             if self._thread.is_alive():
@@ -231,7 +233,7 @@ class ClusterJob:
             return
         for order, ending in zip(self.orders, self._endings, strict=False):
             if ending.outcome == "interrupted":
-                with contextlib.suppress(StoreError):  # the requeue is worth more than the note
+                with contextlib.suppress(StoreError):  # the requeue matters more than the note
                     order.run_folder.note_cause("timeout", f"the walltime of {self.minutes} minutes ended")
 
 
@@ -258,7 +260,7 @@ class Site:
 
 
 def site_options(given: dict[str, Any]) -> dict[str, Any]:
-    """What was given, above the site's defaults: the file that LTBENCH_SLURM names, or `slurm.yaml` here.
+    """The given options over the site's defaults, from the file that LTBENCH_SLURM names or `slurm.yaml` here.
 
     Raises InputError for an option that sbatch does not have, with the near names, or one that is the sweep's to set.
     """
@@ -274,7 +276,7 @@ def site_options(given: dict[str, Any]) -> dict[str, Any]:
             if name in _OURS:
                 raise InputError(f"{source}: {key} is set by the sweep; leave it out")
             if name in _LINES and source == "--slurm":
-                raise InputError(f"--slurm: {key} is lines of shell, which stand in {SITE_FILE} alone")
+                raise InputError(f"--slurm: {key} is lines of shell, which may be given in {SITE_FILE} alone")
             if name not in allowed:
                 raise InputError(f"{source}: unknown option {key!r}{did_you_mean(name, {*allowed, *_SPELLINGS})}")
             options[name] = _checked(source, key, value, lines=name in _LINES)
@@ -292,7 +294,7 @@ def site_options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(source: str, key: str, value: Any, lines: bool) -> Any:
-    """A value as a batch script may have it, where a line break would begin a line of its own."""
+    """A value that is safe in a batch script, where a line break would begin a new line."""
     if lines and not isinstance(value, list):
         raise InputError(f"{source}: {key} is a list of lines, found {value!r}")
     for part in value if lines else [value]:
@@ -321,8 +323,10 @@ def minutes(value: Any) -> int:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise InputError for a folder whose path SLURM and submitit would read otherwise: `%j` and the like are patterns,
-    a backslash ends them, and a batch script has lines."""
+    """Raise InputError for a folder whose path SLURM or submitit would misread.
+
+    `%j` and the like are patterns, a backslash switches them off, and a line break ends a line of the batch script.
+    """
     path = str(folder.absolute())
     odd = [char for char in path if char in "%\\" or not char.isprintable()]
     if odd:
@@ -333,12 +337,12 @@ def check_folder(folder: Path) -> None:
 
 
 class _Executor(submitit.SlurmExecutor):
-    """submitit's, but for how it reads what sbatch answers: sites have their own ways to say it, in any encoding."""
+    """submitit's executor, but for reading sbatch's answer: sites change its text, in any encoding."""
 
     def _internal_process_submissions(
         self, delayed_submissions: list[submitit.helpers.DelayedSubmission]
     ) -> list[submitit.SlurmJob]:
-        """As submitit's, whose arrays are submitted by an executor of its own class."""
+        """As submitit's, whose arrays would be submitted by an executor of its own class."""
         pickles = []
         for delayed in delayed_submissions:
             pickles.append(self.folder / f"{uuid.uuid4().hex}.pkl")
@@ -357,17 +361,17 @@ class _Executor(submitit.SlurmExecutor):
         return jobs
 
     def _submit_command(self, command: str) -> submitit.SlurmJob:
-        """Raises FailedSubmissionError when sbatch refuses, _Unclear when it leaves open whether it does."""
+        """Raises FailedSubmissionError when sbatch refuses, _Unclear when its answer leaves that open."""
         script = self.folder / f".submission_file_{uuid.uuid4().hex}.sh"
         script.write_text(self._make_submission_file_text(command, ""), encoding="utf-8")
         done = scheduler.sbatch(script)
-        # SLURM may have taken a job whose sender it did not reach in time.
+        # After a timeout SLURM may still have accepted the job.
         if done.returncode and not re.search("timed out", done.stderr, re.I):
             raise FailedSubmissionError(done.stderr.strip() or f"exit code {done.returncode}")
         job_id = None if done.returncode else job_id_of(done.stdout)
         if job_id is None:
             raise _Unclear(" ".join((done.stderr if done.returncode else done.stdout + done.stderr).split()))
-        job = submitit.SlurmJob(self.folder, job_id, list(range(self._num_tasks())))
+        job: submitit.SlurmJob[Any] = submitit.SlurmJob(self.folder, job_id, list(range(self._num_tasks())))
         job.paths.move_temporary_file(script, "submission_file", keep_as_symlink=True)
         return job
 
@@ -377,8 +381,10 @@ class _Unclear(Exception):
 
 
 def job_id_of(answer: str) -> str | None:
-    """The job that sbatch's standard output names, `Submitted batch job 1`, `1` or `1;cluster` on a line of its own;
-    None where there is none, or several."""
+    """The job that sbatch's standard output names; None where it names none, or several.
+
+    `Submitted batch job 1`, `1` or `1;cluster`, on a line of its own.
+    """
     lines = [line.strip() for line in answer.splitlines()]
     for pattern in (r"Submitted batch job (\d+)(?: on cluster \S+)?", r"(\d+)(?:;\S*)?"):
         found = {match[1] for line in lines if (match := re.fullmatch(pattern, line, re.ASCII))}
@@ -390,8 +396,8 @@ def job_id_of(answer: str) -> str | None:
 def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
     """Submit the runs as arrays, logs in `folder`; returns name of the run -> job id, such as `123_4`.
 
-    The caller may exit at once. Raises InputError when there is no SLURM or when it refuses, with its message; or when
-    it leaves open whether it does, with how to find what may be in the queue.
+    The caller may exit at once. Raises InputError when there is no SLURM; when it refuses, with its message; when its
+    answer leaves that open, with the way to find jobs that may be in the queue.
     """
     scheduler.check_tools()
     check_folder(folder)
@@ -400,7 +406,7 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
     more = {key: value for key, value in site.options.items() if key not in known}
     if orders[0].device != "cpu" and not _ASKS_FOR_GPUS & set(named):
         named["gpus_per_node"] = site.gpus
-    # -P: a file of the user's folder is not taken for a module.
+    # -P: no file of the user's folder is imported as a module.
     executor = _Executor(folder.absolute(), max_num_timeout=_MOST_TIMEOUTS, python=f"{shlex.quote(sys.executable)} -P")
     packs = [orders[i : i + site.pack] for i in range(0, len(orders), site.pack)]
     jobs = [
@@ -436,7 +442,7 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
             if isinstance(error, _Unclear):
                 raise InputError(f"sbatch answered {str(error)[:500]!r}, which names no job: {perhaps}") from None
             if isinstance(error, KeyboardInterrupt):
-                raise RunInterrupted(f"while sbatch was at work: {perhaps}") from None
+                raise RunInterrupted(f"while sbatch was running: {perhaps}") from None
             if not isinstance(error, FailedJobError | FailedSubmissionError | subprocess.SubprocessError | OSError):
                 raise
             said = _last_line(error)
@@ -446,7 +452,7 @@ def submit(orders: Sequence[Order], folder: Path, site: Site) -> dict[str, str]:
 
 
 def withdraw(ids: dict[str, str]) -> None:
-    """Take back what was submitted and will not be known of, as well as it goes."""
+    """Cancel submitted jobs that no file will name, if possible."""
     if ids:
         with contextlib.suppress(InputError):
             scheduler.cancel(ids.values())
@@ -454,8 +460,10 @@ def withdraw(ids: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def _outside_of_a_job() -> Iterator[None]:
-    """The environment without the variables of a job that this process may be in; with where SLURM's configuration is,
-    and the user's own defaults for sbatch."""
+    """The environment without the variables of a job that this process may be in.
+
+    The path of SLURM's configuration and the user's defaults for sbatch stay.
+    """
     kept = scheduler.site_variables()
     with submitit.helpers.clean_env():
         before = os.environ.get("PYTHONPATH")
