@@ -21,7 +21,10 @@ from benchmark.spec import Augment
 from benchmark.store.logits import load_logits
 from benchmark.store.runs import load_records
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and PyTorch sees none")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and PyTorch sees none"),
+]
 
 
 def test_a_run_on_the_gpu_learns_and_says_where_it_ran(tiny, tmp_path):

@@ -36,6 +36,8 @@ from benchmark.training.randomness import own_draws
 from benchmark.training.setup import ImageSet, Runtime, TrainingConfig, TrainingData
 from benchmark.ui.progress import Reporter
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CPRFL = {"semantics": "demo:shapes", "dim": 32, "heads": 2, "head_dim": 16, "mlp_dim": 32}
 # Runs whose record is that of one process. Training makes differences grow: a few steps of SGD leave them small, while

@@ -47,6 +47,8 @@ from benchmark.store.records import Record
 from benchmark.store.runs import Store
 from benchmark.training.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 ODD = [
     None, True, False, 0, 1, -1, 2, 2**31, -(2**63), 2**64, 10**400, 0.5, -0.0, 1e308, 1e-320, "", " ", "0", "NaN",
     "x" * 5000, "\x00", "\x1b[31m", "\u202e", "\ud7ff", "é", "../../etc", "/dev/zero", "a\nb", "=1+1",

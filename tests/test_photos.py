@@ -11,6 +11,8 @@ import benchmark
 from benchmark.errors import InputError
 from benchmark.running.plan import make_plan
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "mobilenet_v2_imagenet.safetensors"
 
 

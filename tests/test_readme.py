@@ -18,6 +18,8 @@ from benchmark.launch.backends.slurm import site_options
 from benchmark.launch.product import load_sweep
 from benchmark.method import ENTRY_POINTS
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 METHODS = (ROOT / "methods" / "README.md").read_text(encoding="utf-8")
 LEADERBOARD = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")

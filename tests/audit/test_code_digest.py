@@ -99,6 +99,7 @@ def test_a_definition_may_move_to_another_module(package):
         ("method.py", "self(batch.images).float()", "self(batch.images)"),
     ],
 )
+@pytest.mark.slow
 def test_any_change_of_what_is_reached_changes_it(package, file, old, new):
     before = digest()
     edit(package / file, old, new)

@@ -108,6 +108,7 @@ def test_a_method_s_choices_are_told_with_their_values():
     assert settings["variant"]["values"] == ["released", "equations"] and settings["dim"]["values"] == []
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_combination_and_a_failure_stops_no_other(tiny, tmp_path):
     results = tmp_path / "results"
     done = ltbench(
@@ -516,6 +517,7 @@ def test_an_error_of_several_lines_keeps_them(monkeypatch):
     assert ltbench().stderr == "error: 1 of 2 runs failed:\nMissing key [2J: a\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_goes_on(tiny, tmp_path):
     args = ["run", "--method", "erm", "--dataset", tiny, *TINY_ARGS, "--epochs", "4000", "--results", tmp_path]
     command = [sys.executable, "-m", "benchmark.cli", *map(str, args)]
@@ -532,6 +534,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tiny, tmp_path):
     assert row["state"] == "preempted"
 
 
+@pytest.mark.slow
 def test_the_python_api_is_small_and_lazy(tiny, tmp_path):
     code = (
         "import sys, benchmark; assert not {'torch', 'pandas', 'benchmark.launch'} & set(sys.modules); "

@@ -14,6 +14,8 @@ from kit.tiny import TINY
 import benchmark
 from benchmark.launch.backend import backend_names, make_backend, options_of_backends
 
+pytestmark = pytest.mark.slow
+
 AXES = {"protocols" if name == "protocol" else name: value for name, value in TINY.items()}
 
 

@@ -22,6 +22,8 @@ from benchmark.store.folder import RunFolder
 from benchmark.store.runs import Store, load_records
 from benchmark.training.loop import Trainer
 
+pytestmark = pytest.mark.slow
+
 PROCESSES, RUNS = 8, 1000
 
 

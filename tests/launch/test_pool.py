@@ -27,6 +27,8 @@ from benchmark.store.folder import RunFolder
 from benchmark.store.runs import Store, load_records
 from benchmark.ui.progress import Reporter
 
+pytestmark = pytest.mark.slow
+
 # Long enough to be stopped on the way.
 EPOCHS = 600
 

@@ -19,6 +19,8 @@ from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
 from benchmark.store.runs import load_records
 
+pytestmark = pytest.mark.slow
+
 # Long enough to be interrupted on the way.
 LONG = [*TINY_ARGS, "--epochs", "500", "--device", "cpu"]
 

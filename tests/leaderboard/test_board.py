@@ -208,6 +208,7 @@ def _killed(source):
     os._exit(1)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_one_line(store, monkeypatch, tmp_path):
     monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "other"))
     monkeypatch.setattr(samples_module, "_MUCH", 0)

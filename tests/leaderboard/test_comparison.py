@@ -265,6 +265,7 @@ def welchs_test(tables: Tables) -> tuple[np.ndarray, np.ndarray]:
     return variance, np.minimum(variance**2 / spread, 1e6)
 
 
+@pytest.mark.slow
 def test_false_wins_are_rare_over_the_grid_and_a_test_of_each_pair_alone_would_not_do():
     rates = np.array([false_wins(setting, 1000) for setting in CELLS])
     # Of 1,000 tables a rate of 6 % shows as 7.5 % in one case of forty.
@@ -296,6 +297,7 @@ def test_what_a_table_says_it_would_find_is_found_in_four_cases_of_five(setting)
         assert 0.75 <= rate <= 0.86
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_cell_covers_both_noises():
     for seeds in (3, 5, 10):
         for images in (0.0, 0.3, 1.0, 3.0):
@@ -329,6 +331,7 @@ def test_the_simulation_does_not_depend_on_where_tables_begin():
     assert leaderboard_test(part)[1][0] == pytest.approx(freedom[5])
 
 
+@pytest.mark.slow
 def test_the_calibration_prints_what_the_docs_give(capsys):
     calibration.main(["--results", str(ROOT / "results"), "--tables", "20"])
     shown = capsys.readouterr().out

@@ -46,6 +46,8 @@ from benchmark.leaderboard.rows import METRICS
 from benchmark.leaderboard.samples import Oracle
 from benchmark.leaderboard.tables import Table
 
+pytestmark = pytest.mark.slow
+
 ALWAYS = {"groups", "classes", "heatmap", "training"}
 HOSTILE = {
     "$\\frac{$": 200,

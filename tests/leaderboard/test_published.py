@@ -157,6 +157,7 @@ MEASURED = sorted({(line.dataset, line.measured_by, line.settings) for line in l
 
 
 @pytest.mark.parametrize(("dataset", "method", "settings"), MEASURED)
+@pytest.mark.slow
 def test_a_run_with_these_settings_has_the_label_and_the_printed_network(
     dataset, method, settings, tmp_path, monkeypatch
 ):

@@ -104,6 +104,7 @@ def mean_of1(seeds, threshold):
 
 @pytest.mark.parametrize("levels", [None, 4])
 @pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.slow
 def test_no_threshold_is_better_than_the_best(levels, n):
     _, targets = problem(n=30)
     seeds = [(problem(levels, n=30, seed=seed)[0] + np.float32(seed), targets) for seed in range(n)]

@@ -341,6 +341,7 @@ def test_two_epochs_decrease_the_loss(tiny, tmp_path):
     assert record.method_title == "CAPNET (reading)"
 
 
+@pytest.mark.slow
 def test_a_run_stopped_three_times_ends_as_an_undisturbed_one(tiny, tmp_path):
     plan = make_plan("capnet", str(tiny), **RUN)
     whole = execute_plan(plan, tmp_path / "whole")

@@ -363,6 +363,7 @@ def specification(settings: dict) -> dict:
     [{}, {"variant": "equations"}, {"vsi": False, "pi": False}]
     + [{"loss": loss} for loss in ("bce", "soft-margin", "cb-focal", "db", "db-focal")],
 )
+@pytest.mark.slow
 def test_training_decreases_the_loss(tiny, tmp_path, settings):
     run = specification({"semantics": "random"} | settings) | {"epochs": 8}
     record = benchmark.run("cprfl", str(tiny), results=tmp_path / "results", **run)

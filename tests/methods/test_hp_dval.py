@@ -545,6 +545,7 @@ RUN = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_learns_in_both_stages(tiny, tmp_path):
     changes = {"epochs": 40, "settings": RUN["settings"] | {"recipe.optimizer.lr": 1e-3}}
     record = benchmark.run("hp-dval", str(tiny), results=tmp_path, **(RUN | changes))
@@ -556,6 +557,7 @@ def test_a_run_learns_in_both_stages(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["paper", "released-code"])
+@pytest.mark.slow
 def test_a_run_stopped_at_every_step_ends_as_an_undisturbed_one(tiny, tmp_path, variant):
     plan = make_plan("hp-dval", str(tiny), **(RUN | {"settings": RUN["settings"] | {"variant": variant}}))
     whole = execute_plan(plan, tmp_path / "whole")

@@ -186,6 +186,7 @@ def test_frozen_batch_norm_holds_in_both_branches_and_moving_ones_move_in_both()
 
 
 @pytest.mark.parametrize("backbone", ["small_cnn", "mobilenet_v2", "resnet18", "vit_b_16", "clip_demo"])
+@pytest.mark.slow
 def test_branches_start_from_one_last_stage_and_different_heads(backbone):
     method = make_method(task_of(backbone)).eval()
     last = method.backbone.stages[-1].state_dict()
@@ -297,6 +298,7 @@ def test_mean_probability_does_not_saturate():
 
 
 @pytest.mark.parametrize("settings", [{}, {"consistency": False, "compensation": False, "inference": "sigmoid"}])
+@pytest.mark.slow
 def test_training_decreases_the_loss(tiny, tmp_path, settings):
     run = TINY | {"settings": TINY["settings"] | settings, "epochs": 8}
     record = benchmark.run("ltml", str(tiny), results=tmp_path / "results", **run)

@@ -23,6 +23,8 @@ from benchmark.data.dataset import DATASETS
 from benchmark.method import ENTRY_POINTS, METHODS, _load_methods
 from benchmark.store.runs import load_records
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json, sys
 for line in sys.argv[1:]:

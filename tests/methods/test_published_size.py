@@ -21,6 +21,8 @@ from benchmark.spec import PROTOCOLS
 from benchmark.training.randomness import seed_everything
 from methods.cprfl import ReleasedLayer
 
+pytestmark = pytest.mark.slow
+
 DATASET = "voc-lt"
 IMAGES = 2
 LARGEST_MEAN_LOGIT = 10.0

@@ -38,6 +38,7 @@ def images(size=64, batch=2):
 
 
 @pytest.mark.parametrize("backbone", ["clip_vit_b_16", "clip_rn50", "clip_demo"])
+@pytest.mark.slow
 def test_pooled_features_are_open_clips(backbone):
     with torch.no_grad():
         found, expected = make(backbone).image(images()), network(backbone).encode_image(images())
@@ -45,6 +46,7 @@ def test_pooled_features_are_open_clips(backbone):
     assert found.std() > 0
 
 
+@pytest.mark.slow
 def test_a_transformers_class_token_and_patches_are_open_clips():
     tower, visual = make().image, network().visual
     with torch.no_grad():
@@ -70,6 +72,7 @@ def test_a_resnet_has_no_patch_tokens():
     assert make("clip_rn50").image.num_patches is None
 
 
+@pytest.mark.slow
 def test_quick_gelu_is_another_network():
     state = network().state_dict()
     usual, quick = (make_backbone("clip_vit_b_16", 64, state, quick_gelu) for quick_gelu in (False, True))

@@ -96,6 +96,7 @@ def test_registered_backbones():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet101", "mobilenet_v2", "vit_b_16"])
+@pytest.mark.slow
 def test_features_are_those_before_torchvisions_class_head(name):
     options = {"image_size": SIZE} if name == "vit_b_16" else {}
     network = seeded(lambda: getattr(torchvision.models, name)(weights=None, **options))
@@ -800,6 +801,7 @@ print(",".join(METHODS), method.title, config.model_dump(), method.samplers(conf
 """
 
 
+@pytest.mark.slow
 def test_new_method_is_one_short_file_that_the_registry_finds(tmp_path):
     assert len(NEW_METHOD.splitlines()) <= 25
     folder = shutil.copytree(ROOT / "methods", tmp_path / "methods")

@@ -22,7 +22,10 @@ from benchmark.store.logits import load_logits
 from benchmark.store.records import Record
 from benchmark.training.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc, to tell what is written")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc, to tell what is written"),
+]
 
 KILLED = -9
 SEED = 20

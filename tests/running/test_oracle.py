@@ -36,6 +36,7 @@ def epochs_of(plan, results, record):
 
 
 @pytest.mark.parametrize("method", ["erm", "ltml"])
+@pytest.mark.slow
 def test_keeping_epochs_changes_nothing_else(tiny, tmp_path, method):
     plain = execute_plan(tiny_plan(tiny, method), tmp_path / "plain")
     plan = tiny_plan(tiny, method, oracle=True)
@@ -62,6 +63,7 @@ def test_only_the_last_stage_has_epochs_to_choose_from(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("stops", [{1}, {3, 4}, {1, 2, 3, 4, 5}], ids=str)
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_epochs(tiny, tmp_path, stops):
     plan = tiny_plan(tiny, oracle=True)
     undisturbed = execute_plan(plan, tmp_path / "one")
@@ -93,6 +95,7 @@ def test_a_checkpoint_with_epochs_goes_on_without(tiny, tmp_path):
     assert record.oracle == [] and not list(folder.path.glob("epoch-*")), "what no record names is not kept"
 
 
+@pytest.mark.slow
 def test_a_done_run_is_not_made_anew_for_its_epochs_and_says_so(tiny, tmp_path):
     before = execute_plan(tiny_plan(tiny), tmp_path)
     arguments = ["--dataset", str(tiny), "--protocol", "demo", "--image-size", "16", "--epochs", "2", "--set"]

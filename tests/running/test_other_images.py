@@ -35,6 +35,7 @@ def blurred(tiny):
     return copy
 
 
+@pytest.mark.slow
 def test_two_datasets_with_the_same_lists_are_two_datasets(tiny, blurred, tmp_path):
     results = tmp_path / "results"
     done = ltbench("sweep", "--methods", "erm", "--datasets", f"{tiny},{blurred}", *TINY_ARGS, "--results", results)

@@ -18,6 +18,8 @@ from benchmark.leaderboard.tracks import Track
 from benchmark.method import METHODS, Method
 from benchmark.store.records import Record
 
+pytestmark = pytest.mark.slow
+
 
 class Scorer(Method):
     """Scores by the backbone that `network` gives, pooled, and a linear layer."""

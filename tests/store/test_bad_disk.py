@@ -25,6 +25,8 @@ from benchmark.store.runs import Store
 from benchmark.training.checkpoint import load_checkpoint
 from benchmark.training.loop import Trainer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[SmallDisk]:

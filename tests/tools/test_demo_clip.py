@@ -99,6 +99,7 @@ def test_shipped_weights_are_small_and_whole(made):
     assert all(value.isfinite().all() for value in state.values())
 
 
+@pytest.mark.slow
 def test_zero_shot_is_well_above_chance(made):
     metrics, prevalence = demo_clip.evaluate(demo_clip.load(FOLDER))
     val = (SPLITS_FOLDER / "shapes-lt" / "val.txt").read_text().splitlines()
@@ -242,6 +243,7 @@ def test_start_sees_frequencies():
     assert weight[0].sum() > 1 and weight[1:72].sum(dim=(1, 2, 3)).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 def test_tiny_training_learns_and_repeats(few_scenes):
     settings = demo_clip.Settings(scenes=64, epochs=8, seed=5, batch_size=16, text_steps=4)
     before = torch.get_rng_state()
@@ -289,6 +291,7 @@ def test_help_has_examples(capsys):
     assert "python -m benchmark.tools.demo_clip train --out" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_command_writes_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_clip, "evaluate", _quick_evaluate)
     demo_clip.main(["train", "--out", str(tmp_path / "clip"), "--scenes", "32", "--epochs", "1"])

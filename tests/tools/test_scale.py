@@ -14,6 +14,8 @@ from benchmark.store.runs import load_records
 from benchmark.tools import scale
 from benchmark.ui.progress import Reporter
 
+pytestmark = pytest.mark.slow
+
 SIZE = replace(scale.MANY, runs=60)
 
 

@@ -128,6 +128,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
+@pytest.mark.slow
 def test_what_is_not_this_runs_is_one_line(plan, results, resume, case):
     path = path_of(plan, results)
     state = load_checkpoint(path)
@@ -151,6 +152,7 @@ def test_what_is_no_table_is_one_line(plan, results, state, words):
 
 
 @pytest.mark.parametrize("change", [put("made_by", value="me"), put("made_by", value={}), drop("made_by"), dict.clear])
+@pytest.mark.slow
 def test_what_somebody_else_made_is_not_continued_and_that_is_said(plan, results, undisturbed, change):
     path = path_of(plan, results)
     state = load_checkpoint(path)
@@ -168,6 +170,7 @@ def test_a_checkpoint_as_it_was_is_continued(plan, results, undisturbed):
     assert outcome(execute_plan(plan, results)) == undisturbed
 
 
+@pytest.mark.slow
 def test_on_the_command_line_it_is_one_line_and_always_starts_anew(plan, results, undisturbed):
     path = path_of(plan, results)
     write(path, load_checkpoint(path) | {"step": -1})

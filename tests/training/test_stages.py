@@ -296,6 +296,7 @@ def work_of(method, tiny, **settings) -> benchmark.running.plan.Plan:
     ],
     ids=["ema", "raw", "best-val"],
 )
+@pytest.mark.slow
 def test_an_interrupted_run_of_two_stages_ends_as_an_undisturbed_one(tiny, tmp_path, settings):
     plan = work_of(TwoStages, tiny, **settings)
     whole = execute_plan(plan, tmp_path / "whole")

@@ -103,12 +103,14 @@ def test_ema_by_hand():
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if issubclass(method, LossMethod)])
+@pytest.mark.slow
 def test_training_decreases_the_loss(tiny, tmp_path, method):
     record = tiny_run(tiny, tmp_path / "results", method, epochs=8)
     assert record.history[-1].loss < record.history[0].loss
     assert [entry.epoch for entry in record.history] == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_a_run_learns_what_can_be_learned(tiny, tmp_path):
     record = tiny_run(tiny, tmp_path / "results", epochs=30)
     assert record.metrics.overall > 95
@@ -177,6 +179,7 @@ def test_another_seed_gives_another_result(tiny, tmp_path):
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_run_stopped_at_every_step_ends_as_an_undisturbed_one(tiny, tmp_path, method, settings):
     whole = tiny_run(tiny, tmp_path / "whole", method, settings=settings)
     plan = make_plan(method, str(tiny), **(TINY | {"settings": TINY["settings"] | settings}))
@@ -403,6 +406,7 @@ def test_every_global_generator_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow
 def test_a_killed_process_is_continued(tiny, tmp_path, how):
     """A real process, a real signal, while it trains; the next call goes on and ends as if nothing had been."""
     arguments = {"epochs": 40, "settings": TINY["settings"], "protocol": "demo", "image_size": 16}

@@ -25,6 +25,8 @@ from benchmark.store.folder import RunFolder
 from benchmark.ui.progress import Reporter
 from benchmark.ui.text import harmless
 
+pytestmark = pytest.mark.slow
+
 EVIL = "red\x1b[2J\x9b31m\x07\u202eevil\udce9"
 
 

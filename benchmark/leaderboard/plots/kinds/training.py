@@ -88,7 +88,7 @@ def draw(figure: Figure, data: dict[str, Any]) -> None:
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     validated = any(value is not None for method in methods for value in method["validation"])
     room = (style.WIDTH * layout.POINTS - _EDGES) / columns - (_SIDES if validated else _SIDES / 2)
-    shown = {}
+    shown: dict[str, Any] = {}
     for index, (axes, method) in enumerate(zip(panels, methods, strict=False)):
         shown |= _panel(axes, method)
         axes.set_title(layout.fit(method["label"], room, style.SMALL), fontsize=style.SMALL)
@@ -105,17 +105,17 @@ def _panel(axes: Axes, method: dict[str, Any]) -> dict[str, Any]:
     shown = {}
     for curve in method["seeds"]:
         (shown["loss of a seed"],) = axes.plot(epochs, curve, color=style.THIN, linewidth=0.5)
-    mean = {"color": style.INK, "linewidth": 1.3} | _dots(method["loss"])
+    mean: dict[str, Any] = {"color": style.INK, "linewidth": 1.3} | _dots(method["loss"])
     (shown["loss, mean over seeds" if method["seeds"] else "loss"],) = axes.plot(epochs, method["loss"], **mean)
     for at in method["stages"]:
         shown["next stage"] = axes.axvline(at, color=style.QUIET, linewidth=0.8, linestyle=":")
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+    axes.locator_params(axis="x", integer=True, nbins=5)
     axes.locator_params(axis="y", nbins=4)
     axes.grid(visible=False, axis="x")
     if any(value is not None for value in method["validation"]):
         right = axes.twinx()
-        look = {"color": style.ACCENT, "linestyle": style.LOOKS[1].line} | _dots(method["validation"])
+        look: dict[str, Any] = {"color": style.ACCENT, "linestyle": style.LOOKS[1].line} | _dots(method["validation"])
         (shown["validation mAP (%), right scale"],) = right.plot(epochs, method["validation"], **look)
         right.grid(visible=False)
         right.tick_params(axis="y", length=0, labelcolor=style.ACCENT)
