@@ -178,10 +178,6 @@ class TestTime(Strict):
             raise ValueError(f"margin is an option of five-crop, not of {self.views}")
         return self
 
-    def decoded_size(self, image_size: int) -> int:
-        """Side of the decoded validation and test images, in pixels. image_size: of the network."""
-        return image_size + self.margin if self.views == "five-crop" else image_size
-
 
 class Recipe(Strict):
     """Everything about training and scoring that a protocol fixes and a method does not choose."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.data.registered import majority, registered_split
+from benchmark.data.sizes import scoring_size, training_size
 from benchmark.store.logits import TARGETS, VALIDATION_TARGETS
 from benchmark.store.records import TOLERANCE, Record
 
@@ -102,15 +103,14 @@ def image_sizes(record: Record, splits: Collection[str]) -> dict[str, int]:
     Side and interpolation together decide the pixels.
     """
     recipe, method = record.spec.recipe, record.spec.method
-    scored = recipe.test_time.decoded_size(recipe.image_size)
+    scored = scoring_size(recipe.image_size, recipe.test_time)
     sizes = {split: scored for split in SCORED if split in splits and split in record.data_digests}
     if "train" in splits and "train" in record.data_digests:
-        from benchmark.data.augment import training_cache_size  # with PyTorch, as the methods
-        from benchmark.method import METHODS
+        from benchmark.method import METHODS  # which imports PyTorch
 
         if method in METHODS:
             on_images = METHODS.get(method).trains_on == "images"
-            sizes["train"] = training_cache_size(recipe.image_size, recipe.augment) if on_images else recipe.image_size
+            sizes["train"] = training_size(recipe.image_size, recipe.augment) if on_images else recipe.image_size
     return sizes
 
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torchvision.transforms import v2
 
 from benchmark.spec import Augment
-
-
-def training_cache_size(image_size: int, augment: Augment) -> int:
-    """Side of the cached training images, in pixels: large enough that the smallest crop is not enlarged."""
-    return math.ceil(image_size / augment.crop_min_side)
 
 
 class Augmenter:

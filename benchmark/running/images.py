@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from benchmark.data.augment import training_cache_size
 from benchmark.data.dataset import Dataset
 from benchmark.data.images import CachedImages, cache_split, known_digest
 from benchmark.data.lists import Split
+from benchmark.data.sizes import scoring_size, training_size
 from benchmark.data.sources import FileImages
 from benchmark.running.plan import Plan
 from benchmark.store.records import Record
@@ -84,8 +84,8 @@ def cache_images(
 def cached_sizes(plan: Plan) -> dict[str, int]:
     """Split -> side in pixels of its images in the cache."""
     recipe = plan.spec.recipe
-    scoring = recipe.test_time.decoded_size(recipe.image_size)
-    training = training_cache_size(recipe.image_size, recipe.augment)
+    scoring = scoring_size(recipe.image_size, recipe.test_time)
+    training = training_size(recipe.image_size, recipe.augment)
     return {
         "train": training if plan.method.trains_on == "images" else recipe.image_size,
         "val": scoring,

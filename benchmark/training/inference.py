@@ -27,7 +27,7 @@ class Normalizer(nn.Module):
 
 
 def views_of(images: torch.Tensor, test_time: TestTime) -> list[torch.Tensor]:
-    """Images [B, 3, S, S], S as `TestTime.decoded_size` gives -> the views that the method scores.
+    """Images [B, 3, S, S], S as `scoring_size` gives -> the views that the method scores.
 
     flip: the images and their mirror images. five-crop: the four corners and the centre, `margin` pixels smaller
     than the images (LIFT, ICML 2024, resizes to the network's size + 24).

@@ -29,7 +29,7 @@ class ImageSet:
 class TrainingData:
     """The images of training; never a test image.
 
-    validation: images of `TestTime.decoded_size`, None for none; only the first process scores them. groups: class name
+    validation: images of `scoring_size`, None for none; only the first process scores them. groups: class name
     -> group, for that score.
     """
 

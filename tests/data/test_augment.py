@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as tv
 
-from benchmark.data.augment import Augmenter, _shift_hsv, training_cache_size
+from benchmark.data.augment import Augmenter, _shift_hsv
+from benchmark.data.sizes import training_size
 from benchmark.spec import Augment
 
 ALL = Augment(
@@ -47,7 +48,7 @@ def photometric(**changes):
 
 @pytest.mark.parametrize(("size", "side", "cached"), [(224, 0.8, 280), (64, 1.0, 64), (224, 0.3, 747), (64, 0.875, 74)])
 def test_cached_training_images_are_never_enlarged(size, side, cached):
-    assert training_cache_size(size, Augment(crop_min_side=side)) == cached
+    assert training_size(size, Augment(crop_min_side=side)) == cached
     assert cached * side >= size
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import benchmark
 from benchmark import spec
+from benchmark.data.sizes import scoring_size
 from benchmark.method import METHODS
 from benchmark.running.plan import make_plan
 from benchmark.store.logits import load_logits
@@ -79,9 +80,9 @@ def test_flip_of_a_mirror_image_changes_nothing():
 
 
 def test_images_are_larger_for_five_crops_alone():
-    assert [t.decoded_size(224) for t in (NONE, FLIP)] == [224, 224]
-    assert spec.TestTime(views="five-crop").decoded_size(224) == 248
-    assert CROPS.decoded_size(224) == 226
+    assert [scoring_size(224, t) for t in (NONE, FLIP)] == [224, 224]
+    assert scoring_size(224, spec.TestTime(views="five-crop")) == 248
+    assert scoring_size(224, CROPS) == 226
 
 
 @pytest.mark.parametrize("test_time", [NONE, FLIP, CROPS])
