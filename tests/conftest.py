@@ -18,9 +18,13 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import pytest
 
 
+# The files whose tests take longest, the longest first.
+LONGEST = ("test_slurm", "test_readme", "test_pool", "test_published_size", "test_photos")
+
+
 def pytest_collection_modifyitems(items):
     """The longest files first: where two processes run the tests, neither ends long after the other."""
-    items.sort(key=lambda item: item.path.name not in ("test_slurm.py", "test_readme.py"))
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -336,7 +336,7 @@ def test_the_calibration_prints_what_the_docs_give(capsys):
     calibration.main(["--results", str(ROOT / "results"), "--tables", "20"])
     shown = capsys.readouterr().out
     assert len(re.findall(r"^ +(?:2|3|5|10) +(?:5|11|14|20)(?: +\d+\.\d %){6} *$", shown, re.M)) == 32
-    for title in ("False wins", "Power", "Rank groups", "promises to find", "Intervals", "few test positives", "corr"):
+    for title in ("False wins", "Power", "Rank groups", "claims to find", "Intervals", "few test positives", "corr"):
         assert title in shown
     with pytest.raises(SystemExit):
         calibration.main(["--tables", "0"])
