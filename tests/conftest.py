@@ -17,7 +17,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 import pytest
 
-
 # The files whose tests take longest, the longest first.
 LONGEST = ("test_slurm", "test_readme", "test_pool", "test_published_size", "test_photos")
 
