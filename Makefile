@@ -46,7 +46,7 @@ data: .venv/installed ## check DATASET's images and decode them into the cache
 test: .venv/installed-dev ## run the tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-fast: .venv/installed-dev ## run the tests that neither train nor start processes
+test-fast: .venv/installed-dev ## run the tests but for the slow ones (most that train or start processes)
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 lint: .venv/installed-dev ## check the style, what imports what, and the types
