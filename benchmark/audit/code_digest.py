@@ -90,10 +90,14 @@ def _other_networks(method: type[Method], config: MethodConfig) -> set[str]:
         for name, clip in clip_architectures().items()
         if any(text.startswith(f"{clip.published_name}:") for text in texts)
     }
-    for module, name in reach([_definition(method)]):
-        if module.partition(".")[0] != "benchmark":
-            found |= {text for text in _Module.of(module).texts(name) if text in BACKBONES}
-    return found
+    return found | _networks_named_by(method)
+
+
+@functools.cache
+def _networks_named_by(method: type[Method]) -> set[str]:
+    """Names of networks in the code of a method, the harness's apart."""
+    reached = [(module, name) for module, name in reach([_definition(method)]) if not module.startswith("benchmark.")]
+    return {text for module, name in reached for text in _Module.of(module).texts(name) if text in BACKBONES}
 
 
 @functools.cache

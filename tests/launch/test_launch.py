@@ -1,14 +1,14 @@
 """Sweeps from Python, and backends that are one file."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 from kit.checks import refused
+from kit.command import Done, ltbench
 from kit.factories import make_scored, write_scored
-from kit.paths import ROOT
+from kit.paths import kit_environment
 from kit.tiny import TINY
 
 import benchmark
@@ -128,17 +128,33 @@ class Paper(Cluster):
         return f"{job}.out"
 '''
 
+# Calls the command in one process, which knows another folder of backends: to import PyTorch takes seconds.
+SERVER = """
+import json, sys
+from pathlib import Path
+import benchmark.launch.backends
+benchmark.launch.backends.__path__.append("found")
+from kit.command import ltbench
+
+for line in sys.stdin:
+    done = ltbench(*json.loads(line), folder=Path.cwd())
+    print(json.dumps([done.returncode, done.stdout, done.stderr]), flush=True)
+"""
+
 
 def test_a_cluster_is_one_file(tiny, tmp_path):
     """One in a folder of its own, which stands for a new file in benchmark/launch/backends."""
     (tmp_path / "found").mkdir()
     (tmp_path / "found" / "paper.py").write_text(BACKEND)
-    code = "import benchmark.launch.backends as b; b.__path__.append('found'); from benchmark.cli import main; main()"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "140"}
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER], cwd=tmp_path, env=kit_environment(), stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
-    def call(*args: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-c", code, *map(str, args)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    def call(*args: object) -> Done:
+        server.stdin.write(json.dumps([str(arg) for arg in args]) + "\n")
+        server.stdin.flush()
+        return Done(*json.loads(server.stdout.readline()))
 
     told = call("sweep", "--help").stdout
     assert "--cluster <local|paper|slurm|inline>" in told and "paper: a drawer" in told
@@ -162,8 +178,6 @@ def test_a_cluster_is_one_file(tiny, tmp_path):
     assert "hello\n" in {call("logs", row["run"]).stdout for row in rows}
     assert "2 jobs cancelled" in call("cancel", submitted["name"]).stdout
     assert json.loads(call("status", "--json").stdout) == []
-    without = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", "cancel", submitted["name"]],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    server.communicate()
+    without = ltbench("cancel", submitted["name"], folder=tmp_path)
     assert without.stderr.startswith("error: unknown cluster 'paper'")
