@@ -26,7 +26,7 @@ from kit.bundles import members_of, pack
 from kit.checkpoints import plan, resume, stopped, write  # noqa: F401 - fixtures
 from kit.keys import write_key
 from kit.paths import ROOT
-from kit.stores import make_store, run_of
+from kit.stores import made, run_of  # noqa: F401 - fixtures
 from kit.tiny import write_tiny_dataset
 from PIL import Image
 from safetensors.torch import save as save_safetensors
@@ -144,11 +144,6 @@ def _places(data: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
     for key in list(data) if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ():
         yield (*path, key), data
         yield from _places(data[key], (*path, key))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    return make_store(tmp_path_factory.mktemp("made"))
 
 
 # --- records -----------------------------------------------------------------------------------------------------

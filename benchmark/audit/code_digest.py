@@ -53,7 +53,6 @@ APART = (
 )
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_CHECKOUT = _PACKAGE.parent
 _LIBRARIES = ("site-packages", "dist-packages")
 
 # (module, name) of a definition at the top of a module.
@@ -235,13 +234,12 @@ class _Module:
         if dotted is None:
             return
         first, *rest = dotted.split(".")
-        for module, inner in self.imported.get(first, ()):
-            if inner:
-                continue
-            while rest and _file(f"{module}.{rest[0]}") is not None:
-                module = f"{module}.{rest.pop(0)}"
-            if rest and _follows(module, self.name):
-                yield from _Module.of(module).find(rest[0])
+        for module in (module for module, inner in self.imported.get(first, ()) if not inner):
+            names = list(rest)
+            while names and _file(f"{module}.{names[0]}") is not None:
+                module = f"{module}.{names.pop(0)}"
+            if names and _follows(module, self.name):
+                yield from _Module.of(module).find(names[0])
 
     def texts(self, name: str) -> set[str]:
         """The constants of a definition that are text."""
@@ -321,12 +319,11 @@ def _text(node: object) -> str:
 def _file(module: str) -> Path | None:
     """The source file of a module: by its name in the harness, by the imported module elsewhere."""
     first, *rest = module.split(".")
-    loaded = sys.modules.get(module)
     if first == "benchmark":
         base = _PACKAGE.joinpath(*rest)
         paths = [base.with_suffix(".py"), base / "__init__.py"]
         return next((path for path in paths if path.is_file()), None)
-    name = getattr(loaded, "__file__", None)
+    name = getattr(sys.modules.get(module), "__file__", None)
     path = Path(name).resolve() if name else None
     return path if path is not None and path.suffix == ".py" and path.is_file() else None
 
@@ -337,14 +334,15 @@ def _follows(module: str, user: str) -> bool:
     So are modules of the harness outside of `APART`, of the methods, and elsewhere those of the user's own package or
     folder.
     """
-    if module.partition(".")[0] == "benchmark":
+    package = module.partition(".")[0]
+    if package == "benchmark":
         return not any(module == room or module.startswith(f"{room}.") for room in APART)
     path, own = _file(module), _file(user)
     if path is None:
         return False
-    if module.partition(".")[0] == user.partition(".")[0] or own is None:
-        return not set(_LIBRARIES) & set(path.parts) or module.partition(".")[0] == user.partition(".")[0]
-    return path.parent == own.parent and not set(_LIBRARIES) & set(path.parts)
+    if package == user.partition(".")[0]:
+        return True
+    return set(_LIBRARIES).isdisjoint(path.parts) and (own is None or path.parent == own.parent)
 
 
 def _source(module: str, name: str) -> str | None:

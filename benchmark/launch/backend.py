@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import pkgutil
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import Field
 
+from benchmark.base.modules import import_package
 from benchmark.errors import InputError
 from benchmark.launch.report import Report, RunReport
 from benchmark.launch.sweeps import LaunchedSweep, Sweeps
@@ -213,9 +212,7 @@ class Cluster(Backend):
 
 
 def _load_backends() -> None:
-    backends = importlib.import_module("benchmark.launch.backends")
-    for module in pkgutil.iter_modules(backends.__path__, f"{backends.__name__}."):
-        importlib.import_module(module.name)
+    import_package("benchmark.launch.backends")
 
 
 BACKENDS: Registry[type[Backend]] = Registry("cluster", Backend, _load_backends)

@@ -22,7 +22,15 @@ from kit.bundles import Members, bundle_of, change, members_of, nothing_arrives,
 from kit.command import ltbench, refused
 from kit.disks import SmallDisk, mounted
 from kit.runs import execute_plan
-from kit.stores import as_first_version, edit_record, edit_tensors, make_store, register_tiny, run_of, snapshot
+from kit.stores import (  # noqa: F401 - fixtures
+    as_first_version,
+    edit_record,
+    edit_tensors,
+    made,
+    register_tiny,
+    run_of,
+    snapshot,
+)
 from kit.tiny import TINY
 
 from benchmark import __version__
@@ -36,11 +44,6 @@ from benchmark.spec import RunSpec
 from benchmark.store.claim import claimed
 from benchmark.store.folder import RunFolder
 from benchmark.ui.progress import Reporter
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="module")

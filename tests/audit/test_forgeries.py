@@ -10,7 +10,7 @@ import pytest
 from kit.bundles import bundle_of, nothing_arrives
 from kit.command import ltbench, refused
 from kit.factories import CLASSES, edited, make_record
-from kit.stores import edit_record, edit_tensors, make_store, register_tiny, run_of
+from kit.stores import edit_record, edit_tensors, made, register_tiny, run_of  # noqa: F401 - fixtures
 from kit.verification import faults, others
 from safetensors.numpy import load_file
 
@@ -20,11 +20,6 @@ from benchmark.method import METHODS
 from benchmark.spec import RunSpec, deep_merge
 from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

@@ -12,14 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from kit.bundles import change, members_of, nothing_arrives, pack
 from kit.command import ltbench, refused
 from kit.keys import write_key
-from kit.stores import make_store, run_of
+from kit.stores import made, run_of  # noqa: F401 - fixtures
 
 from benchmark.audit.bundles import export, import_bundle
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    return make_store(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

@@ -9,7 +9,15 @@ import shutil
 import numpy as np
 import pytest
 from kit.command import ltbench, refused
-from kit.stores import as_first_version, edit_record, edit_tensors, make_store, register_tiny, run_of
+from kit.stores import (  # noqa: F401 - fixtures
+    as_first_version,
+    edit_record,
+    edit_tensors,
+    made,
+    register_tiny,
+    run_of,
+    store,
+)
 from kit.verification import faults, others
 
 import benchmark.audit.verify
@@ -17,16 +25,6 @@ from benchmark.audit.verify import verify
 from benchmark.errors import StoreError
 from benchmark.store.claim import claimed
 from benchmark.ui.progress import Reporter
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def store(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "results")
 
 
 def flip_a_byte(folder, file):

@@ -13,7 +13,7 @@ import pytest
 from kit.bundles import nothing_arrives
 from kit.command import ltbench, refused
 from kit.runs import execute_plan
-from kit.stores import make_store, run_of, snapshot
+from kit.stores import made, run_of, snapshot, store  # noqa: F401 - fixtures
 from kit.tiny import TINY
 from kit.verification import faults
 
@@ -31,16 +31,6 @@ from benchmark.store.lease import Lease
 from benchmark.store.runs import Store
 from benchmark.training.checkpoint import load_checkpoint
 from benchmark.ui.progress import Reporter
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def store(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "results")
 
 
 @pytest.fixture(autouse=True)

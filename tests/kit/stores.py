@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save
 
 from benchmark.data import registered as splits
@@ -29,6 +31,18 @@ def make_store(folder: Path) -> Path:
     for method, changes in (("erm", {"oracle": True}), ("erm", {"seed": 1}), ("asl", {})):
         execute_plan(make_plan(method, tiny, **TINY, **changes), folder / "results")
     return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A store that no test changes."""
+    return make_store(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def store(made, tmp_path) -> Path:
+    """A copy of it, for one test."""
+    return shutil.copytree(made, tmp_path / "results")
 
 
 def run_of(store: Path, prefix: str = "erm-s0") -> RunFolder:

@@ -9,8 +9,9 @@ draw(figure, data)   draws exactly that on an empty matplotlib figure, and sets 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from benchmark.base.modules import import_package
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,5 +37,5 @@ def named(name: str) -> Kind:
 
 def found() -> dict[str, Kind]:
     """All kinds by name, in the order in which they are shown."""
-    modules = {module.name: named(module.name) for module in pkgutil.iter_modules(__path__)}
+    modules = {module.__name__.rpartition(".")[2]: cast(Kind, module) for module in import_package(__name__)}
     return dict(sorted(modules.items(), key=lambda item: item[1].PLACE))
