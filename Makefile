@@ -41,7 +41,7 @@ leaderboard: .venv/installed ## make the leaderboards anew from their records
 	$(LTBENCH) leaderboard $(ARGS)
 
 data: .venv/installed ## check DATASET's images and decode them into the cache
-	$(LTBENCH) data --dataset '$(DATASET)' $(OPTIONS)
+	$(LTBENCH) data prepare '$(DATASET)' $(OPTIONS)
 
 test: .venv/installed-dev ## run the tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import importlib
 import keyword
@@ -16,7 +17,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-# In the order of the help. A command's module and function have its name, and the module's docstring is its help.
+_HERE = Path(__file__).parent
+# In the order of the help; see `_Commands`.
 COMMANDS = (
     "run",
     "sweep",
@@ -30,7 +32,6 @@ COMMANDS = (
     "export",
     "import",
     "methods",
-    "datasets",
     "protocols",
     "data",
 )
@@ -39,32 +40,47 @@ _STYLE: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pr
 
 
 def _module_of(command: str) -> str:
-    return f"{command}_" if keyword.iskeyword(command) else command
+    return f"{command}_" if keyword.iskeyword(command) or hasattr(builtins, command) else command
 
 
 @functools.cache
-def _help_of(command: str) -> str:
+def _help_of(package: str, command: str) -> str:
     """The docstring of a command's module: the first token of the file, which is read without importing it."""
-    with Path(__file__).with_name(f"{_module_of(command)}.py").open(encoding="utf-8") as source:
+    path = _HERE.joinpath(*package.split(".")[2:], _module_of(command))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    with path.open(encoding="utf-8") as source:
         return ast.literal_eval(next(tokenize.generate_tokens(source.readline)).string)
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name, each imported when it is looked up."""
+    """The commands of a package by name, each imported when it is looked up.
+
+    A command's module and function have its name, and the module's docstring is its help. A package with a tuple
+    COMMANDS is a group of commands.
+    """
+
+    def __init__(self, package: str, names: tuple[str, ...]):
+        self.package = package
+        self.names = names
 
     def __getitem__(self, name: str) -> Any:
-        if name not in COMMANDS:
+        if name not in self.names:
             raise KeyError(name)
-        module = importlib.import_module(f"benchmark.cli.{_module_of(name)}")
-        alone = typer.Typer(**_STYLE)
-        alone.command(name, help=_help_of(name))(getattr(module, _module_of(name)))
-        return typer.main.get_command(alone)
+        module = importlib.import_module(f"{self.package}.{_module_of(name)}")
+        about = _help_of(self.package, name)
+        if not hasattr(module, "COMMANDS"):
+            alone = typer.Typer(**_STYLE)
+            alone.command(name, help=about)(getattr(module, _module_of(name)))
+            return typer.main.get_command(alone)
+        group = typer.main.get_group(typer.Typer(name=name, cls=_Group, help=about, no_args_is_help=True, **_STYLE))
+        group.commands = _Commands(module.__name__, module.COMMANDS)  # type: ignore[assignment]
+        return group
 
     def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(COMMANDS)
+        return len(self.names)
 
 
 class _Group(TyperGroup):
@@ -72,19 +88,31 @@ class _Group(TyperGroup):
 
     def __init__(self, **attributes: Any):
         super().__init__(**attributes)
-        self.commands = _Commands()  # type: ignore[assignment]  # a group only reads them
+        self.commands = _Commands(__package__, COMMANDS)  # type: ignore[assignment]  # a group only reads them
+
+    def _helps(self) -> dict[str, str]:
+        assert isinstance(self.commands, _Commands)
+        return {name: _help_of(self.commands.package, name) for name in self.commands}
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        if args[:1] == ["datasets"]:  # the earlier name, which scripts may have
+            args = ["data", "list", *args[1:]]
+        if args[:1] == ["data"] and "--dataset" in args:
+            at = args.index("--dataset")
+            args = ["data", "prepare", *args[1:at], *args[at + 1 :]]
+        return super().parse_args(context, args)
 
     def list_commands(self, context: Any) -> list[str]:
-        return list(COMMANDS)
+        return list(self.commands)
 
     def format_commands(self, context: Any, formatter: Any) -> None:
-        listed: dict[str, Any] = {name: TyperCommand(name, help=_help_of(name)) for name in COMMANDS}
+        listed: dict[str, Any] = {name: TyperCommand(name, help=about) for name, about in self._helps().items()}
         TyperGroup(name=self.name, commands=listed).format_commands(context, formatter)
 
     def format_epilog(self, context: Any, formatter: Any) -> None:
         lines = ["Examples:"]
-        for name in COMMANDS:
-            found = re.search(r"^Examples?:\n(.*?)(?:\n\n|\n?\Z)", _help_of(name), re.S | re.M)
+        for about in self._helps().values():
+            found = re.search(r"^Examples?:\n(.*?)(?:\n\n|\n?\Z)", about, re.S | re.M)
             lines += found[1].split("\n") if found else []
         self.epilog = "\b\n" + "\n".join(lines)
         super().format_epilog(context, formatter)

@@ -3,7 +3,9 @@
     classes.txt, train.txt, val.txt, test.txt    see `data.lists`; `val.txt` is optional
     dataset.yaml    optional: title, where the images are, group borders, notes
 
-Without a `dataset.yaml` the image root is the folder itself and the 100 / 20 rule groups the classes.
+Without a `dataset.yaml` the image root is the folder itself and the 100 / 20 rule groups the classes. A registered
+dataset may take what is not in its folder from another one (`extends`), or have lists that no one may hand on or that
+are too large for a repository: `ltbench data prepare` makes them from official files, below the data root.
 """
 
 from __future__ import annotations
@@ -29,6 +31,12 @@ from benchmark.store.records import Group
 
 SPLITS_FOLDER = Path(__file__).resolve().parents[2] / "splits"
 DATA_ROOT_VARIABLE = "LTBENCH_DATA"
+# Folder below the data root that holds a folder of lists for each dataset whose lists are made there.
+MADE_LISTS = "ltbench-lists"
+
+
+class ListsNotMade(InputError):
+    """The lists of a registered dataset are made from official files, and were not made here."""
 
 
 class DatasetCard(Strict):
@@ -41,6 +49,12 @@ class DatasetCard(Strict):
     folder: str = Field(".", description="of the images, below the dataset folder or the data root")
     head_from: Annotated[int, Field(ge=1)] = Field(100, description="training positives of a head class, at least")
     medium_from: Annotated[int, Field(ge=1)] = Field(20, description="of a medium class, at least; fewer: tail")
+    extends: str = Field(
+        "", description="registered dataset that has the classes, lists and settings which this folder lacks"
+    )
+    lists: Literal["here", "data-root"] = Field(
+        "here", description="data-root: made there by `ltbench data prepare`, in ltbench-lists/<name>"
+    )
     notes: str = Field("", description="on labels and metric, shown to the reader")
     download: str = Field("", description="where the images come from, for people and for error messages")
 
@@ -99,22 +113,51 @@ class DatasetFolder:
         if not _exists(file):
             return DatasetCard(title=self.name)
         card = parse(DatasetCard, load_yaml(file), str(file))
+        if card.extends and (card.extends not in DATASETS or card.extends == self.name):
+            raise InputError(f"{file}: extends {card.extends!r}: no such dataset{did_you_mean(card.extends, DATASETS)}")
         if card.medium_from > card.head_from:
             raise InputError(f"{file}: medium_from {card.medium_from} is above head_from {card.head_from}")
         if leaves_root(card.folder):
             raise InputError(f"{file}: folder {card.folder!r} leaves the image root; give a folder below it")
         return card if card.title else card.model_copy(update={"title": self.name})
 
+    def file(self, name: str, data_root: Path | None = None) -> Path:
+        """Where `classes.txt` or a list is, or would be: in this folder, made below the data root, or in the folder of
+        the dataset that this one extends. data_root: as of `open`. Raises InputError where lists were not made yet."""
+        own = self.path / name
+        if _exists(own):
+            return own
+        if self.card.lists == "data-root":
+            made = self.made_folder(data_root)
+            if made is None or not _exists(made / "train.txt") and not self.card.extends:
+                where = f"are not in {made}" if made else f"need a data root: --data-root DIR or {DATA_ROOT_VARIABLE}"
+                raise ListsNotMade(
+                    f"dataset {self.name!r}: its lists {where}; make them from the official files with "
+                    f"`ltbench data prepare {self.name}`"
+                )
+            if _exists(made / name):
+                return made / name
+        return DATASETS.get(self.card.extends).file(name, data_root) if self.card.extends else own
+
+    def made_folder(self, data_root: Path | None) -> Path | None:
+        """The folder of the lists that `ltbench data prepare` makes; None without a data root."""
+        root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+        return Path(root) / MADE_LISTS / self.name if root else None
+
     def open(self, data_root: Path | None = None) -> Dataset:
         """Read and check the lists.
 
         data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None. A run looks for
         the images when it starts; this function does not.
-        Raises InputError: see `read_list`; also when an image is in two lists.
+        Raises InputError: see `read_list` and `file`; also when an image is in two lists.
         """
-        classes = read_classes(self.path / "classes.txt")
-        names = ["train", "val", "test"] if _exists(self.path / "val.txt") else ["train", "test"]
-        splits = {name: read_list(self.path / f"{name}.txt", name, len(classes)) for name in names}
+        classes = read_classes(self.file("classes.txt", data_root))
+        files = {name: self.file(f"{name}.txt", data_root) for name in ("train", "val", "test")}
+        splits = {
+            name: read_list(file, name, len(classes))
+            for name, file in files.items()
+            if name != "val" or _exists(file)
+        }
         check_overlap(self.path, splits)
         dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
         if not self._is_registered(dataset) and isinstance(dataset.source, FileImages):
@@ -122,7 +165,7 @@ class DatasetFolder:
         unused = [repr(shown(name)) for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
         if unused:
             raise InputError(
-                f"{self.path / 'train.txt'}: no training image for class {', '.join(unused[:5])}; "
+                f"{files['train']}: no training image for class {', '.join(unused[:5])}; "
                 "add images or remove the class from classes.txt and renumber"
             )
         return dataset
@@ -166,7 +209,7 @@ class DatasetFolder:
 
 def _load_datasets() -> None:
     for path in sorted(SPLITS_FOLDER.iterdir()):
-        if (path / "classes.txt").exists():
+        if (path / "classes.txt").exists() or (path / "dataset.yaml").exists():
             DATASETS.register(path.name)(DatasetFolder(path.name, path))
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
-from benchmark.data.dataset import DATASETS, Dataset
+from benchmark.data.dataset import DATASETS, Dataset, ListsNotMade
 from benchmark.spec import DatasetRef
 from benchmark.store.records import Record
 
@@ -16,22 +16,37 @@ Fact = TypeVar("Fact", bound=Hashable)
 
 @functools.cache
 def registered(name: str) -> Dataset | None:
-    """The registered dataset of a name, read once; None where there is none. Raises InputError for faulty lists."""
-    return DATASETS.get(name).open() if name in DATASETS else None
+    """The registered dataset of a name, read once. Raises InputError for faulty lists.
+
+    None where there is none, or where its lists are made from official files and are not here.
+    """
+    try:
+        return DATASETS.get(name).open() if name in DATASETS else None
+    except ListsNotMade:
+        return None
 
 
 def registered_split(record: Record) -> Dataset | None:
     """The registered dataset of a record; None where the record's lists are no registered dataset's."""
-    return registered(record.spec.dataset.name) if settings_name(record.spec.dataset) else None
+    ref = record.spec.dataset
+    dataset = registered(ref.name)
+    return dataset if dataset is not None and dataset.fingerprint == ref.fingerprint else None
 
 
 def settings_name(ref: DatasetRef) -> str:
     """The name under which protocols and methods may have their own settings for a dataset.
 
-    It is the dataset's name where the registered dataset of that name has the same lists, "" otherwise.
+    It is the name of the registered dataset with the same lists, or of the one that this extends; "" otherwise. Lists
+    that are made from official files depend on those, so there the name alone decides.
     """
-    dataset = registered(ref.name)
-    return ref.name if dataset is not None and dataset.fingerprint == ref.fingerprint else ""
+    if ref.name not in DATASETS:
+        return ""
+    card = DATASETS.get(ref.name).card
+    if card.lists == "here":
+        dataset = registered(ref.name)
+        if dataset is None or dataset.fingerprint != ref.fingerprint:
+            return ""
+    return card.extends or ref.name
 
 
 def majority(facts: Iterable[Fact]) -> Fact | None:

@@ -18,7 +18,7 @@ def open_dataset(folder: DatasetFolder, data_root: Path | None) -> Dataset:
     contents: list[str | None] = []
     for name in ("classes.txt", "train.txt", "val.txt", "test.txt"):
         try:
-            contents.append(hashlib.sha256(list_bytes(folder.path / name)).hexdigest())
+            contents.append(hashlib.sha256(list_bytes(folder.file(name, data_root))).hexdigest())
         except OSError:
             contents.append(None)
     dataset = _opened(folder, folder.card, data_root, os.environ.get(DATA_ROOT_VARIABLE), *contents)

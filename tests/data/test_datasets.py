@@ -78,7 +78,7 @@ def test_folder_holds_the_published_lists_and_a_card_only(name):
 
 
 def test_registered_datasets():
-    assert list(DATASETS) == ["coco-lt", "shapes-lt", "voc-lt"]
+    assert list(DATASETS) == ["coco-lt", "shapes-lt", "voc-lt", "voc-mini-lt"]
 
 
 @pytest.mark.parametrize(

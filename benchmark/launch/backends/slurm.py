@@ -190,7 +190,7 @@ class ClusterJob:
         cause = idle[0].get("cause", "killed")
         message = (
             f"no progress in {len(idle)} attempts: each ended before anything was saved ({idle[0].get('message')}); "
-            "give more time with --slurm time=, or fill the image cache first with ltbench data"
+            "give more time with --slurm time=, or fill the image cache first with ltbench data prepare"
         )
         give_up(folder, cause, message)
         return Ending("failed", message, cause)

@@ -2,7 +2,7 @@
 
 \b
 Example:
-  ltbench datasets --json
+  ltbench data list --json
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmark.cli.options import JsonOption
 from benchmark.cli.output import print_lines
 
 
-def datasets(as_json: JsonOption = False) -> None:
+def list_(as_json: JsonOption = False) -> None:
     from benchmark.data.dataset import DATASETS
 
     cards = {name: folder.card for name, folder in DATASETS.items()}

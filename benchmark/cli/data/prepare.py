@@ -2,9 +2,8 @@
 
 \b
 Examples:
-  ltbench data
-  ltbench data --dataset voc-lt --data-root /data
-  ltbench data --dataset voc-lt --method cprfl --protocol paper
+  ltbench data prepare voc-lt --data-root /data
+  ltbench data prepare voc-lt --method cprfl --protocol paper
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ T = TypeVar("T")
 NAMED_IMAGES = 20
 
 
-def data(
-    dataset: Annotated[str, typer.Option(help="Registered name, or the path of a dataset folder.")] = "shapes-lt",
+def prepare(
+    dataset: Annotated[str, typer.Argument(metavar="NAME", help="Registered name, or the path of a dataset folder.")],
     method: Annotated[str, typer.Option(help="Fill the cache that runs of this method use.")] = "erm",
     protocol: ProtocolOption = None,
     backbone: BackboneOption = None,
