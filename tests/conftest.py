@@ -47,3 +47,12 @@ def photos() -> Path:
     if not given:
         pytest.skip("PHOTOS_LT is not set: it names the folder of real photographs these tests run on")
     return Path(given)
+
+
+@pytest.fixture(scope="session")
+def voc_mini() -> Path:
+    """The data root of voc-mini-lt that the variable VOC_MINI_LT names."""
+    given = os.environ.get("VOC_MINI_LT")
+    if not given:
+        pytest.skip("VOC_MINI_LT is not set: it names a data root with the photographs of VOC 2012")
+    return Path(given)
