@@ -23,12 +23,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {', '.join(known) if known else 'none'})"
 
 
+class UnknownName(InputError):
+    """Nothing is registered under a name."""
+
+
 class NameTaken(InputError, ValueError):
     """Two objects are registered under one name; the message names both, with their files."""
 
 
 class Registry(Generic[T]):
-    """Named objects of one kind.
+    """Named objects of one kind; a family of objects, such as another library's, is found by `prefix:NAME`.
 
     kind: what the objects are, for messages ("method").
     base: every object must be an instance of it, or a subclass where classes are registered.
@@ -40,6 +44,7 @@ class Registry(Generic[T]):
         self._base = base
         self._load = load
         self._entries: dict[str, T] = {}
+        self._families: dict[str, Callable[[str], T]] = {}
         self._error: Exception | None = None
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -65,6 +70,18 @@ class Registry(Generic[T]):
 
         return decorate
 
+    def register_family(self, prefix: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+        """Decorator that registers a function for the objects named `prefix:NAME`, which are not listed.
+
+        The function gets NAME, and raises UnknownName, with the near names, for an unknown one.
+        """
+
+        def decorate(find: Callable[[str], T]) -> Callable[[str], T]:
+            self._families[prefix] = find
+            return find
+
+        return decorate
+
     def _fill(self) -> dict[str, T]:
         if self._load is not None:
             load, self._load = self._load, None
@@ -78,14 +95,23 @@ class Registry(Generic[T]):
         return self._entries
 
     def get(self, name: str) -> T:
-        """The object registered under `name`. Raises InputError, with the near names, when there is none."""
+        """The object registered under `name`, or a family's. Raises UnknownName, with the near names, for none."""
         entries = self._fill()
-        if name not in entries:
-            raise InputError(f"unknown {self.kind} {name!r}{did_you_mean(name, entries)}")
-        return entries[name]
+        if name in entries:
+            return entries[name]
+        prefix, _, inner = name.partition(":")
+        if prefix in self._families:
+            return self._families[prefix](inner)
+        known = [*entries, *(f"{family}:NAME" for family in self._families)]
+        raise UnknownName(f"unknown {self.kind} {name!r}{did_you_mean(name, known)}")
 
     def __contains__(self, name: object) -> bool:
-        return name in self._fill()
+        """Whether `get` finds an object."""
+        try:
+            found = isinstance(name, str) and self.get(name) is not None
+        except UnknownName:
+            return False
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._fill()))

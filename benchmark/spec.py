@@ -33,6 +33,8 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+# `resnet50`, or another library's: `timm:resnet50`.
+BackboneName = Annotated[str, Field(pattern=rf"^([a-z]+:)?{NAME_PATTERN.removeprefix('^')}")]
 
 
 def _existing_file(reference: str) -> str:
@@ -297,7 +299,8 @@ class WeightsRef(Strict):
     """Pretrained weights and how images must be prepared for them.
 
     digest: sha256 of a local file; for torchvision's weights the published file name, which carries a hash
-    that is checked on loading; for open_clip's the published architecture and tag; None for random initialisation.
+    that is checked on loading; for open_clip's the published architecture and tag;
+    for timm's the repository on the Hugging Face hub; None for random initialisation.
     mean, std: of RGB in [0, 1].
     """
 

@@ -179,10 +179,14 @@ def build_network(name: str, image_size: int, quick_gelu: bool = False) -> nn.Mo
     Raises InputError for an unknown name or an image size that the network does not take.
     """
     architecture = BACKBONES.get(name)
-    if image_size % architecture.size_step:
-        step = architecture.size_step
-        raise InputError(f"{name} needs an image size that is a multiple of {step}; {image_size} is not")
+    check_image_size(name, image_size, architecture.size_step)
     return architecture.build(image_size, quick_gelu)
+
+
+def check_image_size(name: str, image_size: int, step: int) -> None:
+    """Raise InputError for an image size that is no multiple of a backbone's step."""
+    if image_size % step:
+        raise InputError(f"{name} needs an image size that is a multiple of {step}; {image_size} is not")
 
 
 def make_network(

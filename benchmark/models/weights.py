@@ -17,7 +17,7 @@ from benchmark.base.yamlio import load_yaml
 from benchmark.errors import InputError
 from benchmark.models.backbones import BACKBONES, WeightsSource, build_network
 from benchmark.registry import did_you_mean
-from benchmark.spec import Name, Strict, WeightsRef, parse
+from benchmark.spec import BackboneName, Strict, WeightsRef, parse
 
 NONE = "none"
 # Smallest and largest standard deviation: of a network for images in [0, 255], and of one for images in [0, 1].
@@ -45,7 +45,7 @@ Std = Annotated[float, AfterValidator(_std_of_rgb)]
 class WeightsCard(Strict):
     """The description of a weights file: safetensors metadata, or `<file>.yaml` beside it."""
 
-    architecture: Name
+    architecture: BackboneName
     mean: tuple[Mean, Mean, Mean] = Field(description="of RGB in [0, 1]")
     std: tuple[Std, Std, Std] = Field(description="of RGB in [0, 1]")
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -58,7 +58,8 @@ def resolve_weights(backbone: str, weights: str, image_size: int) -> PretrainedW
     """The weights that a user named.
 
     weights: `none`; a torchvision name such as `IMAGENET1K_V1`; for a CLIP backbone open_clip's
-    `architecture:tag` such as `ViT-B-16:openai`; or the path of a .safetensors file or of a PyTorch state dict.
+    `architecture:tag` such as `ViT-B-16:openai`; for timm's a tag such as `a1_in1k`, or the package that holds them; or
+    the path of a .safetensors file or of a PyTorch state dict.
     Nothing is loaded or fetched yet; of a local file the digest and the card are read.
 
     Raises InputError for an unknown name, a missing file, or a file of another architecture.

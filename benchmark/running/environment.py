@@ -19,7 +19,7 @@ from benchmark.errors import InputError
 from benchmark.store.records import Environment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "safetensors")
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow", "safetensors")
 
 
 def resolve_device(name: str) -> torch.device:
