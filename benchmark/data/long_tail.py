@@ -18,6 +18,14 @@ SHAPE = 6.0
 _QUANTILE = 0.99
 
 
+class NoImageLeft(InputError):
+    """A class has no image in the list; label: its index."""
+
+    def __init__(self, label: int, message: str):
+        super().__init__(message)
+        self.label = label
+
+
 def long_tailed(
     labels: Mapping[str, frozenset[int]], num_classes: int, largest: int, smallest: int, b: float, seed: int
 ) -> list[str]:
@@ -27,14 +35,15 @@ def long_tailed(
     about `smallest` (at least 1) as a Pareto density of shape `b`, from the class that is most often seen beside others
     to the one that is least. A class can end with more images than its size: later classes bring it along.
     The choice depends on the labels and the seed alone, not on the order of the images.
-    Raises InputError where a class has no image, or keeps none.
+    Raises NoImageLeft where a class has no image, or keeps none.
     """
     images = sorted(labels)
     targets = np.zeros((len(images), num_classes), dtype=bool)
     for row, image in zip(targets, images, strict=True):
         row[list(labels[image])] = True
     if not targets.any(axis=0).all():
-        raise InputError(f"class {int(np.argmin(targets.any(axis=0)))} has no image to choose from")
+        label = int(np.argmin(targets.any(axis=0)))
+        raise NoImageLeft(label, f"class {label} has no image to choose from")
     rng = np.random.Generator(np.random.PCG64(seed))
     chosen = np.zeros(len(images), dtype=bool)
     sizes = _reference_sizes(num_classes, largest, smallest, b)
@@ -48,9 +57,10 @@ def long_tailed(
         chosen[drawn] = surplus < 0
     lost = np.flatnonzero(~targets[chosen].any(axis=0))
     if len(lost):
-        raise InputError(
+        raise NoImageLeft(
+            int(lost[0]),
             f"class {lost[0]} keeps no image in a long-tailed list from {largest} to {smallest} images a class with "
-            f"seed {seed}; take another seed or more images a class"
+            f"seed {seed}; take another seed or more images a class",
         )
     return [images[i] for i in np.flatnonzero(chosen)]
 
