@@ -93,18 +93,14 @@ def _images_below(root: Path) -> list[str]:
 
 
 def _near(missing: str, present: Sequence[str]) -> str | None:
-    """A file whose path differs from a missing one in case or suffix, or whose name is the same in another folder."""
-    wanted = PurePosixPath(missing.casefold())
-    alike: tuple[Callable[[PurePosixPath], object], ...] = (
-        str,
-        lambda path: path.with_suffix(""),
-        lambda path: path.name,
+    """A file whose path differs from a missing one in case, in suffix, or by the folders that it begins with."""
+    wanted = missing.casefold()
+    alike: tuple[Callable[[str], bool], ...] = (
+        lambda path: path == wanted,
+        lambda path: PurePosixPath(path).with_suffix("") == PurePosixPath(wanted).with_suffix(""),
+        lambda path: path.endswith(f"/{wanted}"),
     )
-    for key in alike:
-        for path in present:
-            if key(PurePosixPath(path.casefold())) == key(wanted):
-                return path
-    return None
+    return next((path for is_near in alike for path in present if is_near(path.casefold())), None)
 
 
 def without_unused(annotations: Annotations) -> Annotations:
@@ -187,13 +183,13 @@ def write_dataset(
         text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120)
         (draft / "dataset.yaml").write_text(text, encoding="utf-8")
         (draft / IMAGES).symlink_to(images.resolve(), target_is_directory=True)
-        dataset = DatasetFolder(target.name, draft).open()
+        DatasetFolder(target.name, draft).open()
         draft.rename(target)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be made: {error.strerror or error}; nothing was left there") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return dataset
+    return DatasetFolder(target.name, target).open()
 
 
 def warnings_about(dataset: Dataset) -> list[str]:
@@ -206,7 +202,7 @@ def warnings_about(dataset: Dataset) -> list[str]:
         found.append(f"{len(none)} of {len(positives)} classes have no test image and get no score: {examples(none)}")
     if few:
         found.append(
-            f"{plural(len(few), 'tail class')} with fewer than {FEW} test images, whose scores hang on single ones: "
-            f"{examples(few)}"
+            f"{len(few)} of {len(positives)} classes are tail classes with fewer than {FEW} test images, and their "
+            f"scores hang on single ones: {examples(few)}"
         )
     return found

@@ -55,10 +55,8 @@ def new(
     root = _image_root(source, images, kind.holds_images)
     annotations = without_unused(kind.read(source))
     labels = sum(map(len, annotations.labels.values()))
-    print(
-        plain(f"{source}: {kind.title}: {len(annotations.labels):,} images, {len(annotations.classes):,} classes, ")
-        + f"{labels:,} labels"
-    )
+    found = f"{len(annotations.labels):,} images, {len(annotations.classes):,} classes, {labels:,} labels"
+    print(plain(f"{source}: {kind.title}: {found}"))
     _print_all("note", annotations.notes)
     lists, notes = divided(annotations, _checked_images(annotations, root), division)
     _print_all("note", notes)
@@ -124,7 +122,7 @@ def _print_lists(dataset: Dataset) -> None:
     names = ("head", "medium", "tail")
     group_of = np.array(list(dataset.groups.values()))
     header = ["list", "images", "without label"]
-    header += [f"labels of {np.count_nonzero(group_of == name)} {name}" for name in names]
+    header += [f"labels: {np.count_nonzero(group_of == name)} {name}" for name in names]
     rows = []
     for split in dataset.splits.values():
         counts = split.targets.sum(axis=0, dtype=np.int64)
