@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from pathlib import PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
@@ -86,3 +87,8 @@ def _orientation(image: Image.Image) -> int:
         value = image.getexif().get(_ORIENTATION)
         return value if type(value) is int else 0
     return 0
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's suffix is that of a format that is read."""
+    return Image.registered_extensions().get(PurePosixPath(name).suffix.lower()) in _formats()
