@@ -76,6 +76,17 @@ class _Commands(Mapping[str, Any]):
         group.commands = _Commands(module.__name__, module.COMMANDS)  # type: ignore[assignment]
         return group
 
+    def examples(self) -> list[str]:
+        """The lines of examples in the help of the commands, those of groups included."""
+        lines: list[str] = []
+        for name in self.names:
+            found = re.search(r"^Examples?:\n(.*?)(?:\n\n|\n?\Z)", _help_of(self.package, name), re.S | re.M)
+            lines += found[1].split("\n") if found else []
+            if _HERE.joinpath(*self.package.split(".")[2:], _module_of(name)).is_dir():
+                group = importlib.import_module(f"{self.package}.{_module_of(name)}")
+                lines += _Commands(group.__name__, group.COMMANDS).examples()
+        return lines
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
@@ -90,10 +101,6 @@ class _Group(TyperGroup):
         super().__init__(**attributes)
         self.commands = _Commands(__package__, COMMANDS)  # type: ignore[assignment]  # a group only reads them
 
-    def _helps(self) -> dict[str, str]:
-        assert isinstance(self.commands, _Commands)
-        return {name: _help_of(self.commands.package, name) for name in self.commands}
-
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
         if args[:1] == ["datasets"]:  # the earlier name, which scripts may have
             args = ["data", "list", *args[1:]]
@@ -106,15 +113,15 @@ class _Group(TyperGroup):
         return list(self.commands)
 
     def format_commands(self, context: Any, formatter: Any) -> None:
-        listed: dict[str, Any] = {name: TyperCommand(name, help=about) for name, about in self._helps().items()}
+        assert isinstance(self.commands, _Commands)
+        listed: dict[str, Any] = {
+            name: TyperCommand(name, help=_help_of(self.commands.package, name)) for name in self.commands
+        }
         TyperGroup(name=self.name, commands=listed).format_commands(context, formatter)
 
     def format_epilog(self, context: Any, formatter: Any) -> None:
-        lines = ["Examples:"]
-        for about in self._helps().values():
-            found = re.search(r"^Examples?:\n(.*?)(?:\n\n|\n?\Z)", about, re.S | re.M)
-            lines += found[1].split("\n") if found else []
-        self.epilog = "\b\n" + "\n".join(lines)
+        assert isinstance(self.commands, _Commands)
+        self.epilog = "\b\n" + "\n".join(["Examples:", *self.commands.examples()])
         super().format_epilog(context, formatter)
 
 

@@ -39,7 +39,8 @@ def test_help_has_examples_and_does_not_import_torch():
     imported = set(done.stderr.split())
     assert not imported & {"torch", "pandas", "matplotlib", "numpy", "pydantic", "rich"}
     ours = {name for name in imported if name.startswith("benchmark.cli.")}
-    assert ours == {"benchmark.cli.app", "benchmark.cli.output"}, "a command is imported when it is called"
+    groups = {f"benchmark.cli.{path.parent.name}" for path in (ROOT / "benchmark" / "cli").glob("*/__init__.py")}
+    assert ours - groups == {"benchmark.cli.app", "benchmark.cli.output"}, "a command is imported when it is called"
 
 
 def test_run_trains_prints_a_table_and_writes_the_leaderboard(tiny, tmp_path):
