@@ -57,6 +57,9 @@ class DatasetCard(Strict):
     )
     notes: str = Field("", description="on labels and metric, shown to the reader")
     download: str = Field("", description="where the images come from, for people and for error messages")
+    sources: tuple[str, ...] = Field((), description="of the lists, the labels and the images")
+    terms: tuple[str, ...] = Field((), description="licences and terms of use of the images and labels")
+    traps: tuple[str, ...] = Field((), description="what leads to wrong numbers and the lists do not show")
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,7 @@ class DatasetFolder:
         classes = read_classes(self.file("classes.txt", data_root))
         files = {name: self.file(f"{name}.txt", data_root) for name in ("train", "val", "test")}
         splits = {
-            name: read_list(file, name, len(classes))
-            for name, file in files.items()
-            if name != "val" or _exists(file)
+            name: read_list(file, name, len(classes)) for name, file in files.items() if name != "val" or _exists(file)
         }
         check_overlap(self.path, splits)
         dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
