@@ -2,7 +2,7 @@
 
 a method (models/test_models.py, methods/test_method_files.py), a sampler (data/test_samplers.py), a network
 (models/test_networks.py), a column, a statistic and an export (leaderboard/test_frame.py), a picture
-(leaderboard/test_plots.py) and a cluster (launch/test_launch.py).
+(leaderboard/test_plots.py), a cluster (launch/test_launch.py) and a check of the doctor (running/test_doctor.py).
 """
 
 from __future__ import annotations

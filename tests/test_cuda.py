@@ -16,6 +16,8 @@ import benchmark
 from benchmark.data.augment import Augmenter
 from benchmark.data.samplers import generator
 from benchmark.errors import RunInterrupted
+from benchmark.running.doctor import Place
+from benchmark.running.doctor.checks import gpu
 from benchmark.running.plan import make_plan
 from benchmark.spec import Augment
 from benchmark.store.logits import load_logits
@@ -84,3 +86,10 @@ def test_augmentation_draws_the_same_on_every_device():
     on_cpu = augment(images, generator("draws"))
     on_gpu = augment(images.cuda(), generator("draws")).cpu()
     torch.testing.assert_close(on_cpu, on_gpu, atol=1e-3, rtol=0)
+
+
+def test_the_doctor_tells_the_gpu_its_free_memory_and_bf16(tmp_path):
+    found = list(gpu.check(Place(tmp_path, None)))
+    assert found[0].check == "cuda" and len(found) == 1 + torch.cuda.device_count()
+    assert torch.cuda.get_device_name(0) in found[1].text and "GiB free" in found[1].text and "bf16" in found[1].text
+    assert found[1].verdict in ("ok", "warn")

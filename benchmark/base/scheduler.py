@@ -15,6 +15,8 @@ from pathlib import Path
 from benchmark.errors import InputError
 
 _ANSWER_S = 60
+# Shorter where a person waits for a report on other things too.
+_REPORT_ANSWER_S = 15
 # Shorter for leases: a lease is kept while SLURM does not answer, and is asked about often.
 _LEASE_ANSWER_S = 30
 # One answer is used this long, for all leases that are checked together.
@@ -84,6 +86,21 @@ def largest_array() -> int:
     return max(1, int(found[1]) - 1) if found else _DEFAULT_LARGEST_ARRAY
 
 
+def partitions() -> list[str]:
+    """The partitions as sinfo tells them: name (* marks the default), state, time limit, nodes, GPUs.
+
+    Empty without SLURM. Raises InputError when SLURM does not answer.
+    """
+    if shutil.which("sinfo") is None:
+        return []
+    done = _ask(["sinfo", "--noheader", "--format=%P|%a|%l|%D|%G"], _REPORT_ANSWER_S)
+    if done.returncode != 0:
+        told = done.stderr.strip().splitlines() or ["no answer"]
+        raise InputError(f"sinfo: {told[-1].removeprefix('sinfo: ')}")
+    lines = [line.strip().split("|", 4) for line in done.stdout.splitlines() if line.count("|") >= 4]
+    return [f"{name} {state}, {limit}, {nodes} nodes, gres {gres}" for name, state, limit, nodes, gres in lines]
+
+
 @dataclass(frozen=True)
 class Queued:
     """A job in the queue: SLURM's state, the reason why it waits, how long it has run."""
@@ -150,12 +167,12 @@ def _jobs_in_queue(period: int) -> set[str] | None:
     return set(done.stdout.split()) if done.returncode == 0 else None
 
 
-def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _ask(command: list[str], timeout_s: float = _ANSWER_S) -> subprocess.CompletedProcess[str]:
     """The completed command. Raises InputError when it does not answer or cannot be run."""
     try:
-        return _run(command, _ANSWER_S)
+        return _run(command, timeout_s)
     except subprocess.TimeoutExpired:
-        raise InputError(f"{command[0]}: no answer in {_ANSWER_S} s; try again later") from None
+        raise InputError(f"{command[0]}: no answer in {timeout_s:g} s; try again later") from None
     except OSError as error:
         raise InputError(f"{command[0]}: {error.strerror or error}") from None
 

@@ -25,15 +25,15 @@ def protocols(as_json: JsonOption = False) -> None:
     else:
         rows = []
         for name, entry in PROTOCOLS.items():
-            facts = "these methods and no others" if entry.listed_methods_only else _facts_of(entry.recipe)
+            facts = "these methods and no others" if entry.listed_methods_only else facts_of(entry.recipe)
             rows.append((name, f"{entry.title}: {facts}"))
             for method in sorted(entry.methods):
                 recipe = entry.recipe_for(method)
                 differs = recipe != entry.recipe or entry.listed_methods_only
-                rows += [(f"  {method}", _facts_of(recipe))] if differs else []
+                rows += [(f"  {method}", facts_of(recipe))] if differs else []
         print_lines(rows)
 
 
-def _facts_of(recipe: Recipe) -> str:
+def facts_of(recipe: Recipe) -> str:
     optimizer = f"{recipe.optimizer.name} {recipe.optimizer.lr:g}"
     return f"{recipe.backbone}, {recipe.weights}, {recipe.image_size} px, {recipe.epochs} epochs, {optimizer}"

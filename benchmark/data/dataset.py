@@ -57,6 +57,9 @@ class DatasetCard(Strict):
     )
     notes: str = Field("", description="on labels and metric, shown to the reader")
     download: str = Field("", description="where the images come from, for people and for error messages")
+    sources: tuple[str, ...] = Field((), description="of the lists, the labels and the images")
+    terms: tuple[str, ...] = Field((), description="licences and terms of use of the images and labels")
+    traps: tuple[str, ...] = Field((), description="what leads to wrong numbers and the lists do not show")
 
 
 @dataclass(frozen=True)

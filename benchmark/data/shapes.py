@@ -11,13 +11,12 @@ with surface r mod 4. As 4 and 5 are coprime, the 20 ranks give the 20 combinati
 consecutive ranks hold every shape and every surface. So the 6 head classes (n >= 100) show every part
 that a tail class (n < 20) is made of, and only the combination is rare. Colour carries no class information.
 
-**Reproducibility.** Pixels come from uniform draws of PCG64 and float64 arithmetic in NumPy; Pillow, whose
-rasteriser changes between releases, only draws the contact sheet.
+**Reproducibility.** Pixels come from uniform draws of PCG64 and float64 arithmetic in NumPy; Pillow is not used, as
+its rasteriser changes between releases.
 
 Command line::
 
     python -m benchmark.data.shapes lists --voc splits/voc-lt --out splits/shapes-lt
-    python -m benchmark.data.shapes preview --out sheet.png --split train --rows 6
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 IMAGE_SIZE = 64
 RENDERER_VERSION = 1  # bump when any pixel changes
@@ -393,46 +391,16 @@ def write_lists(voc_dir: Path, out_dir: Path) -> None:
         (out_dir / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _contact_sheet(rows: Sequence[tuple[str, Sequence[int]]], columns: int) -> Image.Image:
-    """Images at 3x scale, each above its id and the names of its labels."""
-    side, gap, line_height = 3 * IMAGE_SIZE, 8, 14
-    font = ImageFont.load_default(size=12)
-    cell_height = side + line_height * (1 + max(len(labels) for _, labels in rows)) + gap
-    sheet = Image.new(
-        "RGB", (columns * (side + gap) + gap, math.ceil(len(rows) / columns) * cell_height + gap), "white"
-    )
-    draw = ImageDraw.Draw(sheet)
-    for i, (image_id, labels) in enumerate(rows):
-        left, top = gap + i % columns * (side + gap), gap + i // columns * cell_height
-        image = Image.fromarray(render(image_id, labels)).resize((side, side), Image.Resampling.NEAREST)
-        sheet.paste(image, (left, top))
-        caption = [image_id, *(CLASS_NAMES[k] for k in labels)]
-        for j, text in enumerate(caption):
-            draw.text((left, top + side + j * line_height), text, fill="black", font=font)
-    return sheet
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line: ``lists`` writes the label lists, ``preview`` a contact sheet of a split."""
+    """Command line: ``lists`` writes the label lists."""
     summary = __doc__.partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmark.data.shapes", description=summary)
     commands = parser.add_subparsers(dest="command", required=True)
     lists = commands.add_parser("lists", help="write the label lists of shapes-lt")
     lists.add_argument("--voc", type=Path, required=True, help="folder with VOC-LT's lists")
     lists.add_argument("--out", type=Path, required=True, help="folder to write to")
-    preview = commands.add_parser("preview", help="draw a contact sheet with labels")
-    preview.add_argument("--out", type=Path, required=True, help="PNG file to write")
-    preview.add_argument("--split", choices=("train", "val", "test"), default="train")
-    preview.add_argument("--rows", type=int, default=6, help="rows of six images, spread over the split")
     args = parser.parse_args(argv)
-
-    if args.command == "lists":
-        write_lists(args.voc, args.out)
-        return
-    folder = Path(__file__).resolve().parents[2] / "splits" / "shapes-lt"
-    rows, columns = _read_rows(folder / f"{args.split}.txt"), 6
-    count = min(args.rows * columns, len(rows))
-    _contact_sheet([rows[i * len(rows) // count] for i in range(count)], columns).save(args.out)
+    write_lists(args.voc, args.out)
 
 
 if __name__ == "__main__":

@@ -72,9 +72,13 @@ def test_published_list_is_unchanged(file):
 
 
 @pytest.mark.parametrize("name", ["voc-lt", "coco-lt"])
-def test_folder_holds_the_published_lists_and_a_card_only(name):
+def test_folder_holds_the_published_lists_a_card_and_its_page_only(name):
     published = {file.rpartition("/")[2] for file in PUBLISHED if file.startswith(name)}
-    assert {path.name for path in (SPLITS_FOLDER / name).iterdir()} == published | {"dataset.yaml"}
+    assert {path.name for path in (SPLITS_FOLDER / name).iterdir()} == published | {
+        "dataset.yaml",
+        "README.md",
+        "cooccurrence.png",
+    }
 
 
 def test_registered_datasets():

@@ -9,7 +9,6 @@ from collections import Counter
 import numpy as np
 import pytest
 from kit.paths import ROOT
-from PIL import Image
 
 from benchmark.data import shapes
 
@@ -176,13 +175,6 @@ def test_lists_are_refused_without_voc_lts_rows_or_enough_positives(tmp_path, re
     with pytest.raises(ValueError, match=message):
         shapes.write_lists(copy_of_voc_lt(tmp_path, **replaced), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_preview_writes_a_contact_sheet(tmp_path):
-    shapes.main(["preview", "--out", str(tmp_path / "sheet.png"), "--split", "test", "--rows", "1"])
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width > 6 * 3 * shapes.IMAGE_SIZE
-        assert sheet.height > 3 * shapes.IMAGE_SIZE
 
 
 def test_module_does_not_import_torch():
