@@ -67,7 +67,9 @@ def obtain(
             place = Place(root, archives, sources, reporter)
             if folder.card.lists == "data-root":
                 _make_lists(folder, place, wishes, patience)
-            return _bring_images(folder, place, wishes, patience)
+            dataset = folder.open(data_root)
+            _bring_images(dataset, place, wishes.only_needed, patience)
+            return dataset
 
 
 @contextlib.contextmanager
@@ -94,9 +96,8 @@ def _make_lists(folder: DatasetFolder, place: Place, wishes: Wishes, patience: P
     make_lists(folder, place.root, wishes.allow_missing, place.reporter.line)
 
 
-def _bring_images(folder: DatasetFolder, place: Place, wishes: Wishes, patience: Patience) -> Dataset:
+def _bring_images(dataset: Dataset, place: Place, only_needed: bool, patience: Patience) -> None:
     """Bring the listed images, as far as there are archives of them."""
-    dataset = folder.open(place.root)
     below = PurePosixPath(dataset.card.folder)
     listed = frozenset(str(below / path) for split in dataset.splits.values() for path in split.paths)
     absent = place.absent(listed)
@@ -109,8 +110,7 @@ def _bring_images(folder: DatasetFolder, place: Place, wishes: Wishes, patience:
         place.reporter.line(f"all {plural(len(listed), 'image')} are in {place.root}")
     if absent:
         needed = [archive for archive in place.archives if place.needs(archive, absent)]
-        bring(place, needed, listed, wishes.only_needed, patience)
+        bring(place, needed, listed, only_needed, patience)
     lacking = [path for archive in place.archives for path in archive.labels if not (place.root / path).exists()]
     if lacking:
         place.reporter.line(f"not in {place.root}: {', '.join(lacking)}; only `ltbench data verify` reads them")
-    return dataset
