@@ -81,10 +81,9 @@ class RemoteMembers:
                 return url, PackedZip(url, self._connected(url))
             except NotServed as problem:
                 problems.append(f"{url}: {problem}")
-        size = in_bytes(self._archive.size)
         raise InputError(
-            f"single files of {self._archive.file_name} could not be fetched ({'; '.join(problems)}); leave "
-            f"--only-needed out to fetch all of it ({size}), {BY_HAND}"
+            f"single files of {self._archive.file_name} could not be fetched ({'; '.join(problems)}); repeat the "
+            f"command, {BY_HAND}"
         )
 
     def _connected(self, url: str) -> RemoteZip:
@@ -96,7 +95,10 @@ class RemoteMembers:
             try:
                 archive = RemoteZip(url, session=requests.Session(), timeout=self._patience.timeouts)
             except RangeNotSupported:
-                raise NotServed("the server sends whole files alone") from None
+                size = in_bytes(self._archive.size)
+                raise NotServed(
+                    f"the server sends whole files alone: leave --only-needed out to fetch all of it ({size})"
+                ) from None
             except _CUT as error:
                 meant = self._meaning(error)
                 if isinstance(meant, NotServed):
