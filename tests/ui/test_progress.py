@@ -44,6 +44,7 @@ def test_progress_in_bytes_has_the_speed(monkeypatch):
         task.update(500_000_000)
         task.update(700_000_000)
     assert out.getvalue() == "fetching 700.0 MB of 2.0 GB, 10.0 MB/s, 130 s left\n"
+    monkeypatch.undo()
     terminal = Console(file=out, force_terminal=True, width=120, legacy_windows=False)
     with Reporter(terminal).task("fetching", 2_000_000_000, of_bytes=True) as task:
         task.update(500_000_000)
