@@ -41,6 +41,7 @@ PATH = (
 APART = (
     "benchmark.audit",
     "benchmark.base",
+    "benchmark.data.archives",
     "benchmark.errors",
     "benchmark.registry",
     "benchmark.running.environment",

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from benchmark.base.yamlio import load_yaml
 from benchmark.data import shapes
+from benchmark.data.archives import ARCHIVES, how_to_prepare
 from benchmark.data.lists import Split, check_overlap, leaves_root, read_classes, read_list
 from benchmark.data.sources import FileImages, ImageSource, OwnImages, RenderedImages
 from benchmark.errors import InputError, shown
@@ -56,7 +57,8 @@ class DatasetCard(Strict):
         "here", description="data-root: made there by `ltbench data prepare`, in ltbench-lists/<name>"
     )
     notes: str = Field("", description="on labels and metric, shown to the reader")
-    download: str = Field("", description="where the images come from, for people and for error messages")
+    archives: tuple[str, ...] = Field((), description="official archives that hold the images, of archives.yaml")
+    download: str = Field("", description="where the images come from, for error messages; not beside archives")
     sources: tuple[str, ...] = Field((), description="of the lists, the labels and the images")
     terms: tuple[str, ...] = Field((), description="licences and terms of use of the images and labels")
     traps: tuple[str, ...] = Field((), description="what leads to wrong numbers and the lists do not show")
@@ -120,6 +122,9 @@ class DatasetFolder:
             raise InputError(f"{file}: extends {card.extends!r}: no such dataset{did_you_mean(card.extends, DATASETS)}")
         if card.medium_from > card.head_from:
             raise InputError(f"{file}: medium_from {card.medium_from} is above head_from {card.head_from}")
+        unknown = next((name for name in card.archives if name not in ARCHIVES), None)
+        if unknown is not None:
+            raise InputError(f"{file}: archives: no archive {unknown!r}{did_you_mean(unknown, ARCHIVES)}")
         if leaves_root(card.folder):
             raise InputError(f"{file}: folder {card.folder!r} leaves the image root; give a folder below it")
         return card if card.title else card.model_copy(update={"title": self.name})
@@ -197,14 +202,15 @@ class DatasetFolder:
         if self.card.images == "dataset-folder":
             return FileImages(self.path / self.card.folder, hint=f"the images of {self.path} are looked up there")
         given = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+        how = how_to_prepare(self.name, self.card.archives) if self.card.archives else self.card.download
         if not given:
             hint = (
                 f"dataset {self.name!r} needs its images: give their root with --data-root DIR or "
-                f"{DATA_ROOT_VARIABLE}=DIR. {self.card.download}"
+                f"{DATA_ROOT_VARIABLE}=DIR. {how}"
             )
             return FileImages(None, hint)
         where = "--data-root" if data_root else DATA_ROOT_VARIABLE
-        hint = f"the root is set by {where}. {self.card.download}"
+        hint = f"the root is set by {where}. {how}"
         return FileImages(Path(given) / self.card.folder, hint, base=Path(given))
 
 

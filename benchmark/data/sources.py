@@ -76,15 +76,18 @@ class FileImages(ImageSource):
     def check(self, splits: Iterable[Split]) -> None:
         missing = [path for split in splits for path in split.paths if not self._exists(path)]
         if missing:
-            self._check_base(missing[0])
+            self.check_base(missing[0])
             first = ", ".join(map(named, missing[:3])) + (", ..." if len(missing) > 3 else "")
             raise InputError(
                 f"{len(missing)} image{'s are' if len(missing) > 1 else ' is'} missing below {named(self.root)}: "
                 f"{first}; {self._hint}"
             )
 
-    def _check_base(self, missing: str) -> None:
-        """Raise InputError when the base is no folder, or is one inside of the right one; missing: an image's path."""
+    def check_base(self, missing: str) -> None:
+        """Raise InputError when the base is no folder, or is one inside of the right one.
+
+        missing: the path of an image that is not there.
+        """
         base = self._base or self.root
         try:
             problem = None if base.is_dir() else "not a folder" if base.exists() else "no such folder"

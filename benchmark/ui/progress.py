@@ -11,11 +11,21 @@ from typing import BinaryIO
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from benchmark.base.files import open_own
 from benchmark.errors import StoreError
-from benchmark.ui.text import harmless
+from benchmark.ui.text import harmless, in_bytes
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -81,22 +91,25 @@ class Reporter:
             yield True
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
-        """Show the progress of a task with `total` steps."""
+    def task(self, title: str, total: int, of_bytes: bool = False) -> Iterator[Task]:
+        """Show the progress of a task with `total` steps; of_bytes: each is a byte, and the speed is shown too."""
         if self._console is None or not self._console.is_terminal:
-            yield Task(self, title, total, None)
+            yield Task(self, title, total, None, of_bytes)
             return
+        counts: tuple[ProgressColumn, ...] = (
+            (DownloadColumn(), TransferSpeedColumn()) if of_bytes else (MofNCompleteColumn(),)
+        )
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            *counts,
             TextColumn("{task.fields[facts]}"),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
             bar = progress.add_task(escape(harmless(title)), total=total, facts="")
-            yield Task(self, title, total, (progress, bar))
+            yield Task(self, title, total, (progress, bar), of_bytes)
 
 
 class Task:
@@ -105,8 +118,10 @@ class Task:
     bar: a display with the bar in it; None for lines.
     """
 
-    def __init__(self, reporter: Reporter, title: str, total: int, bar: tuple[Progress, TaskID] | None):
-        self._reporter, self._title, self._total, self._bar = reporter, title, total, bar
+    def __init__(
+        self, reporter: Reporter, title: str, total: int, bar: tuple[Progress, TaskID] | None, of_bytes: bool = False
+    ):
+        self._reporter, self._title, self._total, self._bar, self._of_bytes = reporter, title, total, bar, of_bytes
         self._started = self._last = time.monotonic()
         self._first: int | None = None
 
@@ -123,4 +138,8 @@ class Task:
             self._last = now
             speed = (done - self._first) / (now - self._started)
             left = f", {(self._total - done) / speed:.0f} s left" if speed > 0 else ""
-            self._reporter.line(f"{self._title} {done}/{self._total}{', ' if facts else ''}{facts}{left}")
+            if self._of_bytes:
+                counts = f"{in_bytes(done)} of {in_bytes(self._total)}, {in_bytes(speed)}/s"
+            else:
+                counts = f"{done}/{self._total}"
+            self._reporter.line(f"{self._title} {counts}{', ' if facts else ''}{facts}{left}")

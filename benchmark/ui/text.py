@@ -28,6 +28,14 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
+def in_bytes(count: float) -> str:
+    """`512 B`, `8.2 MB`, `19.3 GB`: powers of 1,000, as disks and servers state them."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
 class _LossyFile(io.FileIO):
     """A file whose failed writes raise nothing: that data is lost, and `why` gives the reason.
 

@@ -479,7 +479,8 @@ def test_without_data_root_the_message_says_how_to_give_it(name, monkeypatch):
     monkeypatch.delenv("LTBENCH_DATA", raising=False)
     dataset = find_dataset(name).open()
     message = refused(dataset.source.check, dataset.splits.values())
-    assert [part for part in [name, "--data-root", "LTBENCH_DATA", "Download"] if part not in message] == []
+    parts = ["--data-root", "LTBENCH_DATA", f"`ltbench data prepare {name}`", "GB)"]
+    assert [part for part in parts if part not in message] == []
 
 
 def test_data_root_argument_comes_before_the_variable(tmp_path, monkeypatch):

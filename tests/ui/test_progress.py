@@ -36,6 +36,22 @@ def test_without_a_terminal_a_line_appears_every_interval_with_time_left(monkeyp
     ]
 
 
+def test_progress_in_bytes_has_the_speed(monkeypatch):
+    now = iter([0.0, 0.0, 20.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    out = io.StringIO()
+    with Reporter(Console(file=out, width=200)).task("fetching", 2_000_000_000, of_bytes=True) as task:
+        task.update(500_000_000)
+        task.update(700_000_000)
+    assert out.getvalue() == "fetching 700.0 MB of 2.0 GB, 10.0 MB/s, 130 s left\n"
+    monkeypatch.undo()
+    terminal = Console(file=out, force_terminal=True, width=120, legacy_windows=False)
+    with Reporter(terminal).task("fetching", 2_000_000_000, of_bytes=True) as task:
+        task.update(500_000_000)
+        task._bar[0].refresh()
+    assert "0.5/2.0 GB" in out.getvalue()
+
+
 def test_on_a_terminal_a_bar_shows_the_facts():
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=120, legacy_windows=False)

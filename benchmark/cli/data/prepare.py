@@ -1,14 +1,19 @@
-"""Check a dataset's lists and images and decode the images into the cache.
+"""Get a dataset's images: link copies, or fetch the official archives; check them and decode them into the cache.
+
+Images that are below the data root already are used. Repeated, the command goes on where it ended.
 
 \b
 Examples:
   ltbench data prepare voc-lt --data-root /data
+  ltbench data prepare voc-mini-lt --data-root /data --source /datasets/VOC
+  ltbench data prepare coco-lt --data-root /data --only-needed
   ltbench data prepare voc-lt --method cprfl --protocol paper
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -36,13 +41,31 @@ def prepare(
     weights: WeightsOption = None,
     image_size: SizeOption = None,
     data_root: DataRootOption = None,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder with copies of the images or of the archives, linked instead of fetched; may be repeated.",
+        ),
+    ] = None,
+    only_needed: Annotated[
+        bool,
+        typer.Option(
+            "--only-needed", help="Unpack the listed images alone; of a zip file on a server, fetch them alone."
+        ),
+    ] = False,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Make lists although images are missing: it is another dataset then."),
+    ] = False,
 ) -> None:
     from benchmark.data.dataset import find_dataset
+    from benchmark.data.preparing.obtain import Wishes, obtain
     from benchmark.running.images import prepare_images
     from benchmark.running.plan import make_plan
 
     reporter = stderr_reporter()
-    opened = find_dataset(dataset).open(data_root)
+    opened = obtain(find_dataset(dataset), data_root, Wishes(source or (), only_needed, allow_missing), reporter)
     _naming_all_bad(opened, reporter, lambda: opened.source.check(opened.splits.values()))
     planned = make_plan(
         method,
