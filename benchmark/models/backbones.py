@@ -30,7 +30,8 @@ class Backbone(nn.Module):
     """A feature extractor: a sequence of named stages without the class head.
 
     stages: named, in order; the first is the stem. Their output is a feature map [B, M, h, w], or tokens
-        [B, 1 + h * w, M] with the class token first.
+        [B, 1 + h * w, M] with the class token first. A network with another output overrides `pool` and `feature_map`:
+        what is common to all is the output of these.
     map_dim: M. feature_dim: D, of the pooled features.
     """
 

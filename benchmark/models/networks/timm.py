@@ -5,6 +5,7 @@ timm is imported when such a network is looked up, as that takes a second.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import sys
@@ -48,6 +49,22 @@ class TimmArchitecture(Architecture):
     """
 
     timm_name: ClassVar[str]
+
+    @classmethod
+    @functools.cache
+    def named(cls, name: str) -> type[TimmArchitecture]:
+        """The architecture of one network. Raises UnknownName, with the near names."""
+        from timm.models import is_model, split_model_name_tag
+
+        plain, tag = split_model_name_tag(name)
+        if tag and is_model(plain):
+            raise UnknownName(f"unknown backbone 'timm:{name}': write --backbone timm:{plain} --weights {tag}")
+        if tag or not is_model(name):
+            raise UnknownName(f"unknown backbone {f'timm:{name}'!r}{_near(name)}")
+        classifier = _described(name).classifier or ()
+        layers = (classifier,) if isinstance(classifier, str) else classifier
+        facts = {"timm_name": name, "head": tuple(f"{layer}." for layer in layers), "__module__": __name__}
+        return type(cls.__name__, (cls,), facts)
 
     @classmethod
     def build(cls, image_size: int, quick_gelu: bool) -> nn.Module:
@@ -120,21 +137,7 @@ class TimmArchitecture(Architecture):
         return {key: value for key, value in converted.items() if key not in head}
 
 
-@BACKBONES.register_family("timm")
-@functools.cache
-def find(name: str) -> type[TimmArchitecture]:
-    """The architecture of a network of timm. Raises UnknownName, with the near names."""
-    import timm
-
-    plain, tag = timm.models.split_model_name_tag(name)
-    if tag or not timm.is_model(name):
-        if timm.is_model(plain):
-            raise UnknownName(f"unknown backbone 'timm:{name}': write --backbone timm:{plain} --weights {tag}")
-        raise UnknownName(f"unknown backbone {f'timm:{name}'!r}{_near(name)}")
-    classifier = _described(name).classifier or ()
-    layers = (classifier,) if isinstance(classifier, str) else classifier
-    facts: dict[str, Any] = {"timm_name": name, "head": tuple(f"{layer}." for layer in layers), "__module__": __name__}
-    return type(TimmArchitecture.__name__, (TimmArchitecture,), facts)
+BACKBONES.register_family("timm")(TimmArchitecture.named)
 
 
 def _described(name: str) -> Any:
@@ -145,11 +148,9 @@ def _described(name: str) -> Any:
 
 
 def _near(name: str) -> str:
-    import difflib
+    from timm.models import list_models
 
-    import timm
-
-    known = timm.list_models()
+    known = list_models()
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(f'timm:{other}' for other in near)}?" if near else ""
     return f"{hint} (timm.list_models() gives all {len(known)})"
