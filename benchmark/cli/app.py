@@ -34,6 +34,7 @@ COMMANDS = (
     "methods",
     "protocols",
     "data",
+    "weights",
 )
 # Plain help: rich's renderer alone would take longer than everything else.
 _STYLE: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}

@@ -179,12 +179,13 @@ class PretrainedWeights:
         """
         if self.file is None:
             return None
+        remedy = self.file.remedy(self.name)
         if not self.file.is_here():
             try:
                 self.file.download(reporter)
             except DownloadError as error:
                 raise InputError(
-                    f"weights {self.name} are not here and could not be fetched ({error}): {self.file.remedy(self.name)}"
+                    f"weights {self.name} are not here and could not be fetched ({error}): {remedy}"
                 ) from None
         path, digits = self.file.path, self.file.sha256
         try:
@@ -194,7 +195,7 @@ class PretrainedWeights:
         if not digest.startswith(digits):
             raise InputError(
                 f"{path}: not the published file, or cut short: its sha256 does not start with {digits}; remove it, "
-                f"and {self.file.remedy(self.name)}"
+                f"and {remedy}"
             )
         return path
 
