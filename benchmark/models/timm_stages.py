@@ -41,7 +41,7 @@ class TimmBackbone(Backbone):
         self.layout = facts.layout
         self.head: Network = _head(shell, network, facts.head)
         for name in facts.taken:
-            network.set_submodule(name, nn.Identity())
+            network.set_submodule(name, _Absent())
 
     @property
     def _name(self) -> str:
@@ -75,6 +75,13 @@ class _Features(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.network.forward_features(images)
+
+
+class _Absent(nn.Module):
+    """What stands for a module that was taken out; the arguments beside the features are None."""
+
+    def forward(self, features: torch.Tensor, *args: None, **kwargs: None) -> torch.Tensor:
+        return features
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,10 @@ class TimmArchitecture(Architecture):
         """See `Architecture.build`. Raises InputError for an image size that the network does not take."""
         import timm
 
+        description = {"input_size": (3, image_size, image_size)}
+        size: dict[str, Any] = {"img_size": image_size} if _described(cls.timm_name).fixed_input_size else {}
         try:
-            # A network of fixed size is built for the size that its description gives.
-            network = timm.create_model(
-                cls.timm_name, num_classes=0, pretrained_cfg_overlay={"input_size": (3, image_size, image_size)}
-            )
+            network = timm.create_model(cls.timm_name, num_classes=0, pretrained_cfg_overlay=description, **size)
         except Exception as error:  # each network has its own checks
             raise _wrong_size(cls.timm_name, image_size, error) from None
         patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
