@@ -185,7 +185,7 @@ class Recipe(Strict):
     """Everything about training and scoring that a protocol fixes and a method does not choose."""
 
     backbone: str
-    weights: str = Field(description="pretrained weights: a torchvision name, a file, or none")
+    weights: str = Field(description="pretrained weights: a published name, a file, or none")
     image_size: Annotated[int, Field(ge=16, le=2048)] = Field(description="pixels, square, aspect not kept")
     neck: Annotated[int, Field(ge=1)] | None = Field(
         None, description="width of a linear layer with batch norm, and no activation, before the classifier"

@@ -10,7 +10,7 @@ import pytest
 from kit.paths import ROOT
 
 from benchmark.errors import InputError
-from benchmark.registry import Registry, did_you_mean
+from benchmark.registry import Registry, UnknownName, did_you_mean
 
 
 class Animal:
@@ -45,6 +45,23 @@ def test_a_name_is_given_once(animals):
         animals.register("dog")(Dog())
     assert str(error.value).count(f"Dog of {__file__}") == 2 and str(error.value).endswith("; rename one of them")
     assert animals.get("dog") is first
+
+
+def test_a_family_is_found_by_its_prefix_and_not_listed(animals):
+    @animals.register_family("toy")
+    def find(name):
+        if name != "dog":
+            raise UnknownName(f"unknown toy {name!r}")
+        return Dog()
+
+    animals.register("dog")(Dog)
+    assert isinstance(animals.get("toy:dog"), Dog) and animals.get("dog") is Dog
+    assert "toy:dog" in animals and "toy:cat" not in animals and "cat:dog" not in animals and None not in animals
+    assert list(animals) == ["dog"]
+    with pytest.raises(InputError, match="unknown toy 'cat'"):
+        animals.get("toy:cat")
+    with pytest.raises(InputError, match=r"unknown animal 'cat:dog'.*\(known: dog, toy:NAME\)"):
+        animals.get("cat:dog")
 
 
 @pytest.mark.parametrize(

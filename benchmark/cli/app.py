@@ -34,6 +34,7 @@ COMMANDS = (
     "methods",
     "protocols",
     "data",
+    "weights",
     "doctor",
 )
 # Plain help: rich's renderer alone would take longer than everything else.

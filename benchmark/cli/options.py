@@ -12,11 +12,12 @@ from benchmark.errors import InputError
 from benchmark.running.rules import Rerun
 
 ProtocolOption = Annotated[str | None, typer.Option(help="Protocol name; by default the dataset's own.")]
-BackboneOption = Annotated[str | None, typer.Option(help="Backbone name; by default the protocol's.")]
+BackboneOption = Annotated[str | None, typer.Option(help="Backbone name, or timm:NAME; by default the protocol's.")]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        metavar="PATH|NAME|none", help="Pretrained weights: a file, torchvision's name, CLIP's arch:tag, none."
+        metavar="PATH|NAME|none",
+        help="Pretrained weights: a file, torchvision's name, CLIP's arch:tag, timm's tag, a package, none.",
     ),
 ]
 SizeOption = Annotated[int | None, typer.Option(help="Image size in pixels; by default the protocol's.")]

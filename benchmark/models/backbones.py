@@ -11,7 +11,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +21,7 @@ from torch import nn
 
 from benchmark.base.modules import import_package
 from benchmark.errors import InputError
+from benchmark.models.weight_files import WeightsFile
 from benchmark.registry import Registry
 from benchmark.spec import WeightsRef
 
@@ -29,7 +30,8 @@ class Backbone(nn.Module):
     """A feature extractor: a sequence of named stages without the class head.
 
     stages: named, in order; the first is the stem. Their output is a feature map [B, M, h, w], or tokens
-        [B, 1 + h * w, M] with the class token first.
+        [B, 1 + h * w, M] with the class token first. A network with another output overrides `pool` and `feature_map`:
+        what is common to all is the output of these.
     map_dim: M. feature_dim: D, of the pooled features.
     """
 
@@ -93,21 +95,16 @@ class Backbone(nn.Module):
         return self
 
 
-def _always() -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class WeightsSource:
     """The source of weights.
 
-    ref: their entry in a run's specification. fetch: gives the local file, and downloads it where it is missing; None
-    for random initialisation. is_here: whether the file is there already.
+    ref: their entry in a run's specification. file: where they are published and looked for; None for random
+    initialisation.
     """
 
     ref: WeightsRef
-    fetch: Callable[[], Path] | None = None
-    is_here: Callable[[], bool] = _always
+    file: WeightsFile | None = None
 
 
 class Architecture(ABC):

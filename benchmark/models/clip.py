@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,8 +18,9 @@ from torch import nn
 from benchmark.base.files import split_file
 from benchmark.errors import InputError
 from benchmark.models.backbones import BACKBONES, Architecture, Backbone, make_network
-from benchmark.models.weights import read_card, resolve_weights
+from benchmark.models.weights import SILENT, read_card, resolve_weights
 from benchmark.registry import did_you_mean
+from benchmark.ui.progress import Reporter
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -177,14 +178,14 @@ def make_clip(backbone: str, image_size: int, state: dict[str, torch.Tensor] | N
     return Clip(architecture.wrap(network), architecture.text_tower(network), network.logit_scale)
 
 
-def make_text_tower(weights: str, load: bool = True, say: Callable[[str], None] = lambda line: None) -> TextTower:
+def make_text_tower(weights: str, load: bool = True, reporter: Reporter = SILENT) -> TextTower:
     """The text tower of other weights than the run's: `architecture:tag`, or a file. Raises InputError.
 
-    load: False for random initialisation. say: see `PretrainedWeights.load`.
+    load: False for random initialisation. reporter: see `PretrainedWeights.load`.
     """
     backbone = clip_backbone_of(weights)
     architecture = clip_architectures()[backbone]
     pretrained = resolve_weights(backbone, weights, architecture.pretrained_size)
-    state = pretrained.load(say) if load else None
+    state = pretrained.load(reporter) if load else None
     network = make_network(backbone, architecture.pretrained_size, state, pretrained.ref.quick_gelu)
     return architecture.text_tower(network)

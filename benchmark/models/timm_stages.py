@@ -41,7 +41,11 @@ class TimmBackbone(Backbone):
         self.layout = facts.layout
         self.head: Network = _head(shell, network, facts.head)
         for name in facts.taken:
-            network.set_submodule(name, nn.Identity())
+            network.set_submodule(name, _Absent())
+
+    @property
+    def _name(self) -> str:
+        return type(self.head).__name__
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """Output of the last stage -> [B, D], as timm pools for a classifier."""
@@ -52,13 +56,13 @@ class TimmBackbone(Backbone):
 
     def freeze(self, num_stages: int, batch_norm: bool) -> None:
         if num_stages and len(self.stages) == 1:
-            raise InputError("frozen_stages: this network of timm cannot be divided into stages; use 0")
+            raise InputError(f"frozen_stages: {self._name} of timm cannot be divided into stages; use 0")
         super().freeze(num_stages, batch_norm)
 
     def branch(self) -> Backbone:
         """See `Backbone.branch`. Raises InputError where the network is not divided."""
         if len(self.stages) == 1:
-            raise InputError("this network of timm cannot be divided into stages, of which the method copies the last")
+            raise InputError(f"it copies the last stage, but {self._name} of timm cannot be divided into stages")
         return super().branch()
 
 
@@ -71,6 +75,13 @@ class _Features(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.network.forward_features(images)
+
+
+class _Absent(nn.Module):
+    """What stands for a module that was taken out; the arguments beside the features are None."""
+
+    def forward(self, features: torch.Tensor, *args: None, **kwargs: None) -> torch.Tensor:
+        return features
 
 
 @dataclass(frozen=True)
@@ -111,12 +122,13 @@ def _trace(network: Network, image_size: int) -> _Facts:
     images = torch.empty(2, 3, image_size, image_size, device="meta")
     with torch.no_grad():
         calls, features = _calls(dict(_parts(network)), network.forward_features, images)
-        pooling, pooled = _calls(dict(network.named_children()), network.forward_head, features, pre_logits=True)
+        every = {name: module for name, module in network.named_modules() if name}
+        pooling, pooled = _calls(every, network.forward_head, features, pre_logits=True)
     layout = _Layout(getattr(network, "output_fmt", "NCHW") == "NHWC", getattr(network, "num_prefix_tokens", 0))
     if not isinstance(features, torch.Tensor) or not isinstance(pooled, torch.Tensor) or pooled.ndim != 2:
-        raise InputError(f"timm's {type(network).__name__} has not one map of features and one vector; use another")
+        raise InputError(f"{type(network).__name__} of timm has no single map of features; use another network")
     used = {call.name.partition(".")[0] for call in calls}
-    head = list(dict.fromkeys(call.name for call in pooling))
+    head = list(dict.fromkeys(call.name.partition(".")[0] for call in pooling))
     stages = _stages(network, calls, features, head)
     taken = [*(name for names in stages for name in names), *(name for name in head if name not in used)]
     map_dim = _as_map(features, layout).shape[1]
@@ -158,8 +170,7 @@ def _stages(network: Network, calls: list[_Call], features: torch.Tensor, head: 
 
     Empty where a group lies partly outside the chain, so that there is no border between it and others.
     """
-    chain = _chain(calls, features)
-    groups = _groups(network)
+    chain, groups = _chain(calls, features), _groups(network)
     of_module = {name: {groups[key] for key in groups if key.startswith(f"{name}.")} for name in chain}
     inside = (*(f"{name}." for name in chain), *(f"{name}." for name in head))
     level = max((group for key, group in groups.items() if not key.startswith(inside)), default=0)
@@ -177,13 +188,19 @@ def _stages(network: Network, calls: list[_Call], features: torch.Tensor, head: 
 
 
 def _groups(network: Network) -> dict[str, int]:
-    """Parameter -> the number of timm's coarse group of layers. The last norm is of no group in some networks: it joins
-    the last."""
+    """Parameter -> the number of timm's coarse group of layers; all of them one where timm has none.
+
+    The last norm is of no group in some networks: it joins the last.
+    """
     from timm.models import group_parameters
 
+    try:
+        matcher = network.group_matcher(coarse=True)
+    except (AttributeError, AssertionError):  # timm's signs that it has none
+        return {name: 0 for name, _ in network.named_parameters()}
     # timm gives what is of no group the largest number: so does this parameter get it.
     network.register_parameter("of_no_group", nn.Parameter(torch.empty(0)))
-    groups: dict[str, int] = group_parameters(network, network.group_matcher(coarse=True), reverse=True)
+    groups: dict[str, int] = group_parameters(network, matcher, reverse=True)
     none = groups.pop("of_no_group")
     last = max((group for group in groups.values() if group != none), default=none)
     return {name: min(group, last) for name, group in groups.items()}
@@ -217,6 +234,6 @@ def _as_map(features: torch.Tensor, layout: _Layout) -> torch.Tensor:
         patches = features[:, layout.prefix :].transpose(1, 2)
         side = math.isqrt(patches.shape[2])
         if side * side != patches.shape[2]:
-            raise InputError(f"{patches.shape[2]} tokens of timm's network are not of a square grid; use another")
+            raise InputError(f"{patches.shape[2]} tokens of a network of timm are not of a square grid; use another")
         return patches.unflatten(2, (side, side))
     return features.permute(0, 3, 1, 2) if layout.channels_last else features

@@ -12,14 +12,18 @@ import torch
 from pydantic import AfterValidator, Field
 from safetensors import SafetensorError, safe_open
 
+from benchmark.base.download import DownloadError
 from benchmark.base.files import file_digest, is_file, split_file
 from benchmark.base.yamlio import load_yaml
 from benchmark.errors import InputError
 from benchmark.models.backbones import BACKBONES, WeightsSource, build_network
+from benchmark.models.weight_files import LocalFile
 from benchmark.registry import did_you_mean
 from benchmark.spec import BackboneName, Strict, WeightsRef, parse
+from benchmark.ui.progress import Reporter
 
 NONE = "none"
+SILENT = Reporter()
 # Smallest and largest standard deviation: of a network for images in [0, 255], and of one for images in [0, 1].
 _STD = (1 / 256, 1.0)
 # Characters of a tensor's name that a message shows.
@@ -114,7 +118,7 @@ def file_source(path: Path, backbone: str) -> WeightsSource:
         batch_norm=card.batch_norm,
         quick_gelu=card.quick_gelu,
     )
-    return WeightsSource(ref, fetch=lambda: path)
+    return WeightsSource(ref, LocalFile(path, digest))
 
 
 def read_card(path: Path) -> WeightsCard:
@@ -152,27 +156,58 @@ def read_card(path: Path) -> WeightsCard:
 class PretrainedWeights:
     """Resolved weights for a backbone at an image size.
 
-    ref: their entry in a run's specification. is_here: whether their file is there already.
+    ref: their entry in a run's specification. name: `BACKBONE/WEIGHTS`, one name for one file. file: None for random
+    initialisation.
     """
 
     def __init__(self, source: WeightsSource, backbone: str, image_size: int):
         self.ref = source.ref
-        self.is_here = source.is_here
-        self._fetch = source.fetch
+        self.file = source.file
+        self.name = f"{backbone}/{source.ref.name}"
         self._backbone = backbone
         self._image_size = image_size
 
-    def load(self, say: Callable[[str], None] = lambda line: None) -> dict[str, torch.Tensor] | None:
+    def is_here(self) -> bool:
+        """Whether nothing has to be fetched."""
+        return self.file is None or self.file.is_here()
+
+    def fetch(self, reporter: Reporter = SILENT) -> Path | None:
+        """The local file, downloaded where it is missing; None for random initialisation.
+
+        Raises InputError, with file and remedy, when it cannot be fetched, or is not the published one: a file that was
+        there before may be any.
+        """
+        if self.file is None:
+            return None
+        remedy = self.file.remedy(self.name)
+        if not self.file.is_here():
+            try:
+                self.file.download(reporter)
+            except DownloadError as error:
+                raise InputError(
+                    f"weights {self.name} are not here and could not be fetched ({error}): {remedy}"
+                ) from None
+        path, digits = self.file.path, self.file.sha256
+        try:
+            digest = file_digest(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+        if not digest.startswith(digits):
+            raise InputError(
+                f"{path}: not the published file, or cut short: its sha256 does not start with {digits}; remove it, "
+                f"and {remedy}"
+            )
+        return path
+
+    def load(self, reporter: Reporter = SILENT) -> dict[str, torch.Tensor] | None:
         """The state dict of the whole network without its class head, floating point as float32; None for random
-        initialisation. say: called with a line where a wrapper's prefix is removed from the names.
+        initialisation. reporter: shows a download, and a line where a wrapper's prefix is removed from the names.
 
         Raises InputError, naming file and tensors, when the weights cannot be fetched or do not fit: missing,
         unexpected or non-finite tensors, other shapes, other types than floating point.
         """
-        if self._fetch is None:
-            return None
-        file = self._fetch()
-        return self._fitted(_read_state(file), str(file), say)
+        file = self.fetch(reporter)
+        return None if file is None else self._fitted(_read_state(file), str(file), reporter.line)
 
     def _fitted(
         self, state: dict[str, torch.Tensor], where: str, say: Callable[[str], None]

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.errors import InputError
 from benchmark.models.backbones import Backbone
-from benchmark.models.clip import TextTower, clip_backbone_of
+from benchmark.models.clip import TextTower, clip_architectures, clip_backbone_of
 from benchmark.models.weights import PretrainedWeights, resolve_weights
 from benchmark.running.plan import Plan
 from benchmark.running.task import make_task
@@ -24,23 +24,22 @@ def absences(plan: Plan) -> list[str]:
         plan.dataset.source.check(plan.dataset.splits.values())
     except InputError as error:
         missing.append(str(error))
-    for backbone, weights in _networks(plan).items():
-        if not weights.is_here():
-            missing.append(
-                f"weights {weights.ref.name} ({backbone}) are not here: they are fetched when a run starts, where "
-                "there is a network; bring the cache, or give a file"
-            )
+    for network, weights in networks(plan).items():
+        if weights.file is not None and not weights.is_here():
+            missing.append(f"weights {weights.ref.name} ({network}) are not here: {weights.file.remedy(weights.name)}")
     return missing
 
 
-def _networks(plan: Plan) -> dict[str, PretrainedWeights]:
-    """Description of each network of a run -> its weights."""
+def networks(plan: Plan) -> dict[str, PretrainedWeights]:
+    """Description of each network of a run -> its weights, those of other networks that its method builds included."""
     recipe = plan.spec.recipe
     found = {recipe.backbone: plan.weights}
     task = make_task(recipe, plan.dataset, plan.spec.weights, None, load=False)
 
     def text_tower(weights: str) -> TextTower:
-        found[f"text tower for {plan.spec.method}"] = resolve_weights(clip_backbone_of(weights), weights, 224)
+        backbone = clip_backbone_of(weights)
+        size = clip_architectures()[backbone].pretrained_size
+        found[f"text tower for {plan.spec.method}"] = resolve_weights(backbone, weights, size)
         return task.make_text_tower(weights)
 
     def other_backbone(name: str, weights: str) -> Backbone:

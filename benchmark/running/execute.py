@@ -159,8 +159,8 @@ def _make_method(plan: Plan, reporter: Reporter) -> Method:
     """The method as it is before training, built from the run's seed."""
     spec = plan.spec
     seed_everything(spec.seed)
-    state = plan.weights.load(reporter.line)
-    return plan.method(make_task(spec.recipe, plan.dataset, spec.weights, state, say=reporter.line), plan.config)
+    state = plan.weights.load(reporter)
+    return plan.method(make_task(spec.recipe, plan.dataset, spec.weights, state, reporter=reporter), plan.config)
 
 
 def _make_trainer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import torch
 
@@ -11,9 +10,10 @@ from benchmark.data.dataset import Dataset
 from benchmark.method import Task
 from benchmark.models.backbones import Backbone, make_backbone
 from benchmark.models.clip import Clip, make_clip, make_text_tower
-from benchmark.models.weights import resolve_weights
+from benchmark.models.weights import SILENT, resolve_weights
 from benchmark.running.own_network import of_recipe
 from benchmark.spec import Recipe, WeightsRef
+from benchmark.ui.progress import Reporter
 
 
 def make_task(
@@ -22,12 +22,12 @@ def make_task(
     weights: WeightsRef,
     state: dict[str, torch.Tensor] | None,
     load: bool = True,
-    say: Callable[[str], None] = lambda line: None,
+    reporter: Reporter = SILENT,
 ) -> Task:
     """The task that a method is built for.
 
     state: of the recipe's weights, None for random ones. load: False leaves other networks random too, and nothing is
-    read or fetched. say: receives lines about other networks' weights; see `PretrainedWeights.load`.
+    read or fetched. reporter: of other networks' weights; see `PretrainedWeights.load`.
     """
 
     def backbone() -> Backbone:
@@ -42,7 +42,7 @@ def make_task(
 
     def other_backbone(name: str, other_weights: str) -> Backbone:
         other = resolve_weights(name, other_weights, recipe.image_size)
-        return make_backbone(name, recipe.image_size, other.load(say) if load else None, other.ref.quick_gelu)
+        return make_backbone(name, recipe.image_size, other.load(reporter) if load else None, other.ref.quick_gelu)
 
     return Task(
         class_names=dataset.classes,
@@ -51,6 +51,6 @@ def make_task(
         recipe=recipe,
         make_backbone=backbone,
         make_clip=clip,
-        make_text_tower=functools.partial(make_text_tower, load=load, say=say),
+        make_text_tower=functools.partial(make_text_tower, load=load, reporter=reporter),
         make_other_backbone=other_backbone,
     )

@@ -127,8 +127,11 @@ def test_a_path_that_has_changed_is_an_error(package, monkeypatch):
         digest()
 
 
-@pytest.mark.parametrize("method", ["erm", "ltml"])
-def test_every_function_that_a_run_calls_is_in_the_digest(tiny, tmp_path, method):
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [("erm", {}), ("ltml", {}), ("ltml", {"backbone": "timm:test_vit", "weights": "none"})],
+)
+def test_every_function_that_a_run_calls_is_in_the_digest(tiny, tmp_path, method, network):
     """Outside of the rooms that decide no number."""
     called: set[tuple[str, str]] = set()
 
@@ -138,7 +141,7 @@ def test_every_function_that_a_run_calls_is_in_the_digest(tiny, tmp_path, method
             if name.startswith(("benchmark.", "methods.")):
                 called.add((name, frame.f_code.co_qualname.partition(".")[0]))
 
-    plan = benchmark.plan(method, str(tiny), **TINY)
+    plan = benchmark.plan(method, str(tiny), **TINY, **network)
     sys.setprofile(note)
     threading.setprofile(note)
     try:

@@ -540,6 +540,7 @@ def test_the_python_api_is_small_and_lazy(tiny, tmp_path):
     code = (
         "import sys, benchmark; assert not {'torch', 'pandas', 'benchmark.launch'} & set(sys.modules); "
         f"r = benchmark.run('rw', {str(tiny)!r}, results={str(tmp_path)!r}, protocol='demo', image_size=16, epochs=1);"
+        "assert 'timm' not in sys.modules;"
         f"[s] = benchmark.load_records({str(tmp_path)!r}); assert s == r and s.run_id == r.run_id; "
         "print(s.spec.method, s.metrics.overall, s.metrics.per_class)"
     )

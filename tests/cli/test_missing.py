@@ -38,6 +38,8 @@ def test_images_and_weights_are_named_once_those_of_other_networks_too():
         "weights RN50:openai (text tower for cprfl) are not here",
     ]
     assert [part for part, line in zip(expected, found, strict=True) if part not in line] == []
+    names = ["resnet50/IMAGENET1K_V1", "resnet101/IMAGENET1K_V1", "clip_rn50/RN50:openai"]
+    assert [name for name, line in zip(names, found[1:], strict=True) if f"weights fetch {name}`" not in line] == []
 
 
 def test_each_setting_has_needs_of_its_own():

@@ -3,6 +3,7 @@
 import json
 from functools import cache
 
+import huggingface_hub.constants
 import open_clip
 import pytest
 import torch
@@ -180,17 +181,18 @@ def test_weights_that_do_not_belong_are_named(backbone, weights, parts):
 
 
 def test_weights_that_cannot_be_fetched_are_named_with_a_remedy(tmp_path, monkeypatch):
-    def unreachable(*args, **kwargs):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", unreachable)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1:9")  # nobody listens
     message = refused(resolve_weights("clip_rn50", "RN50:openai", 224).load)
+    folder = tmp_path / "models--timm--resnet50_clip.openai" / "snapshots" / "main"
     for part in (
         "RN50:openai",
-        "no route to host",
-        "timm/resnet50_clip.openai",
-        "open_clip_model.safetensors",
-        "the file's path",
+        "cannot be reached",
+        "https://huggingface.co/timm/resnet50_clip.openai/resolve/main/open_clip_model.safetensors",
+        str(folder / "open_clip_model.safetensors"),
+        "ltbench weights fetch clip_rn50/RN50:openai",
+        "--weights PATH",
     ):
         assert part in message
 

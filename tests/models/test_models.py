@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -9,8 +10,6 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ import torchvision
 from kit.checks import refused
 from kit.factories import make_recipe, make_task
 from kit.paths import ROOT, TESTS
+from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
 
@@ -28,8 +28,9 @@ from benchmark.errors import InputError
 from benchmark.method import METHODS, Batch
 from benchmark.models.backbones import BACKBONES, WeightsSource, make_backbone
 from benchmark.models.classifier import LinearClassifier
-from benchmark.models.networks.torchvision import fetch
+from benchmark.models.weight_files import UrlFile
 from benchmark.models.weights import PretrainedWeights, resolve_weights
+from benchmark.ui.progress import Reporter
 
 RESNET_STAGES = ["stem", "layer1", "layer2", "layer3", "layer4"]
 STAGES = {
@@ -356,27 +357,23 @@ def test_unknown_torchvision_name_lists_the_known_ones():
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """torch's folder of downloaded weights, empty, and no network."""
-
-    def unreachable(*args, **kwargs):
-        raise URLError("no route to host")
-
+    """torch's folder of downloaded weights, empty, and a proxy at which nobody listens."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1:9")
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
 def test_without_network_the_message_says_which_file_to_put_where(hub):
     message = refused(resolve_weights("resnet50", "IMAGENET1K_V1", 224).load)
     expected = [
-        "ResNet50_Weights.IMAGENET1K_V1",
-        str(hub),
-        "resnet50-0676ba61.pth",
-        "https://",
+        "resnet50/IMAGENET1K_V1",
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth (sha256 0676ba61...)",
+        str(hub / "resnet50-0676ba61.pth"),
+        "ltbench weights fetch resnet50/IMAGENET1K_V1",
         "--weights",
-        "no route",
+        "cannot be reached",
     ]
     assert [part for part in expected if part not in message] == []
 
@@ -394,9 +391,9 @@ def test_published_file_that_was_put_there_is_read(hub):
     torch.save(state, hub / "new.pth")
     digits = hashlib.sha256((hub / "new.pth").read_bytes()).hexdigest()[:8]
     (hub / "new.pth").rename(hub / f"mobilenet_v2-{digits}.pth")
-    published = SimpleNamespace(url=f"https://nowhere.invalid/mobilenet_v2-{digits}.pth")
+    published = UrlFile("https://nowhere.invalid/w", hub / f"mobilenet_v2-{digits}.pth", digits)
     ref = resolve_weights("mobilenet_v2", "IMAGENET1K_V1", SIZE).ref
-    loaded = PretrainedWeights(WeightsSource(ref, lambda: fetch(published)), "mobilenet_v2", SIZE).load()
+    loaded = PretrainedWeights(WeightsSource(ref, published), "mobilenet_v2", SIZE).load()
     assert torch.equal(loaded["features.0.0.weight"], state["features.0.0.weight"])
 
 
@@ -497,8 +494,9 @@ def test_a_value_beyond_float32_is_refused(tmp_path):
 def test_a_wrappers_prefix_is_left_out_and_said(prefix, write, tmp_path):
     state = {prefix + key: value for key, value in small().items()}
     path = write(tmp_path / ("w.safetensors" if write is write_safetensors else "w.pth"), state)
-    told = []
-    loaded = resolve_weights("small_cnn", str(path), SIZE).load(told.append)
+    console = Console(file=io.StringIO(), width=10_000)
+    loaded = resolve_weights("small_cnn", str(path), SIZE).load(Reporter(console))
+    told = console.file.getvalue().splitlines()
     assert loaded.keys() == small().keys() and all(torch.equal(loaded[key], small()[key]) for key in loaded)
     assert len(told) == 1 and repr(prefix) in told[0] and str(path) in told[0]
 

@@ -6,10 +6,8 @@ open_clip is imported when the first CLIP is built, as that takes seconds.
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +18,7 @@ from benchmark.errors import InputError
 from benchmark.models.backbones import BACKBONES, WeightsSource
 from benchmark.models.clip import ClipArchitecture, ImageTower, TextTower, clip_architectures
 from benchmark.models.vision_transformer import PatchEmbedding, transformer_stages
+from benchmark.models.weight_files import HubFile
 from benchmark.registry import did_you_mean
 from benchmark.spec import WeightsRef
 
@@ -125,8 +124,7 @@ class OpenClipArchitecture(ClipArchitecture):
             batch_norm="normal",
             quick_gelu=facts.get("quick_gelu", False),
         )
-        here = functools.partial(is_cached, cls.published_name, tag)
-        return WeightsSource(ref, functools.partial(fetch, cls.published_name, tag), here)
+        return WeightsSource(ref, published_file(facts))
 
     @classmethod
     def fit(
@@ -184,39 +182,12 @@ def published(name: str, tag: str) -> dict[str, Any]:
     return facts
 
 
-def is_cached(name: str, tag: str) -> bool:
-    """Whether `fetch` would find published weights without a network. Raises InputError for an unknown tag."""
-    from huggingface_hub import try_to_load_from_cache
+def published_file(facts: dict[str, Any]) -> HubFile:
+    """The file of published weights; open_clip looks for it in the same cache."""
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
-    facts = published(name, tag)
-    if hub := facts.get("hf_hub", "").rstrip("/"):
-        return any(
-            isinstance(try_to_load_from_cache(hub, file), str) for file in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-        )
-    return (Path("~/.cache/clip").expanduser() / facts["url"].rpartition("/")[2]).exists()
-
-
-def fetch(name: str, tag: str) -> Path:
-    """The local file of published weights, from the Hugging Face cache or downloaded.
-
-    Raises InputError naming tag, file and remedy.
-    """
-    from open_clip.pretrained import download_pretrained
-
-    facts = published(name, tag)
-    hub = facts.get("hf_hub", "").rstrip("/")
-    # The library logs every attempt; the one line of the error below is enough.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
-        return Path(download_pretrained(facts))
-    except Exception as error:  # the hub's own, urllib's, the file system's
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"CLIP weights {name}:{tag} are not in the cache of Hugging Face and could not be fetched ({first}): "
-            f"fetch open_clip_model.safetensors of {hub or facts.get('url')} on a machine that can, and either "
-            "bring its cache (HF_HOME) or give the file's path instead of the name"
-        ) from None
+    repository, _, name = facts["hf_hub"].rpartition("/")  # `owner/name/`, or `owner/name/file`
+    return HubFile(repository, *([name] if name else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]))
 
 
 def _resized(positions: torch.Tensor, length: int) -> torch.Tensor:

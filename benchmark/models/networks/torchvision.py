@@ -7,16 +7,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
-from urllib.error import URLError
 
 import torch
 import torchvision
 from torch import nn
 
-from benchmark.base.files import file_digest
-from benchmark.errors import InputError
 from benchmark.models.backbones import BACKBONES, Architecture, Backbone, WeightsSource
 from benchmark.models.vision_transformer import PatchEmbedding, transformer_stages
+from benchmark.models.weight_files import UrlFile
 from benchmark.spec import WeightsRef
 
 
@@ -50,36 +48,9 @@ class TorchvisionArchitecture(Architecture):
             interpolation=preparation.interpolation.value,
             batch_norm="normal",
         )
-        return WeightsSource(ref, lambda: fetch(item), _local_file(item).exists)
-
-
-def _local_file(item: torchvision.models.WeightsEnum) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / item.url.rpartition("/")[2]
-
-
-def fetch(item: torchvision.models.WeightsEnum) -> Path:
-    """The local file of published weights, downloaded where it is missing.
-
-    Raises InputError, with file and remedy, when it cannot be fetched or is not the published one.
-    """
-    file = _local_file(item)
-    digits = file.stem.rpartition("-")[2]  # published names end in the first digits of the sha256
-    if not file.exists():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(item.url, str(file), digits, progress=False)
-        except (URLError, OSError, RuntimeError) as error:
-            raise InputError(
-                f"weights {item} are not in {file.parent} and could not be fetched ({error}): put "
-                f"{file.name} (from {item.url}) there, or give a file with --weights PATH"
-            ) from None
-    # A file that was there before may be a different one.
-    if not file_digest(file).startswith(digits):
-        raise InputError(
-            f"{file}: not the published file, or cut short: its sha256 does not start with {digits}; "
-            f"replace it by {item.url}"
-        )
-    return file
+        name = item.url.rpartition("/")[2]
+        digits = name.rpartition(".")[0].rpartition("-")[2]  # names end in the first digits of the sha256
+        return WeightsSource(ref, UrlFile(item.url, Path(torch.hub.get_dir()) / "checkpoints" / name, digits))
 
 
 class ResNet(TorchvisionArchitecture):

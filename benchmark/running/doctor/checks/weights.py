@@ -40,5 +40,5 @@ def _weights(backbone: str, weights: str, image_size: int, users: str) -> Findin
             return Finding(check, "ok", text)
     except InputError as error:
         return Finding(check, "warn", f"{text}: {error}")
-    remedy = "a run fetches them where there is a network; elsewhere bring the cache of another machine, or give a file"
+    remedy = f"ltbench weights fetch {backbone}/{weights}, where there is a network"
     return Finding(check, "warn", f"{text}: not here", remedy)
