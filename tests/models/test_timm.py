@@ -192,7 +192,7 @@ def test_a_run_is_planned_run_checked_shown_and_shared(tiny, tmp_path):
     bundle = tmp_path / "run.zip"
     assert ltbench("export", record.spec.folder_name, "--results", results, "--out", bundle).returncode == 0
     assert "1 imported" in ltbench("import", bundle, "--results", other).stdout
-    assert benchmark.load_records(other) == [record]
+    assert list(benchmark.load_records(other)) == [record]
 
 
 # Weights
