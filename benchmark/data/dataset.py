@@ -63,6 +63,7 @@ class DatasetCard(Strict):
     lists: Literal["here", "data-root"] = Field(
         "here", description="data-root: made there by `ltbench data prepare`, in ltbench-lists/<name>"
     )
+    fingerprint: str = Field("", description="of the dataset, where its lists are here: `ltbench data verify` compares")
     notes: str = Field("", description="on labels and metric, shown to the reader")
     download: str = Field("", description="where the images come from, for people and for error messages")
 
@@ -143,7 +144,7 @@ class DatasetFolder:
             return own
         if self.card.lists == "data-root":
             made = self.made_folder(data_root)
-            if made is None or not _exists(made / MADE_JSON):
+            if made is None or not _exists(made):  # made whole or not at all
                 where = f"are not in {made}" if made else f"need a data root: --data-root DIR or {DATA_ROOT_VARIABLE}"
                 raise ListsNotMade(
                     f"dataset {self.name!r}: its lists {where}; make them from the official files with "
@@ -163,8 +164,16 @@ class DatasetFolder:
 
         data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None. A run looks for
         the images when it starts; this function does not.
-        Raises InputError: see `read_list` and `file`; also when an image is in two lists.
+        Raises InputError: see `read_list` and `file`; also when an image is in two lists, and where lists that were made
+        have changed since.
         """
+        dataset = self.open_draft(data_root)
+        if self.card.lists == "data-root":
+            self._check_made(dataset, data_root)
+        return dataset
+
+    def open_draft(self, data_root: Path | None = None) -> Dataset:
+        """As `open`, for lists that are being made: they are not compared with what was made."""
         classes = read_classes(self.file("classes.txt", data_root))
         files = {name: self.file(f"{name}.txt", data_root) for name in ("train", "val", "test")}
         splits = {
@@ -174,8 +183,6 @@ class DatasetFolder:
         dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
         if not self._is_registered(dataset, data_root) and isinstance(dataset.source, FileImages):
             dataset = replace(dataset, source=OwnImages.of(dataset.source, tuple(splits.values())))
-        if self.card.lists == "data-root":
-            self._check_made(dataset, data_root)
         unused = [repr(shown(name)) for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
         if unused:
             raise InputError(
