@@ -164,8 +164,8 @@ class DatasetFolder:
 
         data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None. A run looks for
         the images when it starts; this function does not.
-        Raises InputError: see `read_list` and `file`; also when an image is in two lists, and where lists that were made
-        have changed since.
+        Raises InputError: see `read_list` and `file`; also when an image is in two lists, and where made lists have
+        changed since.
         """
         dataset = self.open_draft(data_root)
         if self.card.lists == "data-root":

@@ -38,19 +38,20 @@ class Official:
 def official_annotations(dataset: Dataset, paths: Iterable[str], places: Sequence[Path]) -> list[Official]:
     """The official annotations that are known for these images, found or not. places: where they are looked for."""
     groups: dict[str, list[str]] = {}
+    is_coco = dataset.classes == DATASETS.get("coco-lt").open().classes
     for path in paths:
-        groups.setdefault(_group(dataset, path), []).append(path)
+        groups.setdefault(_group(dataset.name, path, is_coco), []).append(path)
     groups.pop("", None)
     return [_official(dataset, group, tuple(members), places) for group, members in groups.items()]
 
 
-def _group(dataset: Dataset, path: str) -> str:
-    """The name of the annotations of an image; "" where none are known."""
-    if dataset.name in _NUS_WIDE:
+def _group(dataset: str, path: str, is_coco: bool) -> str:
+    """The name of the annotations of an image; "" where none are known. is_coco: whether the classes are COCO's 80."""
+    if dataset in _NUS_WIDE:
         return "NUS-WIDE"
     if match := _VOC.fullmatch(path):
         return f"{match['year']}/Annotations"
-    if (match := _COCO.fullmatch(path)) and dataset.classes == DATASETS.get("coco-lt").open().classes:
+    if is_coco and (match := _COCO.fullmatch(path)):
         return match["part"]
     return ""
 
@@ -61,15 +62,17 @@ def _official(dataset: Dataset, group: str, paths: tuple[str, ...], places: Sequ
     if group.endswith("/Annotations"):
         return Official(group, paths, _voc(dataset, group, paths, places))
     name = f"instances_{group}.json"
-    given = (file for place in places if (file := place / name).is_file())
-    file = next(filter(None, (instances_file(place, group) for place in places)), next(given, None))
-    if file is None:
-        return Official(name, paths, None)
+    candidates = [file for place in places for file in (instances_file(place, group), place / name) if file is not None]
+    file = next((file for file in candidates if file.is_file()), None)
+    return _coco(name, group, paths, file) if file else Official(name, paths, None)
+
+
+def _coco(name: str, part: str, paths: tuple[str, ...], file: Path) -> Official:
     return Official(
         name,
         paths,
-        lambda: _of_part(group, read_instances(file).labels),
-        ("crowd objects did not count", lambda: _of_part(group, read_instances(file, crowd=False).labels)),
+        lambda: _of_part(part, read_instances(file).labels),
+        ("crowd objects did not count", lambda: _of_part(part, read_instances(file, crowd=False).labels)),
     )
 
 
@@ -79,8 +82,9 @@ def _of_part(part: str, labels: Labels) -> Labels:
 
 def _voc(dataset: Dataset, group: str, paths: Sequence[str], places: Sequence[Path]) -> Callable[[], Labels] | None:
     year = group.removesuffix("/Annotations").rpartition("/")[2]
-    below = (group, f"VOCdevkit/{year}/Annotations", f"{year}/Annotations", year)
-    folders = (place / part for place in places for part in below)
+    below = (group, f"VOCdevkit/{year}/Annotations", f"{year}/Annotations")
+    folders = [place / part for place in places for part in below]
+    folders += [place / "Annotations" for place in places if place.name == year]
     folder = next((folder for folder in folders if folder.is_dir() and any(folder.glob("*.xml"))), None)
     if folder is None:
         return None

@@ -81,7 +81,7 @@ def _places(folder: DatasetFolder, data_root: Path | None, annotations: Path | N
     if annotations is not None:
         if not annotations.is_dir():
             raise InputError(f"{named(annotations)}: no such folder; --annotations names that of the annotations")
-        return [annotations, annotations.parent]
+        return [annotations, annotations.resolve().parent]
     if folder.card.images != "data-root":
         return list(dict.fromkeys([folder.path / folder.card.folder, folder.path]))
     given = data_root or os.environ.get(DATA_ROOT_VARIABLE)

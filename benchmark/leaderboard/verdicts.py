@@ -165,7 +165,7 @@ class PublishedTable:
 
 
 def published(tables: Iterable[Table], results: Sequence[PublishedResult] | None = None) -> list[PublishedTable]:
-    """One table for each dataset that has a track of protocol `paper` without changes, or that a dataset with one extends.
+    """One table for each dataset that has a track of protocol `paper` without changes, or is extended by one that has.
 
     Beside each published result is our nearest row: first one on the dataset's registered lists, then one that differs
     least in backbone, pretraining and image size, then one of the newest protocol and method. results: those of the

@@ -11,7 +11,7 @@ from kit.checks import refused
 from kit.factories import make_record
 from kit.official import COCO_CLASSES, NUS_CLASSES, coco_annotation, write_coco, write_image, write_nus_wide
 
-from benchmark.audit.files import Files
+from benchmark.audit.files import FolderFiles
 from benchmark.audit.lists import split_fault
 from benchmark.data.dataset import DATASETS, find_dataset
 from benchmark.data.importers.coco import read_coco
@@ -23,7 +23,7 @@ from benchmark.spec import DatasetRef
 from benchmark.tools.voc_val_small import val_small
 
 COCO_TRAIN = [int(path[-16:-4]) for path in DATASETS.get("coco-lt").open().splits["train"].paths]
-SPARE = [number for number in range(600_000, 602_600)]
+SPARE = list(range(600_000, 602_600))
 CROWD_ALONE, THIN, BARE = SPARE[:100], SPARE[100:200], SPARE[200:300]
 
 
@@ -193,11 +193,11 @@ def test_records_are_judged_by_the_lists_where_they_are(root, monkeypatch, tmp_p
     sound, faulty = record(), record(num_test_images=4999)
     monkeypatch.delenv("LTBENCH_DATA", raising=False)
     assert registered("coco-lt-val") is None and registered_split(sound) is None
-    assert split_fault(sound, Files(tmp_path)) is split_fault(faulty, Files(tmp_path)) is None
+    assert split_fault(sound, FolderFiles(tmp_path)) is split_fault(faulty, FolderFiles(tmp_path)) is None
     monkeypatch.setenv("LTBENCH_DATA", str(root))
     assert registered_split(sound).fingerprint == dataset.fingerprint
-    assert split_fault(sound, Files(tmp_path)) is None
-    assert "numbers of images" in split_fault(faulty, Files(tmp_path))
+    assert split_fault(sound, FolderFiles(tmp_path)) is None
+    assert "numbers of images" in split_fault(faulty, FolderFiles(tmp_path))
     other = DatasetRef(name="coco-lt-val", fingerprint="b" * 64)
     assert settings_name(other) == "coco-lt", "lists made from other files keep the settings"
 
@@ -331,9 +331,8 @@ def test_images_that_moved_are_found_when_the_lists_are_made_again(nus_wide, tmp
     dataset = DATASETS.get("nus-wide").open(tmp_path)
     dataset.source.check(dataset.splits.values())
     assert content(tmp_path / "ltbench-lists/nus-wide") == before
-    assert os.readlink(tmp_path / "ltbench-lists/nus-wide/images" / entries["Test"][3]).startswith(
-        "../../../../nus-wide/"
-    )
+    link = tmp_path / "ltbench-lists/nus-wide/images" / entries["Test"][3]
+    assert link.readlink().parts[:5] == ("..", "..", "..", "..", "nus-wide")
 
 
 def test_missing_images_are_listed_and_need_to_be_allowed(nus_wide, full_fingerprint, tmp_path):

@@ -69,10 +69,14 @@ def read_coco(file: Path, crowd: bool = True, least_side: float = 0.0) -> Annota
 
 def _is_smaller(entry: dict[str, Any], side: float, where: str) -> bool:
     """Whether an annotation has no area or a box of a shorter side. Raises InputError."""
-    box, area = entry.get("bbox"), entry.get("area")
-    if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in [*box, area]):
+    box, area = entry.get("bbox"), entry.get("area", 0)
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, [*box, area])):
         raise InputError(f"{where}: expected bbox [x, y, width, height] and area as numbers")
-    return area <= 0 or min(box[2:]) < side
+    return bool(area <= 0 or min(box[2:]) < side)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -68,9 +68,9 @@ def read_nus_wide(folder: Path, classes: tuple[str, ...]) -> NusWide:
     shared = sorted(parts["Train"].keys() & parts["Test"].keys())
     if shared:
         raise InputError(f"{folder}: {plural(len(shared), 'image')} in both official lists: {examples(shared)}")
-    for part, images in parts.items():
-        bare = sum(not labels for labels in images.values())
-        notes.append(f"{part}: {len(images):,} images, {bare:,} of them without any of the {len(classes)} labels")
+    for part, rows in parts.items():
+        bare = sum(not labels for labels in rows.values())
+        notes.append(f"{part}: {len(rows):,} images, {bare:,} of them without any of the {len(classes)} labels")
     return NusWide(parts["Train"], parts["Test"], tuple(sources), tuple(notes))
 
 
@@ -81,11 +81,8 @@ def find_folder(data_root: Path) -> Path:
     except OSError as error:
         raise InputError(f"{data_root}: cannot be read: {error.strerror or error}") from None
     if len(found) != 1:
-        problem = (
-            "no folder nus-wide"
-            if not found
-            else f"several folders of NUS-WIDE ({examples([path.name for path in found])})"
-        )
+        names = examples([path.name for path in found])
+        problem = f"several folders of NUS-WIDE ({names})" if found else "no folder nus-wide"
         raise InputError(f"{data_root}: {problem}; put the official files and the images into nus-wide there")
     return found[0]
 

@@ -1,7 +1,7 @@
 """Lists that are made from official files: those that no one may hand on, or that are too large for a repository.
 
-A module of this package registers a maker under the name of each dataset whose card says `lists: data-root`. `make_lists`
-puts what a maker returns into the folder `<data root>/ltbench-lists/<name>`, all of it or nothing:
+A module of this package registers a maker under the name of each dataset whose card says `lists: data-root`.
+`make_lists` puts what a maker returns into the folder `<data root>/ltbench-lists/<name>`, all of it or nothing:
 
     train.txt val.txt test.txt    those that the dataset's folder, and the dataset that it extends, lack
     made.json                     rule, official files with their sha256, numbers of images and labels, fingerprint
