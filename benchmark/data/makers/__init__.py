@@ -84,6 +84,8 @@ def make_lists(
             facts = _facts(folder, data_root, Path(draft_root), made)
             write_atomically(draft / MADE_JSON, json.dumps(facts, indent=1).encode() + b"\n")
             if made.images is not None:
+                if not isinstance(made.images, Path):
+                    say(f"linking {plural(len(made.images), 'image')}")
                 _link(draft / IMAGES, target / IMAGES, made.images)
             if target.exists():
                 _check_equal(target, draft)
