@@ -24,7 +24,12 @@ class Annotations:
 
 def write_list(path: Path, labels: Mapping[str, frozenset[int]]) -> None:
     """Write a list (see `data.lists`): a line an image, in the order of `labels`. Raises OSError."""
-    path.write_text("".join(f"{_line(image, classes)}\n" for image, classes in labels.items()), encoding="utf-8")
+    path.write_bytes(list_bytes_of(labels))
+
+
+def list_bytes_of(labels: Mapping[str, frozenset[int]]) -> bytes:
+    """The content of a list, as `write_list` writes it."""
+    return "".join(f"{_line(image, classes)}\n" for image, classes in labels.items()).encode()
 
 
 def _line(image: str, classes: frozenset[int]) -> str:

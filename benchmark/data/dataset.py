@@ -10,7 +10,9 @@ are too large for a repository: `ltbench data prepare` makes them from official 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +22,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from benchmark.base.files import read_regular
 from benchmark.base.yamlio import load_yaml
 from benchmark.data import shapes
 from benchmark.data.archives import ARCHIVES, how_to_prepare
@@ -28,12 +31,14 @@ from benchmark.data.sources import FileImages, ImageSource, OwnImages, RenderedI
 from benchmark.errors import InputError, shown
 from benchmark.registry import Registry, did_you_mean
 from benchmark.spec import Strict, canonical_json, parse
-from benchmark.store.records import Group
+from benchmark.store.records import GROUPS, Group
 
 SPLITS_FOLDER = Path(__file__).resolve().parents[2] / "splits"
 DATA_ROOT_VARIABLE = "LTBENCH_DATA"
 # Folder below the data root that holds a folder of lists for each dataset whose lists are made there.
 MADE_LISTS = "ltbench-lists"
+# Beside such lists: how they were made, and the fingerprint of the dataset.
+MADE_JSON = "made.json"
 
 
 class ListsNotMade(InputError):
@@ -48,6 +53,9 @@ class DatasetCard(Strict):
     clip_protocol: str = Field("controlled-clip", description="the same, for a method that needs CLIP")
     images: Literal["dataset-folder", "data-root", "rendered"] = "dataset-folder"
     folder: str = Field(".", description="of the images, below the dataset folder or the data root")
+    groups: Literal["borders", "thirds"] = Field(
+        "borders", description="thirds: of the classes by training positives, most to least; the borders do not count"
+    )
     head_from: Annotated[int, Field(ge=1)] = Field(100, description="training positives of a head class, at least")
     medium_from: Annotated[int, Field(ge=1)] = Field(20, description="of a medium class, at least; fewer: tail")
     extends: str = Field(
@@ -56,6 +64,7 @@ class DatasetCard(Strict):
     lists: Literal["here", "data-root"] = Field(
         "here", description="data-root: made there by `ltbench data prepare`, in ltbench-lists/<name>"
     )
+    fingerprint: str = Field("", description="of the dataset, where its lists are here: `ltbench data verify` compares")
     notes: str = Field("", description="on labels and metric, shown to the reader")
     archives: tuple[str, ...] = Field((), description="official archives that hold the images, of archives.yaml")
     download: str = Field("", description="where the images come from, for error messages; not beside archives")
@@ -82,6 +91,12 @@ class Dataset:
     @cached_property
     def groups(self) -> dict[str, Group]:
         """Group of every class, in class order, by its training positives."""
+        if self.card.groups == "thirds":
+            ranked = np.argsort(-self.class_counts, kind="stable")  # equal counts: in class order
+            group_of = np.empty(len(ranked), dtype=object)
+            for group, members in zip(GROUPS, np.array_split(ranked, len(GROUPS)), strict=True):
+                group_of[members] = group
+            return dict(zip(self.classes, group_of.tolist(), strict=True))
         return {
             name: "head" if n >= self.card.head_from else "medium" if n >= self.card.medium_from else "tail"
             for name, n in zip(self.classes, self.class_counts, strict=True)
@@ -137,7 +152,7 @@ class DatasetFolder:
             return own
         if self.card.lists == "data-root":
             made = self.made_folder(data_root)
-            if made is None or not _exists(made / "train.txt") and not self.card.extends:
+            if made is None or not _exists(made):  # made whole or not at all
                 where = f"are not in {made}" if made else f"need a data root: --data-root DIR or {DATA_ROOT_VARIABLE}"
                 raise ListsNotMade(
                     f"dataset {self.name!r}: its lists {where}; make them from the official files with "
@@ -157,8 +172,16 @@ class DatasetFolder:
 
         data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None. A run looks for
         the images when it starts; this function does not.
-        Raises InputError: see `read_list` and `file`; also when an image is in two lists.
+        Raises InputError: see `read_list` and `file`; also when an image is in two lists, and where made lists have
+        changed since.
         """
+        dataset = self.open_draft(data_root)
+        if self.card.lists == "data-root":
+            self._check_made(dataset, data_root)
+        return dataset
+
+    def open_draft(self, data_root: Path | None = None) -> Dataset:
+        """As `open`, for lists that are being made: they are not compared with what was made."""
         classes = read_classes(self.file("classes.txt", data_root))
         files = {name: self.file(f"{name}.txt", data_root) for name in ("train", "val", "test")}
         splits = {
@@ -166,7 +189,7 @@ class DatasetFolder:
         }
         check_overlap(self.path, splits)
         dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
-        if not self._is_registered(dataset) and isinstance(dataset.source, FileImages):
+        if not self._is_registered(dataset, data_root) and isinstance(dataset.source, FileImages):
             dataset = replace(dataset, source=OwnImages.of(dataset.source, tuple(splits.values())))
         unused = [repr(shown(name)) for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
         if unused:
@@ -176,20 +199,36 @@ class DatasetFolder:
             )
         return dataset
 
-    def _is_registered(self, dataset: Dataset) -> bool:
+    def _is_registered(self, dataset: Dataset, data_root: Path | None) -> bool:
         """Whether these are the lists of the registered dataset of this name.
 
-        Raises InputError where that dataset has other lists: every leaderboard would leave the runs out.
+        Raises InputError where that dataset has other lists, or ones that are not made here: every leaderboard would
+        leave the runs out.
         """
         if self.name not in DATASETS:
             return False
         known = DATASETS.get(self.name)
-        if known.path == self.path.resolve() or known.open().fingerprint == dataset.fingerprint:
-            return True
+        with contextlib.suppress(ListsNotMade):
+            if known.path == self.path.resolve() or known.open(data_root).fingerprint == dataset.fingerprint:
+                return True
         raise InputError(
             f"{self.path}: the folder has the name of the registered dataset {self.name!r} and other lists, classes or "
             "groups; rename it"
         )
+
+    def _check_made(self, dataset: Dataset, data_root: Path | None) -> None:
+        """Raise InputError where made lists are no longer those that were made. A list may lie in another folder."""
+        made = self.made_folder(data_root)
+        assert made is not None  # `file` has looked there
+        try:
+            then = json.loads(read_regular(made / MADE_JSON))["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError):
+            then = None
+        if then != dataset.fingerprint:
+            raise InputError(
+                f"{made}: the lists are not those that were made there ({MADE_JSON} has another fingerprint); remove "
+                f"that folder and make them again with `ltbench data prepare {self.name}`"
+            )
 
     def _source(self, data_root: Path | None, classes: tuple[str, ...], splits: dict[str, Split]) -> ImageSource:
         if self.card.images == "rendered":

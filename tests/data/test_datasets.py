@@ -82,7 +82,16 @@ def test_folder_holds_the_published_lists_a_card_and_its_page_only(name):
 
 
 def test_registered_datasets():
-    assert list(DATASETS) == ["coco-lt", "shapes-lt", "voc-lt", "voc-mini-lt"]
+    assert list(DATASETS) == [
+        "coco-lt",
+        "coco-lt-val",
+        "nus-wide",
+        "nus-wide-lt",
+        "shapes-lt",
+        "voc-lt",
+        "voc-lt-val-small",
+        "voc-mini-lt",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -628,3 +628,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     assert "published.csv" in refused(load_published, tmp_path / "published.csv")
     (tmp_path / "published.csv").write_bytes(b"\xff\xfe\x00")
     assert "UTF-8" in refused(load_published, tmp_path / "published.csv")
+
+
+def test_a_run_with_another_validation_list_is_shown_and_said_to_be_on_other_lists(measure, compare):
+    small = {"name": "voc-lt-val-small", "fingerprint": DATASETS.get("voc-lt-val-small").open().fingerprint}
+    row = compare(measure(79.0, 80.0, 81.0, dataset=small))
+    assert row.verdict.kind == "not comparable"
+    assert row.verdict.reasons == ("measured on voc-lt-val-small, which has another list",)
+    both = compare([*measure(79.0, 80.0, 81.0, dataset=small), *measure(70.0, 71.0)])
+    assert both.measured.track.dataset == "voc-lt", "a run on the published lists comes first"

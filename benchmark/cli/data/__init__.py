@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 # In the order of the help.
-COMMANDS = ("list", "show", "prepare", "new")
+COMMANDS = ("list", "show", "prepare", "verify", "new")
