@@ -1,11 +1,15 @@
 """Datasets: a folder with class names and lists, registered in `splits/` or anywhere on disk.
 
     classes.txt, train.txt, val.txt, test.txt    see `data.lists`; `val.txt` is optional
+    episode-0/train.txt, episode-1/train.txt, ...    instead of train.txt in a few-shot dataset: its support sets
     dataset.yaml    optional: title, where the images are, group borders, notes
 
 Without a `dataset.yaml` the image root is the folder itself and the 100 / 20 rule groups the classes. A registered
 dataset may take what is not in its folder from another one (`extends`), or have lists that no one may hand on or that
 are too large for a repository: `ltbench data prepare` makes them from official files, below the data root.
+
+A few-shot dataset has `episodes` support sets, one test list and one fingerprint. The run of seed s trains on the support
+set of episode s, so a mean over seeds is a mean over episodes.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 import numpy as np
@@ -33,6 +37,7 @@ SPLITS_FOLDER = Path(__file__).resolve().parents[2] / "splits"
 DATA_ROOT_VARIABLE = "LTBENCH_DATA"
 # Folder below the data root that holds a folder of lists for each dataset whose lists are made there.
 MADE_LISTS = "ltbench-lists"
+MOST_EPISODES = 1000
 
 
 class ListsNotMade(InputError):
@@ -55,31 +60,68 @@ class DatasetCard(Strict):
     lists: Literal["here", "data-root"] = Field(
         "here", description="data-root: made there by `ltbench data prepare`, in ltbench-lists/<name>"
     )
+    episodes: Annotated[int, Field(ge=0, le=MOST_EPISODES)] = Field(
+        0, description="few-shot: number of support sets, episode-0/train.txt and so on; 0: one train.txt"
+    )
+    shots: Annotated[int, Field(ge=1)] = Field(1, description="training positives that a class has, at least")
     notes: str = Field("", description="on labels and metric, shown to the reader")
     download: str = Field("", description="where the images come from, for people and for error messages")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The lists, classes and groups of one dataset, and the source of its images."""
+    """The lists, classes and groups of one dataset, and the source of its images.
+
+    supports: the support sets of a few-shot dataset, by episode; of these, `splits` has one as the list "train", that
+    of episode 0 unless the dataset is one of `of_seed`.
+    """
 
     name: str
     card: DatasetCard
     classes: tuple[str, ...]
     splits: dict[str, Split]
     source: ImageSource
+    supports: tuple[Split, ...] = ()
+
+    @property
+    def lists(self) -> dict[str, Split]:
+        """Every list by its file's name without the ending: `train`, or `episode-0/train` and so on; `val`, `test`."""
+        if not self.supports:
+            return self.splits
+        scored = {name: split for name, split in self.splits.items() if name != "train"}
+        return dict(zip(episode_lists(len(self.supports)), self.supports, strict=True)) | scored
+
+    def of_seed(self, seed: int) -> Dataset:
+        """The dataset as the run of a seed sees it: itself, or with the support set of the episode of that number.
+
+        Raises InputError for a seed without an episode.
+        """
+        if not self.supports:
+            return self
+        if seed >= len(self.supports):
+            raise InputError(
+                f"dataset {self.name!r} has {len(self.supports)} episodes, and the run of a seed trains on the episode "
+                f"of that number: seed {seed} has none; give seeds from 0 to {len(self.supports) - 1}"
+            )
+        return self._of_episode[seed]
+
+    @cached_property
+    def _of_episode(self) -> tuple[Dataset, ...]:
+        return tuple(replace(self, splits=self.splits | {"train": support}) for support in self.supports)
 
     @cached_property
     def class_counts(self) -> np.ndarray:
         """Training positives of every class, int64 [C]."""
-        return self.splits["train"].targets.sum(axis=0, dtype=np.int64)
+        return positives(self.splits["train"])
 
     @cached_property
     def groups(self) -> dict[str, Group]:
-        """Group of every class, in class order, by its training positives."""
+        """Group of every class, in class order, by its training positives; by the most in any episode if there are
+        several, so that all episodes have the same groups."""
+        most = np.max([positives(support) for support in self.supports or [self.splits["train"]]], axis=0)
         return {
             name: "head" if n >= self.card.head_from else "medium" if n >= self.card.medium_from else "tail"
-            for name, n in zip(self.classes, self.class_counts, strict=True)
+            for name, n in zip(self.classes, most, strict=True)
         }
 
     @cached_property
@@ -90,13 +132,21 @@ class Dataset:
         not registered. Raises InputError where such a file is missing.
         """
         lists = {
-            split.name: [
-                [path, *np.flatnonzero(row).tolist()] for path, row in zip(split.paths, split.targets, strict=True)
-            ]
-            for split in self.splits.values()
+            name: [[path, *np.flatnonzero(row).tolist()] for path, row in zip(split.paths, split.targets, strict=True)]
+            for name, split in self.lists.items()
         }
         content = {"classes": self.classes, "groups": self.groups, "lists": lists, "images": self.source.identity}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def positives(split: Split) -> np.ndarray:
+    """Positives of every class in a list, int64 [C]."""
+    return split.targets.sum(axis=0, dtype=np.int64)
+
+
+def episode_lists(episodes: int) -> list[str]:
+    """The names of the support sets' lists."""
+    return [f"episode-{episode}/train" for episode in range(episodes)]
 
 
 @dataclass(frozen=True)
@@ -121,6 +171,11 @@ class DatasetFolder:
             raise InputError(f"{file}: folder {card.folder!r} leaves the image root; give a folder below it")
         return card if card.title else card.model_copy(update={"title": self.name})
 
+    @property
+    def list_names(self) -> list[str]:
+        """The names of the dataset's lists, as in `Dataset.lists`; there may be no file for `val`."""
+        return [*(episode_lists(self.card.episodes) or ["train"]), "val", "test"]
+
     def file(self, name: str, data_root: Path | None = None) -> Path:
         """Where `classes.txt` or a list is, or would be: in this folder, made below the data root, or in the folder of
         the dataset that this one extends. data_root: as of `open`. Raises InputError where lists were not made yet."""
@@ -129,7 +184,7 @@ class DatasetFolder:
             return own
         if self.card.lists == "data-root":
             made = self.made_folder(data_root)
-            if made is None or not _exists(made / "train.txt") and not self.card.extends:
+            if made is None or not _exists(made / f"{self.list_names[0]}.txt") and not self.card.extends:
                 where = f"are not in {made}" if made else f"need a data root: --data-root DIR or {DATA_ROOT_VARIABLE}"
                 raise ListsNotMade(
                     f"dataset {self.name!r}: its lists {where}; make them from the official files with "
@@ -152,23 +207,38 @@ class DatasetFolder:
         Raises InputError: see `read_list` and `file`; also when an image is in two lists.
         """
         classes = read_classes(self.file("classes.txt", data_root))
-        files = {name: self.file(f"{name}.txt", data_root) for name in ("train", "val", "test")}
-        splits = {
-            name: read_list(file, name, len(classes))
+        if self.card.episodes and _exists(self.path / "train.txt"):
+            raise InputError(
+                f"{self.path / 'train.txt'}: a dataset with episodes has a list for each, and not this one; remove it"
+            )
+        files = {name: self.file(f"{name}.txt", data_root) for name in self.list_names}
+        lists = {
+            name: read_list(file, PurePath(name).name, len(classes))
             for name, file in files.items()
             if name != "val" or _exists(file)
         }
-        check_overlap(self.path, splits)
-        dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
-        if not self._is_registered(dataset) and isinstance(dataset.source, FileImages):
-            dataset = replace(dataset, source=OwnImages.of(dataset.source, tuple(splits.values())))
-        unused = [repr(shown(name)) for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
-        if unused:
+        training = [name for name, split in lists.items() if split.name == "train"]
+        scored = {name: split for name, split in lists.items() if split.name != "train"}
+        for name in training:
+            check_overlap(self.path, {name: lists[name]} | scored)
+        source = self._source(data_root, classes, lists)
+        supports = tuple(lists[name] for name in training) if self.card.episodes else ()
+        dataset = Dataset(self.name, self.card, classes, {"train": lists[training[0]]} | scored, source, supports)
+        if not self._is_registered(dataset) and isinstance(source, FileImages):
+            dataset = replace(dataset, source=OwnImages.of(source, tuple(lists.values())))
+        for name in training:
+            self._check_counts(files[name], classes, lists[name])
+        return dataset
+
+    def _check_counts(self, file: Path, classes: tuple[str, ...], split: Split) -> None:
+        """Raise InputError where a class has fewer training positives than it must have."""
+        few = [repr(shown(name)) for name, n in zip(classes, positives(split), strict=True) if n < self.card.shots]
+        if few:
+            number = f"fewer than {self.card.shots} training images" if self.card.shots > 1 else "no training image"
             raise InputError(
-                f"{files['train']}: no training image for class {', '.join(unused[:5])}; "
+                f"{file}: {number} for class {', '.join(few[:5])}; "
                 "add images or remove the class from classes.txt and renumber"
             )
-        return dataset
 
     def _is_registered(self, dataset: Dataset) -> bool:
         """Whether these are the lists of the registered dataset of this name.
@@ -185,14 +255,14 @@ class DatasetFolder:
             "groups; rename it"
         )
 
-    def _source(self, data_root: Path | None, classes: tuple[str, ...], splits: dict[str, Split]) -> ImageSource:
+    def _source(self, data_root: Path | None, classes: tuple[str, ...], lists: dict[str, Split]) -> ImageSource:
         if self.card.images == "rendered":
             if classes != shapes.CLASS_NAMES:
                 raise InputError(
                     f"{self.path / 'dataset.yaml'}: images: rendered draws the demo set's classes, and classes.txt "
                     "names others; use dataset-folder or data-root"
                 )
-            return RenderedImages(splits.values())
+            return RenderedImages(lists.values())
         if self.card.images == "dataset-folder":
             return FileImages(self.path / self.card.folder, hint=f"the images of {self.path} are looked up there")
         given = data_root or os.environ.get(DATA_ROOT_VARIABLE)

@@ -43,7 +43,7 @@ def prepare(
 
     reporter = stderr_reporter()
     opened = find_dataset(dataset).open(data_root)
-    _naming_all_bad(opened, reporter, lambda: opened.source.check(opened.splits.values()))
+    _naming_all_bad(opened, reporter, lambda: opened.source.check(opened.lists.values()))
     planned = make_plan(
         method,
         dataset,
@@ -76,7 +76,7 @@ def _naming_all_bad(dataset: Dataset, reporter: Reporter, use: Callable[[], T]) 
     try:
         return use()
     except InputError as error:
-        splits = dataset.splits.values()
+        splits = dataset.lists.values()
         total = sum(map(len, splits))
         with reporter.task("looking for other bad images", total) as task:
             bad = bad_images(splits, dataset.source, task.update)

@@ -1,0 +1,50 @@
+"""Support sets of few-shot episodes with several labels an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from benchmark.errors import InputError, shown
+
+# Of every draw; another one gives other episodes and so another dataset.
+SEED = 0
+
+
+def draw_episodes(
+    labels: Mapping[str, frozenset[int]], classes: Sequence[str], shots: int, episodes: int
+) -> list[dict[str, frozenset[int]]]:
+    """Support sets drawn from labelled images: image -> classes' indices, images sorted.
+
+    Each class has `shots` positives in each support set, and more only where no image allows less. An image counts for
+    every class that it shows. The draw of an episode depends on the images, their labels, `shots` and the episode's
+    number. Raises InputError for a class with fewer images, and for a support set that is drawn twice.
+    """
+    images = sorted(labels)
+    targets = np.zeros((len(images), len(classes)), dtype=np.int64)
+    for row, image in zip(targets, images, strict=True):
+        row[list(labels[image])] = 1
+    few = [name for name, n in zip(classes, targets.sum(axis=0), strict=True) if n < shots]
+    if few:
+        raise InputError(f"class {shown(few[0])!r} has fewer than {shots} images to draw a support set from")
+    drawn = [
+        _draw(targets, shots, np.random.Generator(np.random.PCG64([SEED, shots, episode])))
+        for episode in range(episodes)
+    ]
+    if len({tuple(chosen) for chosen in drawn}) < episodes:
+        raise InputError(f"{len(images)} images are too few for {episodes} different support sets; draw fewer episodes")
+    return [{images[i]: labels[images[i]] for i in chosen} for chosen in drawn]
+
+
+def _draw(targets: np.ndarray, shots: int, rng: np.random.Generator) -> list[int]:
+    """Indices of the images of one support set, sorted. targets: [N, C]."""
+    chosen = np.zeros(len(targets), dtype=bool)
+    while (counts := targets[chosen].sum(axis=0)).min() < shots:
+        # The class with the fewest positives so far; of several the rarest, which has the least to choose from.
+        needy = np.flatnonzero(counts == counts.min())
+        wanted = needy[np.argmin(targets.sum(axis=0)[needy])]
+        candidates = np.flatnonzero(~chosen & (targets[:, wanted] == 1))
+        beyond = targets[candidates] @ (counts >= shots).astype(np.int64)
+        chosen[rng.choice(candidates[beyond == beyond.min()])] = True
+    return np.flatnonzero(chosen).tolist()
