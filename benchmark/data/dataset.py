@@ -14,7 +14,9 @@ set of episode s, so a mean over seeds is a mean over episodes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +26,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from benchmark.base.files import read_regular
 from benchmark.base.yamlio import load_yaml
 from benchmark.data import shapes
 from benchmark.data.lists import Split, check_overlap, leaves_root, read_classes, read_list
@@ -31,12 +34,14 @@ from benchmark.data.sources import FileImages, ImageSource, OwnImages, RenderedI
 from benchmark.errors import InputError, shown
 from benchmark.registry import Registry, did_you_mean
 from benchmark.spec import Strict, canonical_json, parse
-from benchmark.store.records import Group
+from benchmark.store.records import GROUPS, Group
 
 SPLITS_FOLDER = Path(__file__).resolve().parents[2] / "splits"
 DATA_ROOT_VARIABLE = "LTBENCH_DATA"
 # Folder below the data root that holds a folder of lists for each dataset whose lists are made there.
 MADE_LISTS = "ltbench-lists"
+# Beside such lists: how they were made, and the fingerprint of the dataset.
+MADE_JSON = "made.json"
 MOST_EPISODES = 1000
 
 
@@ -52,6 +57,9 @@ class DatasetCard(Strict):
     clip_protocol: str = Field("controlled-clip", description="the same, for a method that needs CLIP")
     images: Literal["dataset-folder", "data-root", "rendered"] = "dataset-folder"
     folder: str = Field(".", description="of the images, below the dataset folder or the data root")
+    groups: Literal["borders", "thirds"] = Field(
+        "borders", description="thirds: of the classes by training positives, most to least; the borders do not count"
+    )
     head_from: Annotated[int, Field(ge=1)] = Field(100, description="training positives of a head class, at least")
     medium_from: Annotated[int, Field(ge=1)] = Field(20, description="of a medium class, at least; fewer: tail")
     extends: str = Field(
@@ -116,9 +124,15 @@ class Dataset:
 
     @cached_property
     def groups(self) -> dict[str, Group]:
-        """Group of every class, in class order, by its training positives; by the most in any episode if there are
-        several, so that all episodes have the same groups."""
+        """Group of every class, in class order, by its training positives; by the most in any episode where
+        there are several, so that all episodes have the same groups."""
         most = np.max([positives(support) for support in self.supports or [self.splits["train"]]], axis=0)
+        if self.card.groups == "thirds":
+            ranked = np.argsort(-most, kind="stable")  # equal counts: in class order
+            group_of = np.empty(len(ranked), dtype=object)
+            for group, members in zip(GROUPS, np.array_split(ranked, len(GROUPS)), strict=True):
+                group_of[members] = group
+            return dict(zip(self.classes, group_of.tolist(), strict=True))
         return {
             name: "head" if n >= self.card.head_from else "medium" if n >= self.card.medium_from else "tail"
             for name, n in zip(self.classes, most, strict=True)
@@ -184,7 +198,7 @@ class DatasetFolder:
             return own
         if self.card.lists == "data-root":
             made = self.made_folder(data_root)
-            if made is None or not _exists(made / f"{self.list_names[0]}.txt") and not self.card.extends:
+            if made is None or not _exists(made / MADE_JSON):
                 where = f"are not in {made}" if made else f"need a data root: --data-root DIR or {DATA_ROOT_VARIABLE}"
                 raise ListsNotMade(
                     f"dataset {self.name!r}: its lists {where}; make them from the official files with "
@@ -224,8 +238,10 @@ class DatasetFolder:
         source = self._source(data_root, classes, lists)
         supports = tuple(lists[name] for name in training) if self.card.episodes else ()
         dataset = Dataset(self.name, self.card, classes, {"train": lists[training[0]]} | scored, source, supports)
-        if not self._is_registered(dataset) and isinstance(source, FileImages):
+        if not self._is_registered(dataset, data_root) and isinstance(source, FileImages):
             dataset = replace(dataset, source=OwnImages.of(source, tuple(lists.values())))
+        if self.card.lists == "data-root":
+            self._check_made(dataset, data_root)
         for name in training:
             self._check_counts(files[name], classes, lists[name])
         return dataset
@@ -240,20 +256,36 @@ class DatasetFolder:
                 "add images or remove the class from classes.txt and renumber"
             )
 
-    def _is_registered(self, dataset: Dataset) -> bool:
+    def _is_registered(self, dataset: Dataset, data_root: Path | None) -> bool:
         """Whether these are the lists of the registered dataset of this name.
 
-        Raises InputError where that dataset has other lists: every leaderboard would leave the runs out.
+        Raises InputError where that dataset has other lists, or ones that are not made here: every leaderboard would
+        leave the runs out.
         """
         if self.name not in DATASETS:
             return False
         known = DATASETS.get(self.name)
-        if known.path == self.path.resolve() or known.open().fingerprint == dataset.fingerprint:
-            return True
+        with contextlib.suppress(ListsNotMade):
+            if known.path == self.path.resolve() or known.open(data_root).fingerprint == dataset.fingerprint:
+                return True
         raise InputError(
             f"{self.path}: the folder has the name of the registered dataset {self.name!r} and other lists, classes or "
             "groups; rename it"
         )
+
+    def _check_made(self, dataset: Dataset, data_root: Path | None) -> None:
+        """Raise InputError where made lists are no longer those that were made. A list may lie in another folder."""
+        made = self.made_folder(data_root)
+        assert made is not None  # `file` has looked there
+        try:
+            then = json.loads(read_regular(made / MADE_JSON))["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError):
+            then = None
+        if then != dataset.fingerprint:
+            raise InputError(
+                f"{made}: the lists are not those that were made there ({MADE_JSON} has another fingerprint); remove "
+                f"that folder and make them again with `ltbench data prepare {self.name}`"
+            )
 
     def _source(self, data_root: Path | None, classes: tuple[str, ...], lists: dict[str, Split]) -> ImageSource:
         if self.card.images == "rendered":

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Hashable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
-from benchmark.data.dataset import DATASETS, Dataset, ListsNotMade
+from benchmark.data.dataset import DATA_ROOT_VARIABLE, DATASETS, Dataset, ListsNotMade
 from benchmark.spec import DatasetRef
 from benchmark.store.records import Record
 
 Fact = TypeVar("Fact", bound=Hashable)
 
 
-@functools.cache
 def registered(name: str) -> Dataset | None:
     """The registered dataset of a name, read once. Raises InputError for faulty lists.
 
-    None where there is none, or where its lists are made from official files and are not here.
+    None where there is none, or where its lists are made from official files and are not below LTBENCH_DATA.
     """
     try:
-        return DATASETS.get(name).open() if name in DATASETS else None
+        return _opened(name, os.environ.get(DATA_ROOT_VARIABLE)) if name in DATASETS else None
     except ListsNotMade:
         return None
+
+
+@functools.cache
+def _opened(name: str, data_root: str | None) -> Dataset:
+    return DATASETS.get(name).open(Path(data_root) if data_root else None)
 
 
 def registered_split(record: Record) -> Dataset | None:
