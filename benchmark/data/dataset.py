@@ -8,8 +8,8 @@ Without a `dataset.yaml` the image root is the folder itself and the 100 / 20 ru
 dataset may take what is not in its folder from another one (`extends`), or have lists that no one may hand on or that
 are too large for a repository: `ltbench data prepare` makes them from official files, below the data root.
 
-A few-shot dataset has `episodes` support sets, one test list and one fingerprint. The run of seed s trains on the support
-set of episode s, so a mean over seeds is a mean over episodes.
+A few-shot dataset has `episodes` support sets, one test list and one fingerprint. The run of seed s trains on the
+support set of episode s, so a mean over seeds is a mean over episodes.
 """
 
 from __future__ import annotations

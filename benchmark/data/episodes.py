@@ -17,9 +17,9 @@ def draw_episodes(
 ) -> list[dict[str, frozenset[int]]]:
     """Support sets drawn from labelled images: image -> classes' indices, images sorted.
 
-    Each class has `shots` positives in each support set, and more only where no image allows less. An image counts for
-    every class that it shows. The draw of an episode depends on the images, their labels, `shots` and the episode's
-    number. Raises InputError for a class with fewer images, and for a support set that is drawn twice.
+    Each class has `shots` positives in each support set, and more only where every further image of a class shows
+    another that has enough. An image counts for every class that it shows. The draw of an episode depends on the
+    images, their labels, `shots` and the episode's number. Raises InputError for a class with fewer images, and for a support set that is drawn twice.
     """
     images = sorted(labels)
     targets = np.zeros((len(images), len(classes)), dtype=np.int64)
@@ -28,16 +28,13 @@ def draw_episodes(
     few = [name for name, n in zip(classes, targets.sum(axis=0), strict=True) if n < shots]
     if few:
         raise InputError(f"class {shown(few[0])!r} has fewer than {shots} images to draw a support set from")
-    drawn = [
-        _draw(targets, shots, np.random.Generator(np.random.PCG64([SEED, shots, episode])))
-        for episode in range(episodes)
-    ]
+    drawn = [_draw(targets, shots, np.random.PCG64([SEED, shots, episode])) for episode in range(episodes)]
     if len({tuple(chosen) for chosen in drawn}) < episodes:
         raise InputError(f"{len(images)} images are too few for {episodes} different support sets; draw fewer episodes")
     return [{images[i]: labels[images[i]] for i in chosen} for chosen in drawn]
 
 
-def _draw(targets: np.ndarray, shots: int, rng: np.random.Generator) -> list[int]:
+def _draw(targets: np.ndarray, shots: int, bits: np.random.PCG64) -> list[int]:
     """Indices of the images of one support set, sorted. targets: [N, C]."""
     chosen = np.zeros(len(targets), dtype=bool)
     while (counts := targets[chosen].sum(axis=0)).min() < shots:
@@ -46,5 +43,7 @@ def _draw(targets: np.ndarray, shots: int, rng: np.random.Generator) -> list[int
         wanted = needy[np.argmin(targets.sum(axis=0)[needy])]
         candidates = np.flatnonzero(~chosen & (targets[:, wanted] == 1))
         beyond = targets[candidates] @ (counts >= shots).astype(np.int64)
-        chosen[rng.choice(candidates[beyond == beyond.min()])] = True
+        best = candidates[beyond == beyond.min()]
+        # Raw numbers are the same in every version of NumPy; `Generator.choice` need not be.
+        chosen[best[int(bits.random_raw()) % len(best)]] = True
     return np.flatnonzero(chosen).tolist()

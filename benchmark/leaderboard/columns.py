@@ -125,7 +125,9 @@ def _metric(title: str, key: str) -> Column:
         return getattr(record.metrics, key)
 
     in_table = _has_groups if key in GROUPS else _always
-    return _score(title, Part.METRIC, METRIC, key, lambda row: row.scores[title], of_run, paper=title, in_table=in_table)
+    return _score(
+        title, Part.METRIC, METRIC, key, lambda row: row.scores[title], of_run, paper=title, in_table=in_table
+    )
 
 
 def _beside(key: str, title: str, part: Part, **facts: Any) -> Column:

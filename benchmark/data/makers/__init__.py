@@ -4,6 +4,7 @@ A module of this package registers a maker under the name of each dataset whose 
 puts what a maker returns into the folder `<data root>/ltbench-lists/<name>`, all of it or nothing:
 
     train.txt val.txt test.txt    those that the dataset's folder, and the dataset that it extends, lack
+    episode-0/train.txt ...       of a few-shot dataset
     made.json                     rule, official files with their sha256, numbers of images and labels, fingerprint
 """
 
@@ -74,6 +75,7 @@ def make_lists(
             draft = Path(draft_root) / MADE_LISTS / folder.name
             draft.mkdir(parents=True)
             for name, content in made.files.items():
+                (draft / name).parent.mkdir(exist_ok=True)
                 write_atomically(draft / name, content)
             facts = _facts(folder, data_root, Path(draft_root), made)
             write_atomically(draft / MADE_JSON, json.dumps(facts, indent=1).encode() + b"\n")
@@ -96,7 +98,7 @@ def _facts(folder: DatasetFolder, data_root: Path, draft_root: Path, made: Made)
         "rule": made.rule,
         "sources": {path.relative_to(data_root).as_posix(): file_digest(path) for path in made.sources},
         "lists": {
-            name: {"images": len(split), "labels": int(split.targets.sum())} for name, split in dataset.splits.items()
+            name: {"images": len(split), "labels": int(split.targets.sum())} for name, split in dataset.lists.items()
         },
         "missing": list(made.missing),
     }
@@ -109,7 +111,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
 
 def _check_equal(there: Path, new: Path) -> None:
     """Raise InputError where the lists that are there are not the new ones."""
-    names = sorted({path.name for folder in (there, new) for path in folder.iterdir()})
+    files = ((folder, path) for folder in (there, new) for path in folder.rglob("*") if path.is_file())
+    names = sorted({path.relative_to(folder).as_posix() for folder, path in files})
     differ = [name for name in names if _digest(there / name) != _digest(new / name)]
     if differ:
         raise InputError(
