@@ -22,14 +22,14 @@ class Annotations:
     notes: tuple[str, ...] = field(default=())
 
 
-def list_text(labels: Mapping[str, frozenset[int]]) -> str:
-    """The text of a list (see `data.lists`): a line an image, in the order of `labels`."""
-    return "".join(f"{_line(image, classes)}\n" for image, classes in labels.items())
-
-
 def write_list(path: Path, labels: Mapping[str, frozenset[int]]) -> None:
-    """Write a list. Raises OSError."""
-    path.write_text(list_text(labels), encoding="utf-8")
+    """Write a list (see `data.lists`): a line an image, in the order of `labels`. Raises OSError."""
+    path.write_bytes(list_bytes_of(labels))
+
+
+def list_bytes_of(labels: Mapping[str, frozenset[int]]) -> bytes:
+    """The content of a list, as `write_list` writes it."""
+    return "".join(f"{_line(image, classes)}\n" for image, classes in labels.items()).encode()
 
 
 def _line(image: str, classes: frozenset[int]) -> str:

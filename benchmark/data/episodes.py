@@ -10,6 +10,8 @@ from benchmark.errors import InputError, shown
 
 # Of every draw; another one gives other episodes and so another dataset.
 SEED = 0
+# Of one episode, until its support set is none of the earlier ones.
+MOST_DRAWS = 100
 
 
 def draw_episodes(
@@ -19,7 +21,8 @@ def draw_episodes(
 
     Each class has `shots` positives in each support set, and more only where every further image of a class shows
     another that has enough. An image counts for every class that it shows. The draw of an episode depends on the
-    images, their labels, `shots` and the episode's number. Raises InputError for a class with fewer images, and for a support set that is drawn twice.
+    images, their labels, `shots` and the episode's number; one that gives an earlier support set goes on to another.
+    Raises InputError for a class with fewer images, and for too few images to draw different support sets.
     """
     images = sorted(labels)
     targets = np.zeros((len(images), len(classes)), dtype=np.int64)
@@ -28,9 +31,14 @@ def draw_episodes(
     few = [name for name, n in zip(classes, targets.sum(axis=0), strict=True) if n < shots]
     if few:
         raise InputError(f"class {shown(few[0])!r} has fewer than {shots} images to draw a support set from")
-    drawn = [_draw(targets, shots, np.random.PCG64([SEED, shots, episode])) for episode in range(episodes)]
-    if len({tuple(chosen) for chosen in drawn}) < episodes:
-        raise InputError(f"{len(images)} images are too few for {episodes} different support sets; draw fewer episodes")
+    drawn: list[list[int]] = []
+    for episode in range(episodes):
+        bits = np.random.PCG64([SEED, shots, episode])
+        draws = (_draw(targets, shots, bits) for _ in range(MOST_DRAWS))
+        found = next((chosen for chosen in draws if chosen not in drawn), None)
+        if found is None:
+            raise InputError(f"{len(images)} images are too few for {episodes} support sets; draw fewer episodes")
+        drawn.append(found)
     return [{images[i]: labels[images[i]] for i in chosen} for chosen in drawn]
 
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from benchmark.data.annotations import Annotations, list_text
+from benchmark.data.annotations import Annotations, list_bytes_of
 from benchmark.data.dataset import DATASETS, DatasetFolder, episode_lists
 from benchmark.data.episodes import draw_episodes
 from benchmark.data.importers.checks import read_text
@@ -78,7 +78,7 @@ def _make(folder: DatasetFolder, parts: _Parts, say: Say) -> Made:
         base_alone = {image: found for image, found in parts.train.items() if found <= known}
         lists = {"train": _with_classes(base_alone, parts.classes, classes), "test": test}
         rule = "training images without a novel class, and the test images with a base class"
-    files = {f"{name}.txt": list_text(labels).encode() for name, labels in lists.items()}
+    files = {f"{name}.txt": list_bytes_of(labels) for name, labels in lists.items()}
     return Made(files, parts.sources, rule)
 
 

@@ -1,0 +1,233 @@
+"""Few-shot datasets from official annotations to a table: the run of a seed is that of an episode."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kit.command import ltbench as cli
+from kit.runs import execute_plan
+from kit.stores import edit_record
+from kit.tiny import TINY, TINY_ARGS, write_few_shot
+from kit.trainers import stopping
+from kit.verification import faults
+from PIL import Image
+from safetensors.numpy import load_file
+from sklearn.metrics import average_precision_score
+
+from benchmark.audit.bundles import export, import_bundle
+from benchmark.data.dataset import DATASETS, find_dataset
+from benchmark.data.makers import make_lists
+from benchmark.errors import InputError, RunInterrupted
+from benchmark.leaderboard.board import load_board
+from benchmark.leaderboard.exports.latex import write as latex
+from benchmark.leaderboard.pages.html import html_page
+from benchmark.leaderboard.pages.markdown_page import markdown_page
+from benchmark.running.plan import make_plan, make_plans
+from benchmark.store.folder import RunFolder
+from benchmark.store.records import Record
+
+NAME = "voc-few-shot-1"
+CLASSES = ("cat", "dog", "pottedplant", "sheep", "sofa", "tvmonitor")
+SEEDS = range(3)
+RUN = TINY | {"epochs": 1}
+
+
+def write_voc(root: Path) -> Path:
+    """VOC 2007 in small: a few images of each of the 20 classes, some with two, a tint for each class."""
+    names = (DATASETS.get("voc-lt").path / "classes.txt").read_text().split()
+    folder = root / "VOCdevkit" / "VOC2007"
+    for part in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (folder / part).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    number = 0
+    for part, copies in (("trainval", 4), ("test", 2)):
+        images = []
+        for i in range(copies * len(names)):
+            labels = (
+                {names[i % len(names)]} | ({"person"} if i % 3 == 0 else set()) | ({"cat"} if i % 7 == 0 else set())
+            )
+            number += 1
+            images.append(f"{number:06}")
+            objects = "".join(
+                f"<object><name>{name}</name><difficult>{int(name == 'cat')}</difficult></object>"
+                for name in sorted(labels)
+            )
+            text = f"<annotation><folder>VOC2007</folder><filename>{images[-1]}.jpg</filename>{objects}</annotation>"
+            (folder / "Annotations" / f"{images[-1]}.xml").write_text(text)
+            pixels = rng.integers(0, 60, (20, 20, 3))
+            for name in labels:
+                pixels[names.index(name)] += 150
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "JPEGImages" / f"{images[-1]}.jpg")
+        (folder / "ImageSets" / "Main" / f"{part}.txt").write_text("\n".join(images) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory) -> Path:
+    """A data root with the small VOC 2007 and the lists made from it."""
+    root = write_voc(tmp_path_factory.mktemp("voc"))
+    for name in (NAME, "voc-few-shot-base"):
+        make_lists(DATASETS.get(name), root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(voc, tmp_path_factory) -> Path:
+    """Runs of three episodes."""
+    folder = tmp_path_factory.mktemp("few") / "results"
+    for plan in make_plans("erm", NAME, seeds=SEEDS, data_root=voc, **RUN):
+        execute_plan(plan, folder)
+    return folder
+
+
+@pytest.fixture
+def known(voc, monkeypatch):
+    """The registered dataset is opened where its lists were made."""
+    monkeypatch.setenv("LTBENCH_DATA", str(voc))
+
+
+def records(results: Path) -> list[Record]:
+    found = [Record.from_file(path) for path in sorted(results.glob("runs/*/record.json"))]
+    return sorted(found, key=lambda record: record.spec.seed)
+
+
+def test_lists_follow_the_official_annotations(voc):
+    few, base = (DATASETS.get(name).open(voc) for name in (NAME, "voc-few-shot-base"))
+    parts = voc / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main"
+    trainval, test = (set((parts / f"{name}.txt").read_text().split()) for name in ("trainval", "test"))
+
+    def named(split) -> set[str]:
+        return {Path(path).stem for path in split.paths}
+
+    assert few.classes == CLASSES and len(few.supports) == 10
+    assert all(named(support) <= trainval for support in few.supports) and named(few.splits["test"]) <= test
+    assert all(support.targets.any(axis=1).all() for support in few.supports)
+    # Every seventh test image shows a cat, marked difficult, and 5 of 20 have another novel class alone.
+    assert few.splits["test"].targets.sum(axis=0).tolist() == [8, 2, 2, 2, 2, 2]
+    assert few.splits["test"].targets.any(axis=1).all()
+    novel = {path for name in CLASSES for path in _showing(voc, name)}
+    assert named(base.splits["train"]) == trainval - novel
+    assert named(base.splits["test"]) & novel and base.splits["test"].targets.any(axis=1).all()
+    before = (voc / "ltbench-lists" / NAME / "episode-3" / "train.txt").read_bytes()
+    make_lists(DATASETS.get(NAME), voc)
+    assert (voc / "ltbench-lists" / NAME / "episode-3" / "train.txt").read_bytes() == before
+
+
+def _showing(voc: Path, name: str) -> set[str]:
+    folder = voc / "VOCdevkit" / "VOC2007" / "Annotations"
+    return {path.stem for path in folder.iterdir() if f"<name>{name}</name>" in path.read_text()}
+
+
+def test_annotations_of_one_archive_alone_are_refused(tmp_path):
+    root = write_voc(tmp_path)
+    [*annotations] = sorted((root / "VOCdevkit" / "VOC2007" / "Annotations").iterdir())
+    annotations[-1].unlink()
+    with pytest.raises(InputError, match=r"test.txt: 1 of its 40 images have no annotation, such as .*000120.jpg"):
+        make_lists(DATASETS.get(NAME), root)
+    assert not (root / "ltbench-lists" / NAME).exists()
+
+
+def test_each_run_trains_on_its_episode_and_says_so(voc, results):
+    dataset = DATASETS.get(NAME).open(voc)
+    for record, support in zip(records(results), dataset.supports, strict=False):
+        assert record.episode == record.spec.seed and record.num_train_images == len(support)
+        assert list(record.class_counts.values()) == support.targets.sum(axis=0).tolist()
+        assert record.spec.dataset.fingerprint == dataset.fingerprint
+    digests = [record.data_digests for record in records(results)]
+    assert len({digest["train"] for digest in digests}) == 3 and len({digest["test"] for digest in digests}) == 1
+    shown = cli("show", records(results)[2].run_id[:12], "--results", results).stdout
+    assert "episode" in shown and "2: its support set was trained on" in shown
+
+
+def test_a_row_is_the_mean_over_episodes_of_the_stored_logits(results, known):
+    scores = []
+    for record in records(results):
+        tensors = load_file(results / "runs" / record.folder_name / record.logits.file)
+        logits, targets = tensors[record.declared], tensors["targets"]
+        scores.append(100 * average_precision_score(targets, logits, average="macro"))
+    assert len(set(scores)) == 3
+    board = load_board(results, results, problems := [])
+    assert problems == []
+    [table] = board.tables
+    [row] = table.rows
+    assert row.scores["Overall"].n == 3 and row.scores["Overall"].mean == pytest.approx(np.mean(scores), abs=1e-4)
+    said = "a row is a mean over 3 episodes"
+    for page in (markdown_page(board, {}), html_page(board, {table.track.slug: {}}), latex(board)):
+        assert said in " ".join(page.split())
+    [heads] = [line for line in markdown_page(board, {}).splitlines() if line.startswith("| Rank |")]
+    assert "Overall" in heads and "Tail" not in heads, "all classes are in one group"
+    terminal = cli("leaderboard", "--results", results, "--out", results.parent / "board").stdout
+    assert "over episodes and test images" in " ".join(terminal.split())
+
+
+def test_runs_of_episodes_verify_and_travel(results, known, tmp_path):
+    assert faults(results) == {}
+    bundles = []
+    for record in records(results):
+        bundles.append(export(RunFolder(results / "runs" / record.folder_name), tmp_path / f"{record.spec.seed}.zip"))
+        import_bundle(bundles[-1], tmp_path / "other")
+    assert faults(tmp_path / "other") == {} and len(records(tmp_path / "other")) == 3
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    """A few-shot dataset of a user's own."""
+    return write_few_shot(tmp_path / "own")
+
+
+def test_a_seed_without_an_episode_is_refused_before_anything_starts(own, tmp_path):
+    for call in (lambda: make_plan("erm", str(own), seed=3, **TINY), lambda: find_dataset(str(own)).open().of_seed(3)):
+        with pytest.raises(InputError, match="'own' has 3 episodes.*seed 3 has none; give seeds from 0 to 2"):
+            call()
+    done = cli(
+        "sweep", "--methods", "all", "--datasets", own, "--seeds", "0-3", *TINY_ARGS, "--results", tmp_path / "r"
+    )
+    assert done.returncode != 0 and "seed 3 has none" in done.stderr and not (tmp_path / "r").exists()
+
+
+def test_a_stopped_run_goes_on_with_its_episode(own, tmp_path):
+    plan = make_plan("erm", str(own), seed=1, **TINY | {"epochs": 3})
+    whole = execute_plan(plan, tmp_path / "whole")
+    with pytest.raises(RunInterrupted), stopping(lambda trainer: trainer.progress.step == 2):
+        execute_plan(plan, tmp_path / "stopped")
+    # Another process makes the plan again, from the request alone.
+    resumed = execute_plan(make_plan(**plan.request), tmp_path / "stopped")
+    assert resumed.episode == 1 and resumed.attempts == 2
+    assert resumed.logits == whole.logits and resumed.data_digests == whole.data_digests
+
+
+def test_episodes_of_a_record_are_checked(own, tmp_path):
+    for plan in make_plans("erm", str(own), seeds=SEEDS, **RUN):
+        execute_plan(plan, tmp_path)
+    execute_plan(make_plan("asl", str(own), seed=1, **RUN), tmp_path)
+    assert faults(tmp_path) == {}
+    one = RunFolder(next(tmp_path.glob("runs/erm-s1-*")))
+    kept = one.record_path.read_text()
+    with pytest.raises(Exception, match="episode 0 is not that of seed 1"):
+        edit_record(one, episode=0)
+    one.record_path.write_text(kept)
+    edit_record(one, data_digests={"train": json.loads(kept)["data_digests"]["test"]})
+    assert "its train images of episode 1 at 16 px" in str(faults(tmp_path))
+    one.record_path.write_text(kept)
+    edit_record(one, num_train_images=20)
+    assert "its numbers of training images of episode 1" in str(faults(tmp_path))
+
+
+def test_numbers_of_another_episode_are_a_fault_of_a_registered_dataset(results, known, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(results, tmp_path / "results")
+    folder = RunFolder(next(copy.glob("runs/erm-s2-*")))
+    edit_record(folder, num_train_images=folder.record().num_train_images + 1)
+    [messages] = faults(copy).values()
+    assert "numbers of images are not those of dataset" in messages[0]
+
+
+def test_prepare_decodes_every_episode(own, tmp_path):
+    done = cli("data", "prepare", own, *TINY_ARGS[:4])
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:5]] == [
+        *(f"episode-{i}/train" for i in SEEDS),
+        "test",
+    ]
