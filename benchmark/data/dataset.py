@@ -198,7 +198,7 @@ class DatasetFolder:
             return own
         if self.card.lists == "data-root":
             made = self.made_folder(data_root)
-            if made is None or not _exists(made / MADE_JSON):
+            if made is None or not _exists(made):
                 where = f"are not in {made}" if made else f"need a data root: --data-root DIR or {DATA_ROOT_VARIABLE}"
                 raise ListsNotMade(
                     f"dataset {self.name!r}: its lists {where}; make them from the official files with "
@@ -218,8 +218,15 @@ class DatasetFolder:
 
         data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None. A run looks for
         the images when it starts; this function does not.
-        Raises InputError: see `read_list` and `file`; also when an image is in two lists.
+        Raises InputError: see `read_list` and `file`; also when an image is in two lists, or made lists have changed.
         """
+        dataset = self.read(data_root)
+        if self.card.lists == "data-root":
+            self._check_made(dataset, data_root)
+        return dataset
+
+    def read(self, data_root: Path | None = None) -> Dataset:
+        """As `open`, also for lists that are being made: they are not compared with what was made."""
         classes = read_classes(self.file("classes.txt", data_root))
         if self.card.episodes and _exists(self.path / "train.txt"):
             raise InputError(
@@ -240,8 +247,6 @@ class DatasetFolder:
         dataset = Dataset(self.name, self.card, classes, {"train": lists[training[0]]} | scored, source, supports)
         if not self._is_registered(dataset, data_root) and isinstance(source, FileImages):
             dataset = replace(dataset, source=OwnImages.of(source, tuple(lists.values())))
-        if self.card.lists == "data-root":
-            self._check_made(dataset, data_root)
         for name in training:
             self._check_counts(files[name], classes, lists[name])
         return dataset

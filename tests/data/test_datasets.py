@@ -78,7 +78,8 @@ def test_folder_holds_the_published_lists_and_a_card_only(name):
 
 
 def test_registered_datasets():
-    assert list(DATASETS) == ["coco-lt", "shapes-lt", "voc-lt", "voc-mini-lt"]
+    few_shot = [f"{name}-few-shot-{kind}" for name in ("coco", "voc") for kind in ("1", "5", "base")]
+    assert sorted(DATASETS) == sorted([*few_shot, "coco-lt", "coco-lt-val", "shapes-lt", "voc-lt", "voc-mini-lt"])
 
 
 @pytest.mark.parametrize(

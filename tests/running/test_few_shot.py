@@ -1,6 +1,7 @@
 """Few-shot datasets from official annotations to a table: the run of a seed is that of an episode."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ from sklearn.metrics import average_precision_score
 
 from benchmark.audit.bundles import export, import_bundle
 from benchmark.data.dataset import DATASETS, find_dataset
+from benchmark.data.lists import read_classes
 from benchmark.data.makers import make_lists
 from benchmark.errors import InputError, RunInterrupted
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.exports.latex import write as latex
 from benchmark.leaderboard.pages.html import html_page
 from benchmark.leaderboard.pages.markdown_page import markdown_page
+from benchmark.leaderboard.terminal import terminal_table
 from benchmark.running.plan import make_plan, make_plans
 from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
@@ -103,8 +106,8 @@ def test_lists_follow_the_official_annotations(voc):
     assert few.classes == CLASSES and len(few.supports) == 10
     assert all(named(support) <= trainval for support in few.supports) and named(few.splits["test"]) <= test
     assert all(support.targets.any(axis=1).all() for support in few.supports)
-    # Every seventh test image shows a cat, marked difficult, and 5 of 20 have another novel class alone.
-    assert few.splits["test"].targets.sum(axis=0).tolist() == [8, 2, 2, 2, 2, 2]
+    # A cat, always marked difficult, is in every seventh of the 40 test images, and in the 28th.
+    assert few.splits["test"].targets.sum(axis=0).tolist() == [7, 2, 2, 2, 2, 2]
     assert few.splits["test"].targets.any(axis=1).all()
     novel = {path for name in CLASSES for path in _showing(voc, name)}
     assert named(base.splits["train"]) == trainval - novel
@@ -117,6 +120,48 @@ def test_lists_follow_the_official_annotations(voc):
 def _showing(voc: Path, name: str) -> set[str]:
     folder = voc / "VOCdevkit" / "VOC2007" / "Annotations"
     return {path.stem for path in folder.iterdir() if f"<name>{name}</name>" in path.read_text()}
+
+
+def write_coco(root: Path) -> None:
+    """Annotations of COCO 2014 in small: two images of each of the 80 classes a part, and in every third a chair; in
+    every third a crowd of chairs."""
+    names = read_classes(DATASETS.get("coco-lt").path / "classes.txt")
+    ids = [2 * i + 1 for i in range(len(names))]  # with gaps, as COCO's
+    chair = ids[names.index("chair")]
+    folder = root / "coco" / "annotations"
+    folder.mkdir(parents=True)
+    for part, first in (("train", 1001), ("val", 139)):  # 139 is an image of val2017, 140 is none
+        images = [{"id": i, "file_name": f"COCO_{part}2014_{i:012}.jpg"} for i in range(first, first + 160)]
+        found = [(image["id"], ids[i % 80], 0) for i, image in enumerate(images)]
+        found += [(image["id"], chair, i % 3) for i, image in enumerate(images) if i % 3 < 2]
+        annotations = [
+            {"id": i, "image_id": image, "category_id": category, "iscrowd": crowd, "bbox": [0, 0, 9, 9], "area": 81}
+            for i, (image, category, crowd) in enumerate(found)
+        ]
+        categories = [{"id": number, "name": name} for number, name in zip(ids, names, strict=True)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / f"instances_{part}2014.json").write_text(json.dumps(content))
+
+
+def test_coco_2014_is_looked_up_in_the_folders_of_2017(tmp_path):
+    write_coco(tmp_path)
+    names = ("coco-few-shot-1", "coco-few-shot-base")
+    for name in names:
+        make_lists(DATASETS.get(name), tmp_path)
+    few, base = (DATASETS.get(name).open(tmp_path) for name in names)
+    assert (len(few.classes), len(base.classes), len(few.supports)) == (16, 64, 10)
+    assert {path.split("/")[0] for support in few.supports for path in support.paths} == {"train2017"}
+    tested = {*few.splits["test"].paths, *base.splits["test"].paths}
+    assert {"val2017/000000000139.jpg", "train2017/000000000140.jpg"} <= tested
+    # Of 160 images, 54 have a chair that is no crowd, besides the two whose class is chair.
+    shown = [i for i in range(160) if i % 3 == 0 or i % 80 == 56]
+    assert few.splits["test"].targets[:, few.classes.index("chair")].sum() == len(shown) == 56
+    known = read_classes(DATASETS.get("coco-lt").path / "classes.txt")
+    with_novel = {i for i in range(160) if i in shown or known[i % 80] in few.classes}
+    assert len(few.splits["test"]) == len(with_novel)
+    assert base.splits["train"].paths == tuple(
+        f"train2017/{1001 + i:012}.jpg" for i in range(160) if i not in with_novel
+    )
 
 
 def test_annotations_of_one_archive_alone_are_refused(tmp_path):
@@ -157,8 +202,7 @@ def test_a_row_is_the_mean_over_episodes_of_the_stored_logits(results, known):
         assert said in " ".join(page.split())
     [heads] = [line for line in markdown_page(board, {}).splitlines() if line.startswith("| Rank |")]
     assert "Overall" in heads and "Tail" not in heads, "all classes are in one group"
-    terminal = cli("leaderboard", "--results", results, "--out", results.parent / "board").stdout
-    assert "over episodes and test images" in " ".join(terminal.split())
+    assert "interval over episodes and test images" in str(terminal_table(table).caption)
 
 
 def test_runs_of_episodes_verify_and_travel(results, known, tmp_path):
@@ -208,15 +252,13 @@ def test_episodes_of_a_record_are_checked(own, tmp_path):
         edit_record(one, episode=0)
     one.record_path.write_text(kept)
     edit_record(one, data_digests={"train": json.loads(kept)["data_digests"]["test"]})
-    assert "its train images of episode 1 at 16 px" in str(faults(tmp_path))
+    assert "its train images of episode 1 at " in str(faults(tmp_path))
     one.record_path.write_text(kept)
     edit_record(one, num_train_images=20)
     assert "its numbers of training images of episode 1" in str(faults(tmp_path))
 
 
 def test_numbers_of_another_episode_are_a_fault_of_a_registered_dataset(results, known, tmp_path):
-    import shutil
-
     copy = shutil.copytree(results, tmp_path / "results")
     folder = RunFolder(next(copy.glob("runs/erm-s2-*")))
     edit_record(folder, num_train_images=folder.record().num_train_images + 1)

@@ -91,7 +91,7 @@ def make_lists(
 
 def _facts(folder: DatasetFolder, data_root: Path, draft_root: Path, made: Made) -> dict[str, Any]:
     """The content of made.json. draft_root: a data root that holds the new lists. Raises InputError."""
-    dataset = folder.open(draft_root)
+    dataset = folder.read(draft_root)
     return {
         "dataset": folder.name,
         "fingerprint": dataset.fingerprint,
