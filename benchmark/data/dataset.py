@@ -72,6 +72,7 @@ class DatasetCard(Strict):
         0, description="few-shot: number of support sets, episode-0/train.txt and so on; 0: one train.txt"
     )
     shots: Annotated[int, Field(ge=1)] = Field(1, description="training positives that a class has, at least")
+    fingerprint: str = Field("", description="of the dataset, where its lists are here: `ltbench data verify` compares")
     notes: str = Field("", description="on labels and metric, shown to the reader")
     download: str = Field("", description="where the images come from, for people and for error messages")
 
@@ -198,7 +199,7 @@ class DatasetFolder:
             return own
         if self.card.lists == "data-root":
             made = self.made_folder(data_root)
-            if made is None or not _exists(made):
+            if made is None or not _exists(made):  # made whole or not at all
                 where = f"are not in {made}" if made else f"need a data root: --data-root DIR or {DATA_ROOT_VARIABLE}"
                 raise ListsNotMade(
                     f"dataset {self.name!r}: its lists {where}; make them from the official files with "
@@ -218,15 +219,16 @@ class DatasetFolder:
 
         data_root: where the images of registered datasets are; the variable LTBENCH_DATA when None. A run looks for
         the images when it starts; this function does not.
-        Raises InputError: see `read_list` and `file`; also when an image is in two lists, or made lists have changed.
+        Raises InputError: see `read_list` and `file`; also when an image is in two lists, and where lists that were
+        made have changed since.
         """
-        dataset = self.read(data_root)
+        dataset = self.open_draft(data_root)
         if self.card.lists == "data-root":
             self._check_made(dataset, data_root)
         return dataset
 
-    def read(self, data_root: Path | None = None) -> Dataset:
-        """As `open`, also for lists that are being made: they are not compared with what was made."""
+    def open_draft(self, data_root: Path | None = None) -> Dataset:
+        """As `open`, for lists that are being made: they are not compared with what was made."""
         classes = read_classes(self.file("classes.txt", data_root))
         if self.card.episodes and _exists(self.path / "train.txt"):
             raise InputError(

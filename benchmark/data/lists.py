@@ -35,6 +35,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def labels(self) -> dict[str, frozenset[int]]:
+        """Path -> its classes' indices, in the order of the list."""
+        return {
+            path: frozenset(np.flatnonzero(row).tolist()) for path, row in zip(self.paths, self.targets, strict=True)
+        }
+
 
 def list_bytes(path: Path) -> bytes:
     """The content of a list or of classes.txt. Raises OSError, also where it is no regular file or too large."""

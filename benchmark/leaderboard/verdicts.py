@@ -165,7 +165,7 @@ class PublishedTable:
 
 
 def published(tables: Iterable[Table], results: Sequence[PublishedResult] | None = None) -> list[PublishedTable]:
-    """One table for each dataset that has a track of protocol `paper` without changes.
+    """One table for each dataset that has a track of protocol `paper` without changes, or that a dataset with one extends.
 
     Beside each published result is our nearest row: first one on the dataset's registered lists, then one that differs
     least in backbone, pretraining and image size, then one of the newest protocol and method. results: those of the
@@ -207,7 +207,10 @@ def _measured_by_dataset(tables: Iterable[Table]) -> dict[str, list[Measured]]:
     measured: dict[str, list[Measured]] = defaultdict(list)
     for table in tables:
         if table.track.protocol == PROTOCOL and not table.track.overrides:
-            measured[table.track.dataset] += [Measured(table.track, row) for row in table.rows]
+            name = table.track.dataset
+            # A dataset with other lists than the published ones is shown beside them, and said to be another.
+            name = DATASETS.get(name).card.extends or name if name in DATASETS else name
+            measured[name] += [Measured(table.track, row) for row in table.rows]
     return measured
 
 
@@ -314,7 +317,11 @@ def _obstacle(result: PublishedResult, measured: Measured | None, fingerprint: s
 
 def _differences(result: PublishedResult, track: Track, fingerprint: str) -> list[str]:
     """The differences between a track and the setting of a published result."""
-    found = ["the dataset's split differs"] if track.fingerprint != fingerprint else []
+    found = []
+    if track.dataset != result.dataset:
+        found.append(f"measured on {track.dataset}, which has another list")
+    elif track.fingerprint != fingerprint:
+        found.append("the dataset's split differs")
     if track.backbone not in _BACKBONES.get(result.backbone, ()):
         found.append(f"backbone differs: printed {result.backbone}, measured {track.backbone}")
     pretraining = _PRETRAINING.get(result.pretraining)

@@ -50,8 +50,7 @@ def write_few_shot(folder: Path, episodes: int = 3) -> Path:
     write_tiny_dataset(folder, {"train": 24, "test": 12})
     classes = read_classes(folder / "classes.txt")
     pool = read_list(folder / "train.txt", "train", len(classes))
-    labels = {path: frozenset(np.flatnonzero(row).tolist()) for path, row in zip(pool.paths, pool.targets, strict=True)}
-    for name, support in zip(episode_lists(episodes), draw_episodes(labels, classes, 1, episodes), strict=True):
+    for name, support in zip(episode_lists(episodes), draw_episodes(pool.labels, classes, 1, episodes), strict=True):
         (folder / name).parent.mkdir()
         write_list(folder / f"{name}.txt", support)
     (folder / "train.txt").unlink()

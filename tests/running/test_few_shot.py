@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kit.command import ltbench as cli
+from kit.official import write_voc
 from kit.runs import execute_plan
 from kit.stores import edit_record
 from kit.tiny import TINY, TINY_ARGS, write_few_shot
@@ -36,40 +37,32 @@ SEEDS = range(3)
 RUN = TINY | {"epochs": 1}
 
 
-def write_voc(root: Path) -> Path:
+def write_voc_2007(root: Path) -> Path:
     """VOC 2007 in small: a few images of each of the 20 classes, some with two, a tint for each class."""
     names = (DATASETS.get("voc-lt").path / "classes.txt").read_text().split()
     folder = root / "VOCdevkit" / "VOC2007"
-    for part in ("Annotations", "ImageSets/Main", "JPEGImages"):
+    for part in ("ImageSets/Main", "JPEGImages"):
         (folder / part).mkdir(parents=True)
     rng = np.random.default_rng(0)
-    number = 0
+    labels: dict[str, set[str]] = {}
     for part, copies in (("trainval", 4), ("test", 2)):
         images = []
         for i in range(copies * len(names)):
-            labels = (
-                {names[i % len(names)]} | ({"person"} if i % 3 == 0 else set()) | ({"cat"} if i % 7 == 0 else set())
-            )
-            number += 1
-            images.append(f"{number:06}")
-            objects = "".join(
-                f"<object><name>{name}</name><difficult>{int(name == 'cat')}</difficult></object>"
-                for name in sorted(labels)
-            )
-            text = f"<annotation><folder>VOC2007</folder><filename>{images[-1]}.jpg</filename>{objects}</annotation>"
-            (folder / "Annotations" / f"{images[-1]}.xml").write_text(text)
+            images.append(f"{len(labels) + 1:06}")
+            labels[images[-1]] = {names[i % len(names)], *["person"] * (i % 3 == 0), *["cat"] * (i % 7 == 0)}
             pixels = rng.integers(0, 60, (20, 20, 3))
-            for name in labels:
+            for name in labels[images[-1]]:
                 pixels[names.index(name)] += 150
             Image.fromarray(pixels.astype(np.uint8)).save(folder / "JPEGImages" / f"{images[-1]}.jpg")
         (folder / "ImageSets" / "Main" / f"{part}.txt").write_text("\n".join(images) + "\n")
+    write_voc(folder, labels, difficult=[image for image, found in labels.items() if "cat" in found])
     return root
 
 
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory) -> Path:
     """A data root with the small VOC 2007 and the lists made from it."""
-    root = write_voc(tmp_path_factory.mktemp("voc"))
+    root = write_voc_2007(tmp_path_factory.mktemp("voc"))
     for name in (NAME, "voc-few-shot-base"):
         make_lists(DATASETS.get(name), root)
     return root
@@ -164,13 +157,21 @@ def test_coco_2014_is_looked_up_in_the_folders_of_2017(tmp_path):
     )
 
 
+def test_labels_are_verified_against_the_official_annotations(voc):
+    done = cli("data", "verify", NAME, "--data-root", voc)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 differ" in done.stdout
+
+
 def test_annotations_of_one_archive_alone_are_refused(tmp_path):
-    root = write_voc(tmp_path)
+    root = write_voc_2007(tmp_path)
     [*annotations] = sorted((root / "VOCdevkit" / "VOC2007" / "Annotations").iterdir())
     annotations[-1].unlink()
     with pytest.raises(InputError, match=r"test.txt: 1 of its 40 images have no annotation, such as .*000120.jpg"):
         make_lists(DATASETS.get(NAME), root)
     assert not (root / "ltbench-lists" / NAME).exists()
+    with pytest.raises(InputError, match="no instances_train2014.json in .*; unpack annotations_trainval2014.zip"):
+        make_lists(DATASETS.get("coco-few-shot-5"), root)
 
 
 def test_each_run_trains_on_its_episode_and_says_so(voc, results):

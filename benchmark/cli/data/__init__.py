@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 # In the order of the help.
-COMMANDS = ("list", "prepare")
+COMMANDS = ("list", "prepare", "verify")

@@ -17,11 +17,12 @@ MAX_BYTES = 2 * 2**30
 _PARTS = ("images", "annotations", "categories")
 
 
-def read_coco(file: Path, crowd: bool = True) -> Annotations:
+def read_coco(file: Path, crowd: bool = True, least_side: float = 0.0) -> Annotations:
     """Images in the order of the file, classes in the order of their category ids.
 
     The path of an image is its `file_name`. An image without annotation has no label. crowd: whether annotations
-    with `iscrowd` 1 count. Source: https://cocodataset.org/#format-data.
+    with `iscrowd` 1 count. least_side: pixels; where it is above 0, annotations without an area, or with a narrower or
+    lower box, do not count. Source: https://cocodataset.org/#format-data.
     Raises InputError, naming file, entry and field, for a file that is no COCO JSON or contradicts itself. An
     annotation of an image that the file does not list is left out, with a note.
     """
@@ -37,7 +38,7 @@ def read_coco(file: Path, crowd: bool = True) -> Annotations:
     index = {number: i for i, number in enumerate(ids)}
     images, notes = _images(file, content)
     labels: dict[str, set[int]] = {path: set() for path in images.values()}
-    strangers, crowds = [], 0
+    strangers, crowds, small = [], 0, 0
     for where, entry in _entries(file, content, "annotations"):
         image, category = _whole(entry, "image_id", where), _whole(entry, "category_id", where)
         if category not in index:
@@ -49,16 +50,29 @@ def read_coco(file: Path, crowd: bool = True) -> Annotations:
         if is_crowd not in (0, 1):
             raise InputError(f"{where}: iscrowd is {shown(repr(is_crowd))}; write 0 or 1")
         crowds += int(is_crowd)
+        if least_side and _is_smaller(entry, least_side, where):
+            small += 1
+            continue
         if crowd or not is_crowd:
             labels[images[image]].add(index[category])
     if crowds:
         notes.append(f"{plural(crowds, 'crowd annotation')} (iscrowd 1): {'counted' if crowd else 'left out'}")
+    if small:
+        notes.append(f"{plural(small, 'annotation')} left out, without area or with a box below {least_side:g} px")
     if strangers:
         notes.append(
             f"{plural(len(strangers), 'annotation')} left out, of images that the file does not list: image_id "
             f"{examples(strangers)}"
         )
     return Annotations(classes, {path: frozenset(found) for path, found in labels.items()}, tuple(notes))
+
+
+def _is_smaller(entry: dict[str, Any], side: float, where: str) -> bool:
+    """Whether an annotation has no area or a box of a shorter side. Raises InputError."""
+    box, area = entry.get("bbox"), entry.get("area")
+    if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in [*box, area]):
+        raise InputError(f"{where}: expected bbox [x, y, width, height] and area as numbers")
+    return area <= 0 or min(box[2:]) < side
 
 
 def _load(file: Path) -> dict[str, Any]:

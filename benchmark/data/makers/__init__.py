@@ -6,12 +6,14 @@ puts what a maker returns into the folder `<data root>/ltbench-lists/<name>`, al
     train.txt val.txt test.txt    those that the dataset's folder, and the dataset that it extends, lack
     episode-0/train.txt ...       of a few-shot dataset
     made.json                     rule, official files with their sha256, numbers of images and labels, fingerprint
+    images                        links to the images, for a dataset whose images lie in several layouts
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ from benchmark.data.dataset import MADE_JSON, MADE_LISTS, DatasetFolder
 from benchmark.errors import InputError, StoreError
 from benchmark.registry import Registry
 from benchmark.ui.progress import plural
+
+# The link to the images, beside the lists.
+IMAGES = "images"
 
 Say = Callable[[str], None]
 
@@ -42,6 +47,7 @@ class Made:
     sources: tuple[Path, ...]
     rule: str
     missing: tuple[str, ...] = ()
+    images: Path | Mapping[str, Path] | None = None
 
 
 # From the dataset's folder, the data root and a printer of lines. It writes nothing, and the same files give the same
@@ -79,8 +85,15 @@ def make_lists(
                 write_atomically(draft / name, content)
             facts = _facts(folder, data_root, Path(draft_root), made)
             write_atomically(draft / MADE_JSON, json.dumps(facts, indent=1).encode() + b"\n")
+            if made.images is not None:
+                _link(draft / IMAGES, target / IMAGES, made.images)
             if target.exists():
                 _check_equal(target, draft)
+                # The images may have moved.
+                if made.images is not None:
+                    if os.path.lexists(target / IMAGES):
+                        (target / IMAGES).rename(Path(draft_root) / "old")
+                    (draft / IMAGES).rename(target / IMAGES)
                 say(f"{named(target)}: the lists are there and are what the official files give")
                 return
             draft.rename(target)
@@ -91,7 +104,7 @@ def make_lists(
 
 def _facts(folder: DatasetFolder, data_root: Path, draft_root: Path, made: Made) -> dict[str, Any]:
     """The content of made.json. draft_root: a data root that holds the new lists. Raises InputError."""
-    dataset = folder.read(draft_root)
+    dataset = folder.open_draft(draft_root)
     return {
         "dataset": folder.name,
         "fingerprint": dataset.fingerprint,
@@ -109,10 +122,22 @@ def _summary(facts: Mapping[str, Any]) -> str:
     return f"lists made: {', '.join(lists)}; fingerprint {facts['fingerprint'][:12]}"
 
 
+def _link(folder: Path, place: Path, images: Path | Mapping[str, Path]) -> None:
+    """Make `folder` a link to the images, or a folder of links. place: where it is moved to; links are relative."""
+    real = place.parent.parent.resolve() / place.parent.name / place.name
+    if isinstance(images, Path):
+        folder.symlink_to(os.path.relpath(images.resolve(), real.parent), target_is_directory=True)
+        return
+    for name, file in images.items():
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(file, (real / name).parent))
+
+
 def _check_equal(there: Path, new: Path) -> None:
     """Raise InputError where the lists that are there are not the new ones."""
-    files = ((folder, path) for folder in (there, new) for path in folder.rglob("*") if path.is_file())
-    names = sorted({path.relative_to(folder).as_posix() for folder, path in files})
+    paths = ((folder, path) for folder in (there, new) for path in (*folder.glob("*"), *folder.glob("episode-*/*")))
+    names = sorted({path.relative_to(folder).as_posix() for folder, path in paths} - {IMAGES})
     differ = [name for name in names if _digest(there / name) != _digest(new / name)]
     if differ:
         raise InputError(

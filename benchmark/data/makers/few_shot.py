@@ -9,7 +9,7 @@ Rules, by LaSO (Alfassy et al., CVPR 2019; its repository for COCO) where it has
     support sets          drawn from images of the training part with a novel class; see `data.episodes`
     test list             images of the test part with a class of classes.txt; other labels are left out
     parts                 COCO: train2014 and val2014; VOC 2007, which LaSO has not: trainval and test
-    labels                COCO: crowd annotations do not count; VOC: objects marked difficult do, as everywhere here
+    labels                COCO: neither crowds nor boxes below one pixel count; VOC: objects marked difficult do count
 
 COCO's images are looked up in the folders of 2017, which hold the same images as those of 2014.
 """
@@ -24,10 +24,10 @@ from benchmark.data.annotations import Annotations, list_bytes_of
 from benchmark.data.dataset import DATASETS, DatasetFolder, episode_lists
 from benchmark.data.episodes import draw_episodes
 from benchmark.data.importers.checks import read_text
-from benchmark.data.importers.coco import read_coco
 from benchmark.data.importers.voc import read_voc
 from benchmark.data.lists import MAX_LIST_BYTES, read_classes, read_list
 from benchmark.data.makers import MAKERS, Made, Say
+from benchmark.data.makers.coco import ANNOTATIONS, instances_file, read_instances
 from benchmark.errors import InputError, shown
 
 Labels = Mapping[str, frozenset[int]]
@@ -111,14 +111,25 @@ def _voc_parts(data_root: Path) -> _Parts:
 
 
 def _coco_parts(data_root: Path) -> _Parts:
-    files = [data_root / "coco" / "annotations" / f"instances_{part}2014.json" for part in ("train", "val")]
-    train, test = (read_coco(file, crowd=False) for file in files)
+    files = [_coco_file(data_root, part) for part in ("train2014", "val2014")]
+    train, test = (read_instances(file, crowd=False) for file in files)
     if train.classes != test.classes:
         raise InputError(f"{files[1]}: its categories are not those of {files[0].name}; get both from one archive")
     # The test list of COCO-LT is val2017; all other images of 2014 are in train2017.
     in_val = {PurePosixPath(path).name for path in _val2017()}
     moved = [_in_2017(annotated, in_val) for annotated in (train, test)]
     return _Parts(train.classes, moved[0], moved[1], train.notes + test.notes, tuple(files))
+
+
+def _coco_file(data_root: Path, part: str) -> Path:
+    file = instances_file(data_root, part)
+    if file is None:
+        looked = " and ".join(f"{data_root / where}" for where in ANNOTATIONS)
+        raise InputError(
+            f"no instances_{part}.json in {looked}; unpack annotations_trainval2014.zip of the COCO site in "
+            f"{data_root / 'coco'}"
+        )
+    return file
 
 
 def _val2017() -> tuple[str, ...]:
