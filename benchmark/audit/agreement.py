@@ -17,6 +17,7 @@ from benchmark.store.records import TOLERANCE, Record
 # Labels in a file of logits: tensor -> their name in a message.
 _LABELS = {TARGETS: "test labels", VALIDATION_TARGETS: "validation labels"}
 _DATASET = "classes, groups and numbers of images"
+_TRAINING = "numbers of training images"
 # The lists whose images every run decodes as its recipe says. The training images depend on the method too.
 SCORED = ("val", "test")
 
@@ -54,11 +55,16 @@ class Agreement:
     def _facts(self, record: Record, labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         """(name in a message; digest, or text) of each fact that runs on the same lists share."""
         if registered_split(record) is None:  # otherwise `audit.lists` compares both with the lists themselves
-            counts = [record.groups, record.class_counts, record.num_train_images, record.num_test_images]
-            yield _DATASET, json.dumps(counts)
+            training = [record.class_counts, record.num_train_images]
+            if record.episode is None:
+                yield _DATASET, json.dumps([record.groups, *training, record.num_test_images])
+            else:
+                yield _DATASET, json.dumps([record.groups, record.num_test_images])
+                yield f"{_TRAINING}{_of_episode(record)}", json.dumps(training)
             yield from ((_LABELS[key], digest) for key, digest in labels.items())
         for split, size in image_sizes(record, self._images).items():
-            what = f"{split} images at {size} px, {record.spec.weights.interpolation},"
+            list_of = _of_episode(record) if split == "train" else ""
+            what = f"{split} images{list_of} at {size} px, {record.spec.weights.interpolation},"
             yield what, record.data_digests[split]
 
     def disagreements(self) -> Iterator[Disagreement]:
@@ -76,6 +82,11 @@ class Agreement:
                         f"its test logits are bit for bit those of {other}, and no other seed trains the same network"
                     )
                     yield Disagreement(run, problem, "run again with --rerun always")
+
+
+def _of_episode(record: Record) -> str:
+    """The end of a fact's name that only runs of one episode of a few-shot dataset share."""
+    return "" if record.episode is None else f" of episode {record.episode}"
 
 
 def _differences(what: str, facts: Sequence[tuple[str, str]]) -> Iterator[Disagreement]:

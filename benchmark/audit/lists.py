@@ -11,6 +11,7 @@ import numpy as np
 from benchmark.audit.files import RECORD, Files
 from benchmark.data.dataset import DATASETS
 from benchmark.data.registered import registered, registered_split
+from benchmark.errors import InputError
 from benchmark.store.logits import TARGETS, VALIDATION_TARGETS
 from benchmark.store.records import Record
 
@@ -35,6 +36,12 @@ def split_fault(record: Record, files: Files) -> str | None:
             f"{dataset.fingerprint[:12]} here, the record has {ref.fingerprint[:12]}; keep results of other lists "
             "under another dataset name, or run again"
         )
+    try:
+        dataset = dataset.of_seed(record.spec.seed)
+    except InputError as error:
+        return files.fault(RECORD, str(error))
+    if (record.episode is not None) != bool(dataset.supports):
+        return files.fault(RECORD, f"dataset {ref.name!r} has {'' if dataset.supports else 'no '}episodes")
     validation: list[int | None] = [len(dataset.splits["val"])] if "val" in dataset.splits else [None]
     if record.schema_version == 1:
         validation.append(None)  # which has no validation logits

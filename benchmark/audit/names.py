@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from benchmark.base.files import file_digest, split_file
-from benchmark.data.dataset import DATASETS, DatasetFolder
+from benchmark.data.dataset import DATASETS, DatasetFolder, ListsNotMade
 from benchmark.errors import InputError
 from benchmark.method import METHODS
 from benchmark.models.backbones import BACKBONES
@@ -54,12 +54,16 @@ def _of_dataset(spec: RunSpec) -> str | None:
 
 def _registered_names() -> dict[str, str]:
     """Fingerprint -> name of the registered dataset with these lists."""
-    return {_fingerprint(DATASETS.get(name)): name for name in DATASETS}
+    found = {name: _fingerprint(DATASETS.get(name)) for name in DATASETS}
+    return {fingerprint: name for name, fingerprint in found.items() if fingerprint is not None}
 
 
 @functools.cache
-def _fingerprint(folder: DatasetFolder) -> str:
-    return folder.open().fingerprint
+def _fingerprint(folder: DatasetFolder) -> str | None:
+    try:
+        return folder.open().fingerprint
+    except ListsNotMade:
+        return None
 
 
 def _of_weights(spec: RunSpec) -> str | None:

@@ -40,6 +40,7 @@ def show(
         ("run", f"{spec.folder_name} ({record.run_id})"),
         ("method", f"{record.method_title}, version {spec.method_version}, {json.dumps(spec.config)}"),
         ("dataset", f"{record.dataset_title}, fingerprint {spec.dataset.fingerprint[:12]}"),
+        *([] if record.episode is None else [("episode", f"{record.episode}: its support set was trained on")]),
         ("protocol", f"{spec.protocol} version {spec.protocol_version}, {json.dumps(spec.overrides)}"),
         ("backbone", f"{network}, {spec.recipe.image_size} px"),
         ("weights scored", f"{record.declared}, epoch {record.selection.epoch} by rule {record.selection.rule}"),

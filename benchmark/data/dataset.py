@@ -1,11 +1,15 @@
 """Datasets: a folder with class names and lists, registered in `splits/` or anywhere on disk.
 
     classes.txt, train.txt, val.txt, test.txt    see `data.lists`; `val.txt` is optional
+    episode-0/train.txt, episode-1/train.txt, ...    instead of train.txt in a few-shot dataset: its support sets
     dataset.yaml    optional: title, where the images are, group borders, notes
 
 Without a `dataset.yaml` the image root is the folder itself and the 100 / 20 rule groups the classes. A registered
 dataset may take what is not in its folder from another one (`extends`), or have lists that no one may hand on or that
 are too large for a repository: `ltbench data prepare` makes them from official files, below the data root.
+
+A few-shot dataset has `episodes` support sets, one test list and one fingerprint. The run of seed s trains on the
+support set of episode s, so a mean over seeds is a mean over episodes.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 import numpy as np
@@ -39,6 +43,7 @@ DATA_ROOT_VARIABLE = "LTBENCH_DATA"
 MADE_LISTS = "ltbench-lists"
 # Beside such lists: how they were made, and the fingerprint of the dataset.
 MADE_JSON = "made.json"
+MOST_EPISODES = 1000
 
 
 class ListsNotMade(InputError):
@@ -64,6 +69,10 @@ class DatasetCard(Strict):
     lists: Literal["here", "data-root"] = Field(
         "here", description="data-root: made there by `ltbench data prepare`, in ltbench-lists/<name>"
     )
+    episodes: Annotated[int, Field(ge=0, le=MOST_EPISODES)] = Field(
+        0, description="few-shot: number of support sets, episode-0/train.txt and so on; 0: one train.txt"
+    )
+    shots: Annotated[int, Field(ge=1)] = Field(1, description="training positives that a class has, at least")
     fingerprint: str = Field("", description="of the dataset, where its lists are here: `ltbench data verify` compares")
     notes: str = Field("", description="on labels and metric, shown to the reader")
     archives: tuple[str, ...] = Field((), description="official archives that hold the images, of archives.yaml")
@@ -75,31 +84,64 @@ class DatasetCard(Strict):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The lists, classes and groups of one dataset, and the source of its images."""
+    """The lists, classes and groups of one dataset, and the source of its images.
+
+    supports: the support sets of a few-shot dataset, by episode; of these, `splits` has one as the list "train", that
+    of episode 0 unless the dataset is one of `of_seed`.
+    """
 
     name: str
     card: DatasetCard
     classes: tuple[str, ...]
     splits: dict[str, Split]
     source: ImageSource
+    supports: tuple[Split, ...] = ()
+
+    @property
+    def lists(self) -> dict[str, Split]:
+        """Every list by its file's name without the ending: `train`, or `episode-0/train` and so on; `val`, `test`."""
+        if not self.supports:
+            return self.splits
+        scored = {name: split for name, split in self.splits.items() if name != "train"}
+        return dict(zip(episode_lists(len(self.supports)), self.supports, strict=True)) | scored
+
+    def of_seed(self, seed: int) -> Dataset:
+        """The dataset as the run of a seed sees it: itself, or with the support set of the episode of that number.
+
+        Raises InputError for a seed without an episode.
+        """
+        if not self.supports:
+            return self
+        if seed >= len(self.supports):
+            raise InputError(
+                f"dataset {self.name!r} has {len(self.supports)} episodes, and the run of a seed trains on the episode "
+                f"of that number: seed {seed} has none; give seeds from 0 to {len(self.supports) - 1}"
+            )
+        return self._of_episode[seed]
+
+    @cached_property
+    def _of_episode(self) -> tuple[Dataset, ...]:
+        return tuple(replace(self, splits=self.splits | {"train": support}) for support in self.supports)
 
     @cached_property
     def class_counts(self) -> np.ndarray:
         """Training positives of every class, int64 [C]."""
-        return self.splits["train"].targets.sum(axis=0, dtype=np.int64)
+        return positives(self.splits["train"])
 
     @cached_property
     def groups(self) -> dict[str, Group]:
-        """Group of every class, in class order, by its training positives."""
+        """Group of every class, in class order, by its training positives; by the most in any episode where
+        there are several, so that all episodes have the same groups."""
+        most = np.max([positives(support) for support in self.supports or [self.splits["train"]]], axis=0)
         if self.card.groups == "thirds":
-            ranked = np.argsort(-self.class_counts, kind="stable")  # equal counts: in class order
+            ranked = np.argsort(-most, kind="stable")  # equal counts: in class order
             group_of = np.empty(len(ranked), dtype=object)
             for group, members in zip(GROUPS, np.array_split(ranked, len(GROUPS)), strict=True):
                 group_of[members] = group
             return dict(zip(self.classes, group_of.tolist(), strict=True))
         return {
             name: "head" if n >= self.card.head_from else "medium" if n >= self.card.medium_from else "tail"
-            for name, n in zip(self.classes, self.class_counts, strict=True)
+            for name, n in zip(self.classes, most, strict=True)
         }
 
     @cached_property
@@ -110,13 +152,21 @@ class Dataset:
         not registered. Raises InputError where such a file is missing.
         """
         lists = {
-            split.name: [
-                [path, *np.flatnonzero(row).tolist()] for path, row in zip(split.paths, split.targets, strict=True)
-            ]
-            for split in self.splits.values()
+            name: [[path, *np.flatnonzero(row).tolist()] for path, row in zip(split.paths, split.targets, strict=True)]
+            for name, split in self.lists.items()
         }
         content = {"classes": self.classes, "groups": self.groups, "lists": lists, "images": self.source.identity}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def positives(split: Split) -> np.ndarray:
+    """Positives of every class in a list, int64 [C]."""
+    return split.targets.sum(axis=0, dtype=np.int64)
+
+
+def episode_lists(episodes: int) -> list[str]:
+    """The names of the support sets' lists."""
+    return [f"episode-{episode}/train" for episode in range(episodes)]
 
 
 @dataclass(frozen=True)
@@ -143,6 +193,11 @@ class DatasetFolder:
         if leaves_root(card.folder):
             raise InputError(f"{file}: folder {card.folder!r} leaves the image root; give a folder below it")
         return card if card.title else card.model_copy(update={"title": self.name})
+
+    @property
+    def list_names(self) -> list[str]:
+        """The names of the dataset's lists, as in `Dataset.lists`; there may be no file for `val`."""
+        return [*(episode_lists(self.card.episodes) or ["train"]), "val", "test"]
 
     def file(self, name: str, data_root: Path | None = None) -> Path:
         """Where `classes.txt` or a list is, or would be: in this folder, made below the data root, or in the folder of
@@ -183,21 +238,38 @@ class DatasetFolder:
     def open_draft(self, data_root: Path | None = None) -> Dataset:
         """As `open`, for lists that are being made: they are not compared with what was made."""
         classes = read_classes(self.file("classes.txt", data_root))
-        files = {name: self.file(f"{name}.txt", data_root) for name in ("train", "val", "test")}
-        splits = {
-            name: read_list(file, name, len(classes)) for name, file in files.items() if name != "val" or _exists(file)
-        }
-        check_overlap(self.path, splits)
-        dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))
-        if not self._is_registered(dataset, data_root) and isinstance(dataset.source, FileImages):
-            dataset = replace(dataset, source=OwnImages.of(dataset.source, tuple(splits.values())))
-        unused = [repr(shown(name)) for name, n in zip(classes, dataset.class_counts, strict=True) if n == 0]
-        if unused:
+        if self.card.episodes and _exists(self.path / "train.txt"):
             raise InputError(
-                f"{files['train']}: no training image for class {', '.join(unused[:5])}; "
+                f"{self.path / 'train.txt'}: a dataset with episodes has a list for each, and not this one; remove it"
+            )
+        files = {name: self.file(f"{name}.txt", data_root) for name in self.list_names}
+        lists = {
+            name: read_list(file, PurePath(name).name, len(classes))
+            for name, file in files.items()
+            if name != "val" or _exists(file)
+        }
+        training = [name for name, split in lists.items() if split.name == "train"]
+        scored = {name: split for name, split in lists.items() if split.name != "train"}
+        for name in training:
+            check_overlap(self.path, {name: lists[name]} | scored)
+        source = self._source(data_root, classes, lists)
+        supports = tuple(lists[name] for name in training) if self.card.episodes else ()
+        dataset = Dataset(self.name, self.card, classes, {"train": lists[training[0]]} | scored, source, supports)
+        if not self._is_registered(dataset, data_root) and isinstance(source, FileImages):
+            dataset = replace(dataset, source=OwnImages.of(source, tuple(lists.values())))
+        for name in training:
+            self._check_counts(files[name], classes, lists[name])
+        return dataset
+
+    def _check_counts(self, file: Path, classes: tuple[str, ...], split: Split) -> None:
+        """Raise InputError where a class has fewer training positives than it must have."""
+        few = [repr(shown(name)) for name, n in zip(classes, positives(split), strict=True) if n < self.card.shots]
+        if few:
+            number = f"fewer than {self.card.shots} training images" if self.card.shots > 1 else "no training image"
+            raise InputError(
+                f"{file}: {number} for class {', '.join(few[:5])}; "
                 "add images or remove the class from classes.txt and renumber"
             )
-        return dataset
 
     def _is_registered(self, dataset: Dataset, data_root: Path | None) -> bool:
         """Whether these are the lists of the registered dataset of this name.
@@ -230,14 +302,14 @@ class DatasetFolder:
                 f"that folder and make them again with `ltbench data prepare {self.name}`"
             )
 
-    def _source(self, data_root: Path | None, classes: tuple[str, ...], splits: dict[str, Split]) -> ImageSource:
+    def _source(self, data_root: Path | None, classes: tuple[str, ...], lists: dict[str, Split]) -> ImageSource:
         if self.card.images == "rendered":
             if classes != shapes.CLASS_NAMES:
                 raise InputError(
                     f"{self.path / 'dataset.yaml'}: images: rendered draws the demo set's classes, and classes.txt "
                     "names others; use dataset-folder or data-root"
                 )
-            return RenderedImages(splits.values())
+            return RenderedImages(lists.values())
         if self.card.images == "dataset-folder":
             return FileImages(self.path / self.card.folder, hint=f"the images of {self.path} are looked up there")
         given = data_root or os.environ.get(DATA_ROOT_VARIABLE)

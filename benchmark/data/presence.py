@@ -40,7 +40,7 @@ class Presence:
 
 def presence_of(dataset: Dataset) -> Presence:
     """Look the images of all lists up."""
-    paths = [path for split in dataset.splits.values() for path in split.paths]
+    paths = [path for split in dataset.lists.values() for path in split.paths]
     if not isinstance(dataset.source, FileImages):
         return Presence(None, (), len(paths), "rendered")
     try:

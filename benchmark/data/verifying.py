@@ -103,8 +103,8 @@ def _check_fingerprint(dataset: Dataset, registered: bool, found: _Findings) -> 
 
 
 def _check_labels(dataset: Dataset, places: Sequence[Path], found: _Findings, reporter: Reporter) -> None:
-    list_of = {path: split.name for split in dataset.splits.values() for path in split.paths}
-    listed = {path: labels for split in dataset.splits.values() for path, labels in split.labels.items()}
+    list_of = {path: name for name, split in dataset.lists.items() for path in split.paths}
+    listed = {path: labels for split in dataset.lists.values() for path, labels in split.labels.items()}
     known = official_annotations(dataset, listed, places)
     if not known:
         found.checked.append(
@@ -148,7 +148,7 @@ def _names(dataset: Dataset, labels: frozenset[int]) -> tuple[str, ...]:
 
 
 def _check_images(dataset: Dataset, content: bool, found: _Findings, reporter: Reporter) -> None:
-    splits = dataset.splits.values()
+    splits = dataset.lists.values()
     total = sum(map(len, splits))
     try:
         dataset.source.check(splits)

@@ -45,13 +45,16 @@ def _build_table(track: Track, title: str, records: Sequence[Record], samples: M
                 "both name the same dataset fingerprint; remove the wrong one"
             )
     rows = sorted(_build_rows(records, samples), key=_rank)
-    classes = {name: (group, first.class_counts[name]) for name, group in first.groups.items()}
-    return Table(track, title, tuple(rows), classes, first.num_train_images, first.num_test_images)
+    most = {name: max(record.class_counts[name] for record in records) for name in first.groups}
+    classes = {name: (group, most[name]) for name, group in first.groups.items()}
+    num_train_images = max(record.num_train_images for record in records)
+    return Table(track, title, tuple(rows), classes, num_train_images, first.num_test_images)
 
 
 def dataset_facts(record: Record) -> tuple:
-    """The facts that all records of one dataset fingerprint share."""
-    return record.groups, record.class_counts, record.num_train_images, record.num_test_images
+    """The facts that all records of one dataset fingerprint share; each episode has a training list of its own."""
+    training = () if record.episode is not None else (record.class_counts, record.num_train_images)
+    return record.groups, record.num_test_images, *training
 
 
 def place(record: Record) -> str:

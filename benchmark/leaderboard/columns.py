@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -34,7 +34,7 @@ from benchmark.leaderboard.rows import (
 from benchmark.leaderboard.samples import Sample
 from benchmark.leaderboard.stats.secondary import STATISTICS
 from benchmark.leaderboard.tables import Against, Table
-from benchmark.store.records import Record
+from benchmark.store.records import GROUPS, Record
 from benchmark.ui.text import plain
 
 
@@ -52,6 +52,10 @@ TERMINAL = (Part.NAME, Part.COUNT, Part.METRIC)
 
 def _always(table: Table) -> bool:
     return True
+
+
+def _has_groups(table: Table) -> bool:
+    return table.has_groups
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,9 @@ def columns(*parts: Part) -> list[Column]:
     return [column for part in parts for column in known if column.part is part] if parts else list(known)
 
 
-def columns_of(table: Table) -> list[Column]:
+def columns_of(table: Table, parts: Sequence[Part] = TABLE) -> list[Column]:
     """The columns that a table has on a page, in order."""
-    return [column for column in columns(*TABLE) if column.in_table(table)]
+    return [column for column in columns(*parts) if column.in_table(table)]
 
 
 def axes_of(row: Row) -> dict[str, str]:
@@ -120,7 +124,10 @@ def _metric(title: str, key: str) -> Column:
     def of_run(record: Record, sample: Sample | None) -> float | None:
         return getattr(record.metrics, key)
 
-    return _score(title, Part.METRIC, METRIC, key, lambda row: row.scores[title], of_run, paper=title)
+    in_table = _has_groups if key in GROUPS else _always
+    return _score(
+        title, Part.METRIC, METRIC, key, lambda row: row.scores[title], of_run, paper=title, in_table=in_table
+    )
 
 
 def _beside(key: str, title: str, part: Part, **facts: Any) -> Column:

@@ -14,6 +14,7 @@ from benchmark.leaderboard.stats.resampling import REPLICATES
 from benchmark.leaderboard.stats.statistics import CONFIDENCE
 from benchmark.leaderboard.tracks import Track
 from benchmark.store.records import GROUPS, Group
+from benchmark.ui.progress import plural
 
 # The label of the row that the others are compared with.
 BASELINE_LABEL = "erm"
@@ -66,7 +67,8 @@ class Detectable:
 class Table:
     """The table of one track, best overall mAP first.
 
-    classes: name -> (group, number of training images), in class order.
+    classes: name -> (group, number of training images), in class order. Numbers of training images are the largest of
+    any episode in a few-shot table.
     """
 
     track: Track
@@ -148,12 +150,36 @@ class Table:
             for i, row in enumerate(self.rows)
         }
 
+    @cached_property
+    def is_few_shot(self) -> bool:
+        """Whether each seed trained on an episode of its own."""
+        return self.rows[0].records[0].episode is not None
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether a mean over the classes of a group says more than the overall mean; in a few-shot table all classes
+        may be in one group."""
+        return not self.is_few_shot or len({group for group, _ in self.classes.values()}) > 1
+
+    @property
+    def episodes(self) -> str:
+        """What the rows of a few-shot table are means over, in a sentence; empty for other tables."""
+        if not self.is_few_shot:
+            return ""
+        fewest, most = (function(row.n for row in self.rows) for function in (min, max))
+        number = f"{fewest} to {most} episodes" if fewest < most else plural(most, "episode")
+        return f"Few-shot: a row is a mean over {number}; each seed trains on the support set of an episode of its own."
+
     @property
     def facts(self) -> str:
-        """The numbers of images and classes, in a sentence."""
+        """The numbers of images and classes, in a sentence; of a few-shot table what its rows are, too."""
+        test = f"{self.num_test_images:,} test images, {len(self.classes)} classes"
+        if self.is_few_shot:
+            most = max(count for _, count in self.classes.values())
+            return f"{self.episodes} At most {self.num_train_images:,} training images, {test} of at most {most} each."
         return (
-            f"{self.num_train_images:,} training images, {self.num_test_images:,} test images, {len(self.classes)} "
-            f"classes (training images of each): {', '.join(map(self._group_size, GROUPS))}."
+            f"{self.num_train_images:,} training images, {test} (training images of each): "
+            f"{', '.join(map(self._group_size, GROUPS))}."
         )
 
     def _group_size(self, group: str) -> str:

@@ -7,7 +7,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from benchmark.leaderboard.cells import MARKS, score_text
-from benchmark.leaderboard.columns import TERMINAL, Column, Part, columns
+from benchmark.leaderboard.columns import TERMINAL, Column, Part, columns_of
 from benchmark.leaderboard.rows import Row
 from benchmark.leaderboard.tables import Table
 
@@ -15,16 +15,17 @@ from benchmark.leaderboard.tables import Table
 def terminal_table(table: Table) -> RichTable:
     """A table of the essential columns; a score is never broken over two lines."""
     # Text, not str: rich would read square brackets in a name as markup.
+    over = "episodes" if table.is_few_shot else "seeds"
     shown = RichTable(
         title=Text(table.title, style="bold"),
-        caption=Text(f"mAP in percent, mean ± 95 % interval over seeds and test images\n{MARKS}"),
+        caption=Text(f"mAP in percent, mean ± 95 % interval over {over} and test images\n{MARKS}"),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
         title_justify="left",
         caption_justify="left",
     )
-    essential = columns(*TERMINAL)
+    essential = columns_of(table, TERMINAL)
     for column in essential:
         if column.kind.numeric:
             shown.add_column(column.title, justify="right", no_wrap=column.part is Part.METRIC)

@@ -86,7 +86,7 @@ def fit_to_weights(recipe: Recipe, weights: PretrainedWeights, asked: dict[str, 
 _checked: set[tuple] = set()
 
 
-def check_method(name: str, config: MethodConfig, task: Task, fingerprint: str) -> None:
+def check_method(name: str, config: MethodConfig, task: Task) -> None:
     """Raise Unfit unless the method can be built for the task and each of its stages has an epoch.
 
     The method is built on the meta device, which computes nothing.
@@ -94,7 +94,7 @@ def check_method(name: str, config: MethodConfig, task: Task, fingerprint: str) 
     method = METHODS.get(name)
     # A method that fits is not built again for another learning rate, the most frequent axis of sweeps.
     recipe = task.recipe.model_dump_json(exclude={"optimizer": {"lr"}})
-    key = (method, repr(config), recipe, fingerprint)
+    key = (method, repr(config), recipe, task.class_names, task.class_counts, task.num_images)
     if key in _checked:
         return
     try:

@@ -16,9 +16,9 @@ from benchmark.data.sources import OwnImages
 def open_dataset(folder: DatasetFolder, data_root: Path | None) -> Dataset:
     """The dataset in a folder; its lists are parsed again only when one has changed. Raises InputError."""
     contents: list[str | None] = []
-    for name in ("classes.txt", "train.txt", "val.txt", "test.txt"):
+    for name in ("classes", *folder.list_names):
         try:
-            contents.append(hashlib.sha256(list_bytes(folder.file(name, data_root))).hexdigest())
+            contents.append(hashlib.sha256(list_bytes(folder.file(f"{name}.txt", data_root))).hexdigest())
         except OSError:
             contents.append(None)
     dataset = _opened(folder, folder.card, data_root, os.environ.get(DATA_ROOT_VARIABLE), *contents)

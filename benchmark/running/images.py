@@ -46,12 +46,13 @@ def other_images(record: Record, pixels: Mapping[str, str | None]) -> list[str]:
 def prepare_images(plan: Plan, reporter: Reporter) -> dict[str, CachedImages]:
     """Check that every image of a plan's dataset exists and decode it into the cache, as `execute` does first.
 
-    All cached pixels are compared with their digests.
+    Name of a list, as in `Dataset.lists`, -> its images: those of all episodes. All cached pixels are compared with
+    their digests.
     """
-    plan.dataset.source.check(plan.dataset.splits.values())
+    plan.dataset.source.check(plan.dataset.lists.values())
     for warning in label_warnings(plan.dataset):
         reporter.line(warning)
-    return cache_images(plan, reporter, thorough=True)
+    return _cache(plan, reporter, plan.dataset.lists, thorough=True)
 
 
 def label_warnings(dataset: Dataset) -> list[str]:
@@ -65,20 +66,26 @@ def label_warnings(dataset: Dataset) -> list[str]:
 
 
 def cache_images(
-    plan: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test"), thorough: bool = False
+    plan: Plan, reporter: Reporter, names: Collection[str] = ("train", "val", "test")
 ) -> dict[str, CachedImages]:
-    """Decode the splits of these names into the cache; split -> its images. thorough: see `cache_split`."""
+    """Decode the splits of these names into the cache; split -> its images."""
+    splits = {name: split for name, split in plan.dataset.splits.items() if name in names}
+    return _cache(plan, reporter, splits, thorough=False)
+
+
+def _cache(plan: Plan, reporter: Reporter, lists: Mapping[str, Split], thorough: bool) -> dict[str, CachedImages]:
+    """Decode lists into the cache; name -> images. thorough: see `cache_split`."""
     sizes, source, interpolation = cached_sizes(plan), plan.dataset.source, plan.spec.weights.interpolation
 
-    def cache(split: Split) -> CachedImages:
-        with reporter.task(f"decoding {split.name} images", len(split)) as task:
+    def cache(name: str, split: Split) -> CachedImages:
+        with reporter.task(f"decoding {name} images", len(split)) as task:
 
             def advance(done: int, total: int) -> None:
                 task.update(done)
 
             return cache_split(split, source, sizes[split.name], interpolation, advance=advance, thorough=thorough)
 
-    return {split.name: cache(split) for name, split in plan.dataset.splits.items() if name in names}
+    return {name: cache(name, split) for name, split in lists.items()}
 
 
 def cached_sizes(plan: Plan) -> dict[str, int]:

@@ -83,6 +83,7 @@ def make_plans(
     dataset: a registered name or the path of a dataset folder. protocol: by default the dataset's own.
     settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
     oracle: keep the test logits of every epoch, for the best-on-test number that is shown and never ranked.
+    In a few-shot dataset each run has the training list of its seed's episode.
     Raises InputError for anything unknown or unfit; Unfit, a subclass, where the protocol cannot be used for the
     method.
     """
@@ -100,7 +101,9 @@ def make_plans(
     base = chosen.recipe_for(method, known_name)
     recipe, pretrained = _resolve_recipe(base, chosen, method, data, recipe_changes, given)
     config = method_class.configure(known_name, config_changes)
-    check_method(method, config, make_task(recipe, data, pretrained.ref, None, load=False), data.fingerprint)
+    datasets = [data.of_seed(seed) for seed in seeds]
+    for seen in datasets:
+        check_method(method, config, make_task(recipe, seen, pretrained.ref, None, load=False))
     spec = RunSpec(
         method=method,
         method_version=method_class.version,
@@ -125,7 +128,8 @@ def make_plans(
     code = code_digest(method_class, recipe, config)
     plan = Plan(spec, method_class, config, data, pretrained, request, code, oracle)
     return [
-        replace(plan, spec=spec.model_copy(update={"seed": seed}), request=request | {"seed": seed}) for seed in seeds
+        replace(plan, dataset=seen, spec=spec.model_copy(update={"seed": seed}), request=request | {"seed": seed})
+        for seed, seen in zip(seeds, datasets, strict=True)
     ]
 
 

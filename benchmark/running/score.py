@@ -85,6 +85,8 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
     rare: dict[str, Any] = {"oracle": outcome.observed} if outcome.observed else {}
     if not network.used:
         rare["own_network"] = True
+    if dataset.supports:
+        rare["episode"] = spec.seed
     return Record(
         schema_version=SCHEMA_VERSION,
         run_id=spec.run_id,

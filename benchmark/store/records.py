@@ -213,6 +213,9 @@ class Record(Strict):
     logits: LogitsFile
     oracle: list[EpochLogits] = Field([], description="of every epoch of the last stage, where asked for")
     own_network: bool = Field(False, description="images are scored by another network than the recipe's backbone")
+    episode: Count | None = Field(
+        None, description="few-shot dataset: the episode whose support set was trained on, which is the seed's"
+    )
     finished: str = Field(description="UTC, ISO 8601")
 
     @field_validator("schema_version", mode="before")
@@ -226,6 +229,8 @@ class Record(Strict):
             raise ValueError(f"run_id {self.run_id[:12]} is not that of its specification, {self.spec.run_id[:12]}")
         if self.declared not in self.results:
             raise ValueError(f"the declared weights {self.declared!r} have no results")
+        if self.episode not in (None, self.spec.seed):
+            raise ValueError(f"episode {self.episode} is not that of seed {self.spec.seed}")
         if list(self.groups) != list(self.class_counts):
             raise ValueError("groups and class_counts name different classes")
         if self.declared != self.spec.recipe.report or self.selection.rule != self.spec.recipe.selection:

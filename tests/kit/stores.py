@@ -53,7 +53,7 @@ def run_of(store: Path, prefix: str = "erm-s0") -> RunFolder:
 class Registered(DatasetFolder):
     """A registered dataset with the fingerprint that its runs have, which were made when it was not."""
 
-    def _is_registered(self, dataset):
+    def _is_registered(self, dataset, data_root):
         return False
 
 
@@ -62,9 +62,7 @@ def register_tiny(monkeypatch, folder: Path) -> None:
     assert "voc-lt" in DATASETS
     monkeypatch.setitem(DATASETS._entries, "tiny", Registered("tiny", folder))
     # Read anew at every call: the folder is another one in the next test.
-    uncached = splits.registered.__wrapped__
-    for module in ("data.registered", "audit.lists", "audit.bundles"):
-        monkeypatch.setattr(f"benchmark.{module}.registered", uncached)
+    monkeypatch.setattr(splits, "_opened", splits._opened.__wrapped__)
 
 
 def edit_record(folder: RunFolder, **changes: Any) -> None:

@@ -7,6 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmark.data.annotations import write_list
+from benchmark.data.dataset import episode_lists
+from benchmark.data.episodes import draw_episodes
+from benchmark.data.lists import read_classes, read_list
+
 
 def write_tiny_dataset(folder: Path, counts: dict[str, int] | None = None, seed: int = 0) -> Path:
     """A dataset folder of 20 x 20 PNG files: each class tints the image, so a model can learn it in seconds."""
@@ -38,3 +43,16 @@ TINY = {
     "settings": {"recipe.batch_size": 8},
 }
 TINY_ARGS = ["--protocol", "demo", "--image-size", "16", "--epochs", "2", "--set", "recipe.batch_size=8"]
+
+
+def write_few_shot(folder: Path, episodes: int = 3) -> Path:
+    """The tiny dataset as a few-shot one: support sets of one positive a class, drawn from its training list."""
+    write_tiny_dataset(folder, {"train": 24, "test": 12})
+    classes = read_classes(folder / "classes.txt")
+    pool = read_list(folder / "train.txt", "train", len(classes))
+    for name, support in zip(episode_lists(episodes), draw_episodes(pool.labels, classes, 1, episodes), strict=True):
+        (folder / name).parent.mkdir()
+        write_list(folder / f"{name}.txt", support)
+    (folder / "train.txt").unlink()
+    (folder / "dataset.yaml").write_text(f"title: Tiny few-shot\nepisodes: {episodes}\nshots: 1\n")
+    return folder

@@ -66,7 +66,7 @@ def prepare(
 
     reporter = stderr_reporter()
     opened = obtain(find_dataset(dataset), data_root, Wishes(source or (), only_needed, allow_missing), reporter)
-    _naming_all_bad(opened, reporter, lambda: opened.source.check(opened.splits.values()))
+    _naming_all_bad(opened, reporter, lambda: opened.source.check(opened.lists.values()))
     planned = make_plan(
         method,
         dataset,
@@ -99,7 +99,7 @@ def _naming_all_bad(dataset: Dataset, reporter: Reporter, use: Callable[[], T]) 
     try:
         return use()
     except InputError as error:
-        splits = dataset.splits.values()
+        splits = dataset.lists.values()
         total = sum(map(len, splits))
         with reporter.task("looking for other bad images", total) as task:
             bad = bad_images(splits, dataset.source, task.update)

@@ -60,7 +60,7 @@ def _images(dataset: Dataset) -> dict[str, Any]:
     problem = ""
     if presence.state in ("missing", "no data root"):
         try:
-            dataset.source.check(dataset.splits.values())
+            dataset.source.check(dataset.lists.values())
         except InputError as error:
             problem = str(error)
     return {
@@ -159,7 +159,7 @@ def _draw(dataset: Dataset, file: Path) -> None:
     with stderr_reporter().task("drawing classes", len(samples)) as task:
         sheet = draw_sheet(dataset, task.update)
     if len(sheet.faults) == total:
-        dataset.source.check(dataset.splits.values())
+        dataset.source.check(dataset.lists.values())
         raise InputError(f"no image of the sheet can be used: {next(iter(sheet.faults.values()))}")
     write_atomically(file, sheet.png)
     print_error(f"{file}: {total:,} images of {len(samples)} of {len(dataset.classes):,} classes")

@@ -4,6 +4,7 @@ A module of this package registers a maker under the name of each dataset whose 
 `make_lists` puts what a maker returns into the folder `<data root>/ltbench-lists/<name>`, all of it or nothing:
 
     train.txt val.txt test.txt    those that the dataset's folder, and the dataset that it extends, lack
+    episode-0/train.txt ...       of a few-shot dataset
     made.json                     rule, official files with their sha256, numbers of images and labels, fingerprint
     images                        links to the images, for a dataset whose images lie in several layouts
 """
@@ -80,6 +81,7 @@ def make_lists(
             draft = Path(draft_root) / MADE_LISTS / folder.name
             draft.mkdir(parents=True)
             for name, content in made.files.items():
+                (draft / name).parent.mkdir(exist_ok=True)
                 write_atomically(draft / name, content)
             facts = _facts(folder, data_root, Path(draft_root), made)
             write_atomically(draft / MADE_JSON, json.dumps(facts, indent=1).encode() + b"\n")
@@ -111,7 +113,7 @@ def _facts(folder: DatasetFolder, data_root: Path, draft_root: Path, made: Made)
         "rule": made.rule,
         "sources": {path.relative_to(data_root).as_posix(): file_digest(path) for path in made.sources},
         "lists": {
-            name: {"images": len(split), "labels": int(split.targets.sum())} for name, split in dataset.splits.items()
+            name: {"images": len(split), "labels": int(split.targets.sum())} for name, split in dataset.lists.items()
         },
         "missing": list(made.missing),
     }
@@ -136,7 +138,8 @@ def _link(folder: Path, place: Path, images: Path | Mapping[str, Path]) -> None:
 
 def _check_equal(there: Path, new: Path) -> None:
     """Raise InputError where the lists that are there are not the new ones."""
-    names = sorted({path.name for folder in (there, new) for path in folder.iterdir()} - {IMAGES})
+    paths = ((folder, path) for folder in (there, new) for path in (*folder.glob("*"), *folder.glob("episode-*/*")))
+    names = sorted({path.relative_to(folder).as_posix() for folder, path in paths} - {IMAGES})
     differ = [name for name in names if _digest(there / name) != _digest(new / name)]
     if differ:
         raise InputError(

@@ -99,7 +99,7 @@ def _make_lists(folder: DatasetFolder, place: Place, wishes: Wishes, patience: P
 def _bring_images(dataset: Dataset, place: Place, only_needed: bool, patience: Patience) -> None:
     """Bring the listed images, as far as there are archives of them."""
     below = PurePosixPath(dataset.card.folder)
-    listed = frozenset(str(below / path) for split in dataset.splits.values() for path in split.paths)
+    listed = frozenset(str(below / path) for split in dataset.lists.values() for path in split.paths)
     absent = place.absent(listed)
     if absent:
         assert isinstance(dataset.source, FileImages)

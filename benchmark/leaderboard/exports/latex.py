@@ -66,7 +66,9 @@ def _track(table: Table) -> list[str]:
     groups: list[str] = [group for group, _ in table.classes.values()]
     baseline = BASELINE_LABEL.upper()
     caption = [
-        f"mAP in percent over all {len(groups)} classes and over "
+        table.facts
+        if table.is_few_shot
+        else f"mAP in percent over all {len(groups)} classes and over "
         f"{', '.join(f'{groups.count(group)} {group}' for group in GROUPS)} classes; {table.num_train_images:,} "
         f"training and {table.num_test_images:,} test images.",
         _INTERVAL,

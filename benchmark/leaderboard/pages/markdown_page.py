@@ -11,7 +11,7 @@ from benchmark.leaderboard.columns import METHOD, Column, Part, columns_of
 from benchmark.leaderboard.kinds import SEEDS
 from benchmark.leaderboard.pages.markdown import escape, pipe_table
 from benchmark.leaderboard.pages.published_markdown import published_section
-from benchmark.leaderboard.rows import METRICS, Row
+from benchmark.leaderboard.rows import Row
 from benchmark.leaderboard.stats.comparison import Comparison
 from benchmark.leaderboard.summary import Summary
 from benchmark.leaderboard.tables import Table
@@ -122,7 +122,7 @@ def _run_links(row: Row, runs: str) -> str:
 
 def _interval_parts(table: Table) -> str:
     """The two parts of each ±, folded away."""
-    columns = list(METRICS)
+    columns = [column.title for column in columns_of(table, (Part.METRIC,))]
     rows = [
         [escape(row.label), *(" / ".join(part_texts(row.scores[column])) for column in columns)] for row in table.rows
     ]
