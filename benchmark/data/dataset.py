@@ -90,9 +90,7 @@ class Dataset:
         not registered. Raises InputError where such a file is missing.
         """
         lists = {
-            split.name: [
-                [path, *np.flatnonzero(row).tolist()] for path, row in zip(split.paths, split.targets, strict=True)
-            ]
+            split.name: [[path, *row] for path, row in zip(split.paths, split.label_indices(), strict=True)]
             for split in self.splits.values()
         }
         content = {"classes": self.classes, "groups": self.groups, "lists": lists, "images": self.source.identity}

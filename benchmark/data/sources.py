@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 from benchmark.base.cache import cache_folder
 from benchmark.base.files import is_file, open_regular
 from benchmark.data import shapes
-from benchmark.data.contents import file_digest, file_digests, named
+from benchmark.data.contents import file_digest, file_digests, missing_files, named
 from benchmark.data.decoding import RULES, decode
 from benchmark.data.lists import Split
 from benchmark.errors import InputError
@@ -38,8 +38,8 @@ class ImageSource(ABC):
     def digest(self, path: str) -> str:
         """A hexadecimal digest of everything that decides the pixels of an image. Raises InputError."""
 
-    def digests(self, paths: Sequence[str]) -> list[str]:
-        """The digests of several images, in order."""
+    def digests(self, paths: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> list[str]:
+        """The digests of several images, in order. `advance(done)` is called while files are read."""
         return [self.digest(path) for path in paths]
 
     @abstractmethod
@@ -71,10 +71,10 @@ class FileImages(ImageSource):
 
     def is_absent(self, splits: Iterable[Split]) -> bool:
         """Whether any image is missing."""
-        return self._root is None or not all(is_file(self._root / path) for split in splits for path in split.paths)
+        return self._root is None or bool(missing_files(self._root, _paths(splits), is_file))
 
     def check(self, splits: Iterable[Split]) -> None:
-        missing = [path for split in splits for path in split.paths if not self._exists(path)]
+        missing = missing_files(self.root, _paths(splits), _exists)
         if missing:
             self._check_base(missing[0])
             first = ", ".join(map(named, missing[:3])) + (", ..." if len(missing) > 3 else "")
@@ -104,18 +104,11 @@ class FileImages(ImageSource):
                     f"{remedy}; {self._hint}"
                 )
 
-    def _exists(self, path: str) -> bool:
-        """Whether the path exists; whether it is an image, only reading shows."""
-        try:
-            return (self.root / path).exists()
-        except OSError:  # a name that is too long for any file
-            return False
-
     def digest(self, path: str) -> str:
         return file_digest(self.root / path)
 
-    def digests(self, paths: Sequence[str]) -> list[str]:
-        return file_digests(self.root, paths, cache_folder() / "files")
+    def digests(self, paths: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> list[str]:
+        return file_digests(self.root, paths, cache_folder() / "files", advance)
 
     def open(self, path: str) -> Image.Image:
         try:
@@ -149,8 +142,20 @@ class OwnImages(FileImages):
     def identity(self) -> str:
         """A digest of the present contents of all images. Raises InputError where one is missing."""
         self.check(self._splits)
-        contents = self.digests([path for split in self._splits for path in split.paths])
+        contents = self.digests(_paths(self._splits))
         return f"files {hashlib.sha256(canonical_json(contents).encode()).hexdigest()}"
+
+
+def _exists(path: Path) -> bool:
+    """Whether the path exists; whether it is an image, only reading shows."""
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for any file
+        return False
+
+
+def _paths(splits: Iterable[Split]) -> list[str]:
+    return [path for split in splits for path in split.paths]
 
 
 class RenderedImages(ImageSource):
