@@ -137,7 +137,7 @@ def _facts(root: Path, paths: Sequence[str]) -> np.ndarray:
         found: list[int] = []
         for path in paths[start : start + _TOGETHER]:
             try:
-                state = os.stat(f"{root}/{path}")
+                state = os.stat(f"{root}/{path}")  # noqa: PTH116 - a Path for each takes as long as the rest
             except OSError as error:
                 raise _unreadable(root / path, error) from None
             # An inode may have 64 bits, and the table's numbers have a sign.

@@ -152,9 +152,7 @@ class DatasetFolder:
         classes = read_classes(self.file("classes.txt", data_root))
         files = {name: self.file(f"{name}.txt", data_root) for name in ("train", "val", "test")}
         splits = {
-            name: read_list(file, name, len(classes))
-            for name, file in files.items()
-            if name != "val" or _exists(file)
+            name: read_list(file, name, len(classes)) for name, file in files.items() if name != "val" or _exists(file)
         }
         check_overlap(self.path, splits)
         dataset = Dataset(self.name, self.card, classes, splits, self._source(data_root, classes, splits))

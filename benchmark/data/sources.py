@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from benchmark.base.cache import cache_folder
 from benchmark.base.files import is_file, open_regular
 from benchmark.data import shapes
 from benchmark.data.contents import file_digest, file_digests, missing_files, named
-from benchmark.data.decoding import RULES, decode
+from benchmark.data.decoding import RULES, decoded
 from benchmark.data.lists import Split
 from benchmark.errors import InputError
 from benchmark.spec import canonical_json
@@ -43,8 +44,16 @@ class ImageSource(ABC):
         return [self.digest(path) for path in paths]
 
     @abstractmethod
+    def opened(self, path: str) -> AbstractContextManager[Image.Image]:
+        """The decoded image, RGB, for the duration of a block: of large ones one thread at a time has one.
+
+        Raises InputError when it cannot be decoded.
+        """
+
     def open(self, path: str) -> Image.Image:
         """The decoded image, RGB. Raises InputError when it cannot be decoded."""
+        with self.opened(path) as image:
+            return image
 
 
 class FileImages(ImageSource):
@@ -110,19 +119,26 @@ class FileImages(ImageSource):
     def digests(self, paths: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> list[str]:
         return file_digests(self.root, paths, cache_folder() / "files", advance)
 
-    def open(self, path: str) -> Image.Image:
-        try:
-            with open_regular(self.root / path) as file:
-                return decode(file)
-        except MemoryError:
-            raise
-        except Exception as error:  # a decoder may raise anything over a damaged file
-            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            reason = next(iter(text.splitlines()), type(error).__name__)
-            raise InputError(
-                f"{named(self.root / path)}: cannot be decoded as an image ({reason}); replace the file or take it "
-                "off the list"
-            ) from None
+    @contextmanager
+    def opened(self, path: str) -> Iterator[Image.Image]:
+        with ExitStack() as held:
+            try:
+                image = held.enter_context(self._decoded(path))
+            except MemoryError:
+                raise
+            except Exception as error:  # a decoder may raise anything over a damaged file
+                text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                reason = next(iter(text.splitlines()), type(error).__name__)
+                raise InputError(
+                    f"{named(self.root / path)}: cannot be decoded as an image ({reason}); replace the file or take it "
+                    "off the list"
+                ) from None
+            yield image
+
+    @contextmanager
+    def _decoded(self, path: str) -> Iterator[Image.Image]:
+        with open_regular(self.root / path) as file, decoded(file) as image:
+            yield image
 
 
 class OwnImages(FileImages):
@@ -177,5 +193,6 @@ class RenderedImages(ImageSource):
     def digest(self, path: str) -> str:
         return hashlib.sha256(canonical_json([self.identity, path, self._labels[path]]).encode()).hexdigest()
 
-    def open(self, path: str) -> Image.Image:
-        return Image.fromarray(shapes.render(path, self._labels[path]))
+    @contextmanager
+    def opened(self, path: str) -> Iterator[Image.Image]:
+        yield Image.fromarray(shapes.render(path, self._labels[path]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
 
 from benchmark.data.dataset import Dataset
-from benchmark.data.images import CachedImages, cache_split, known_digest
+from benchmark.data.duplicates import Duplicates, find_duplicates
+from benchmark.data.images import CachedImages, cache_split, check_room, known_digest
 from benchmark.data.lists import Split
 from benchmark.data.sizes import scoring_size, training_size
 from benchmark.data.sources import FileImages
@@ -54,6 +56,33 @@ def prepare_images(plan: Plan, reporter: Reporter) -> dict[str, CachedImages]:
     return cache_images(plan, reporter, thorough=True)
 
 
+def duplicate_images(plan: Plan, reporter: Reporter) -> Duplicates:
+    """The images of a plan's dataset with the same content. Files that changed since they were last read are read.
+
+    Raises InputError for a file that cannot be read.
+    """
+    source, splits = plan.dataset.source, plan.dataset.splits
+    if not isinstance(source, FileImages):  # each rendered image has another name, and so another content
+        return Duplicates()
+    paths = {name: split.paths for name, split in splits.items()}
+    with reporter.task("reading image files", sum(map(len, paths.values()))) as task:
+        digests = iter(source.digests([path for of_list in paths.values() for path in of_list], task.update))
+    return find_duplicates(paths, {name: list(itertools.islice(digests, len(paths[name]))) for name in paths})
+
+
+def check_duplicates(plan: Plan, found: Duplicates, reporter: Reporter) -> int:
+    """The number of images that are in two lists under different names, where the plan allows it.
+
+    Warns of an image that is twice in one list. Raises InputError where an image is in two lists and the plan does not
+    allow it.
+    """
+    if warning := found.warning():
+        reporter.line(warning)
+    if not plan.allow_duplicates:
+        found.refuse()
+    return len(found.across)
+
+
 def label_warnings(dataset: Dataset) -> list[str]:
     """A line for each list without a single label, on which nothing can be scored."""
     return [
@@ -69,6 +98,8 @@ def cache_images(
 ) -> dict[str, CachedImages]:
     """Decode the splits of these names into the cache; split -> its images. thorough: see `cache_split`."""
     sizes, source, interpolation = cached_sizes(plan), plan.dataset.source, plan.spec.weights.interpolation
+    splits = {name: split for name, split in plan.dataset.splits.items() if name in names}
+    check_room([(split, sizes[name]) for name, split in splits.items()], source, interpolation)
 
     def cache(split: Split) -> CachedImages:
         with reporter.task(f"decoding {split.name} images", len(split)) as task:
@@ -78,7 +109,7 @@ def cache_images(
 
             return cache_split(split, source, sizes[split.name], interpolation, advance=advance, thorough=thorough)
 
-    return {split.name: cache(split) for name, split in plan.dataset.splits.items() if name in names}
+    return {name: cache(split) for name, split in splits.items()}
 
 
 def cached_sizes(plan: Plan) -> dict[str, int]:

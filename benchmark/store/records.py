@@ -213,6 +213,7 @@ class Record(Strict):
     logits: LogitsFile
     oracle: list[EpochLogits] = Field([], description="of every epoch of the last stage, where asked for")
     own_network: bool = Field(False, description="images are scored by another network than the recipe's backbone")
+    shared_images: Count = Field(0, description="in two lists under different names, where that was allowed")
     finished: str = Field(description="UTC, ISO 8601")
 
     @field_validator("schema_version", mode="before")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmark.data.pixels import Images
 from benchmark.spec import TestTime
 
 BATCH_SIZE = 64
@@ -44,7 +45,7 @@ def views_of(images: torch.Tensor, test_time: TestTime) -> list[torch.Tensor]:
 
 def predict(
     method: nn.Module,
-    images: np.ndarray,
+    images: Images,
     normalizer: Normalizer,
     device: torch.device,
     test_time: TestTime,
@@ -66,7 +67,7 @@ def predict(
 def map_images(
     function: Callable[[torch.Tensor], torch.Tensor],
     method: nn.Module,
-    images: np.ndarray,
+    images: Images,
     device: torch.device,
     advance: Callable[[int], None] = lambda done: None,
 ) -> torch.Tensor:

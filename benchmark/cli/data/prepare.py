@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from benchmark.cli.options import BackboneOption, DataRootOption, ProtocolOption, SizeOption, WeightsOption
+from benchmark.cli.options import (
+    BackboneOption,
+    DataRootOption,
+    DuplicatesOption,
+    ProtocolOption,
+    SizeOption,
+    WeightsOption,
+)
 from benchmark.cli.output import print_error, print_lines, stderr_reporter
 from benchmark.errors import InputError
 from benchmark.ui.text import harmless
@@ -36,9 +43,10 @@ def prepare(
     weights: WeightsOption = None,
     image_size: SizeOption = None,
     data_root: DataRootOption = None,
+    allow_duplicates: DuplicatesOption = False,
 ) -> None:
     from benchmark.data.dataset import find_dataset
-    from benchmark.running.images import prepare_images
+    from benchmark.running.images import check_duplicates, duplicate_images, prepare_images
     from benchmark.running.plan import make_plan
 
     reporter = stderr_reporter()
@@ -52,7 +60,10 @@ def prepare(
         weights=weights,
         image_size=image_size,
         data_root=data_root,
+        allow_duplicates=allow_duplicates,
     )
+    found = _naming_all_bad(opened, reporter, lambda: duplicate_images(planned, reporter))
+    check_duplicates(planned, found, reporter)
     cached = _naming_all_bad(opened, reporter, lambda: prepare_images(planned, reporter))
     groups = list(planned.dataset.groups.values())
     print(
