@@ -326,9 +326,9 @@ def test_builders_at_the_same_time_decode_once(images, cache):
     decoded = []
 
     class Counting(FileImages):
-        def open(self, path):
+        def opened(self, path):
             decoded.append(path)
-            return super().open(path)
+            return super().opened(path)
 
     def build_one(_):
         together.wait(20)
