@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import socket
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -43,14 +44,16 @@ class PixelFile:
 
     def __init__(self, path: Path):
         self._path = path
-        self._file = open_regular(path)
-        if np.lib.format.read_magic(self._file) != (1, 0):
-            raise ValueError(f"{path}: not a file of pixels")
-        self.shape, fortran, dtype = np.lib.format.read_array_header_1_0(self._file)
-        self._start = self._file.tell()
-        whole = os.fstat(self._file.fileno()).st_size == self._start + math.prod(self.shape)
-        if fortran or dtype != np.uint8 or len(self.shape) != 4 or not whole:
-            raise ValueError(f"{path}: not a file of pixels")
+        with open_regular(path) as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError(f"{path}: not a file of pixels")
+            self.shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            self._start = file.tell()
+            whole = os.fstat(file.fileno()).st_size == self._start + math.prod(self.shape)
+            if fortran or dtype != np.uint8 or len(self.shape) != 4 or not whole:
+                raise ValueError(f"{path}: not a file of pixels")
+            self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
         self._row = math.prod(self.shape[1:])
 
     def __len__(self) -> int:
@@ -83,7 +86,7 @@ class PixelFile:
         rest, at = into.reshape(-1).data, self._start + row * self._row
         while rest:
             try:
-                count = os.preadv(self._file.fileno(), [rest], at)
+                count = os.preadv(self._descriptor, [rest], at)
             except OSError as error:
                 raise StoreError(f"{self._path}: cannot be read: {error.strerror or error}; run again") from None
             if not count:
