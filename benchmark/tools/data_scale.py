@@ -1,8 +1,8 @@
 """Time and memory that a dataset with many images takes: makes one of NUS-WIDE's size and one of real files.
 
 The first has as many lines as NUS-WIDE and files of a few bytes: for what happens before images are decoded. The second
-has photograph-like JPEG files of 500 x 375 pixels: for decoding, training and scoring, whose memory is measured in a
-process of its own. The numbers that a full NUS-WIDE would take follow from it.
+has photograph-like JPEG files of 500 x 375 pixels: for decoding them, and for the batches of training and scoring.
+Each is measured in a process of its own. A network's own time and memory do not depend on the number of images.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.data.dataset import find_dataset
+from benchmark.data.images import CachedImages
 from benchmark.errors import InputError, LtbenchError
 from benchmark.ui.progress import Reporter
 
@@ -51,12 +52,13 @@ class Memory:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that was measured. images: of the dataset it was measured on; memory: None where it was not."""
+    """One thing that was measured. images: that it was done to; cpu_s: user and system time of all threads."""
 
     name: str
     images: int
-    seconds: float
-    memory: Memory | None = None
+    wall_s: float
+    cpu_s: float
+    memory: Memory
 
 
 def write_lists(folder: Path, train: int, test: int, seed: int = 0) -> list[str]:
@@ -118,15 +120,15 @@ def timed(name: str, images: int, function: Callable[[], object]) -> Step:
 
     watch = threading.Thread(target=sample)
     watch.start()
-    started = time.monotonic()
+    started, cpu_before = time.monotonic(), time.process_time()
     try:
         function()
     finally:
-        seconds = time.monotonic() - started
+        wall_s, cpu_s = time.monotonic() - started, time.process_time() - cpu_before
         done.set()
         watch.join()
     resident, own, files = (round(kilobytes / 1024, 1) for kilobytes in most.values())
-    return Step(name, images, round(seconds, 2), Memory(resident, own, files))
+    return Step(name, images, round(wall_s, 2), round(cpu_s, 2), Memory(resident, own, files))
 
 
 def measure_lists(folder: Path, images: int) -> list[Step]:
@@ -148,29 +150,41 @@ def measure_lists(folder: Path, images: int) -> list[Step]:
     return [timed(name, images, step) for name, step in steps.items()]
 
 
-def measure_run(folder: Path, images: int, size: int) -> list[Step]:
-    """Decoding, and an epoch with scoring, at a size in pixels."""
-    import benchmark
+def measure_images(folder: Path, images: int, size: int) -> list[Step]:
+    """Decoding at a size in pixels, and all images once as training and once as scoring get them; no network."""
+    import torch
+
     from benchmark.running.images import prepare_images
     from benchmark.running.plan import make_plan
+    from benchmark.running.score import make_normalizer
+    from benchmark.training.batches import Batches
+    from benchmark.training.inference import map_images
+    from benchmark.training.setup import ImageSet, Runtime, TrainingConfig, TrainingData
 
-    plan = make_plan("erm", str(folder), protocol="demo", image_size=size, epochs=1)
-    reporter = Reporter(Console(stderr=True))
+    plan = make_plan("erm", str(folder), protocol="demo", image_size=size)
+    reporter, device = Reporter(Console(stderr=True)), torch.device("cpu")
 
-    def run() -> None:
-        benchmark.run(
-            "erm",
-            str(folder),
-            protocol="demo",
-            image_size=size,
-            epochs=1,
-            results=folder / "results",
-            reporter=reporter,
-        )
+    def decode() -> None:
+        cached.update(prepare_images(plan, reporter))
 
+    def train() -> None:
+        data = ImageSet(cached["train"].load(), plan.dataset.splits["train"].targets)
+        training = TrainingData(data, None, plan.dataset.groups, make_normalizer(plan, device))
+        config = TrainingConfig(plan.spec.recipe, ("class-aware",), (), seed=0)
+        batches = Batches(training, config, of_images=True, runtime=Runtime(device, reporter))
+        for step in range(batches.steps_per_epoch):
+            batches.of_step(step)
+
+    def score() -> None:
+        map_images(lambda batch: batch.mean(dim=(2, 3)), torch.nn.Identity(), cached["test"].load(), device)
+
+    cached: dict[str, CachedImages] = {}
+    decoding = timed(f"decode at {size} px", images, decode)
+    trained, scored = (cached[name].num_images for name in ("train", "test"))
     return [
-        timed(f"decode at {size} px", images, lambda: prepare_images(plan, reporter)),
-        timed(f"train an epoch and score at {size} px", images, run),
+        decoding,
+        timed(f"batches of an epoch at {size} px", trained, train),
+        timed(f"batches of scoring at {size} px", scored, score),
     ]
 
 
@@ -197,22 +211,21 @@ def measure(folder: Path, listed: int, images: int, sizes: Sequence[int], report
         fill(files, write_lists(files, train, images - train), photograph, reporter)
         time.sleep(3)
         for size in sizes:
-            steps += _alone(measure_run, files, images, size)
+            steps += _alone(measure_images, files, images, size)
     return steps
 
 
 def _report(steps: Sequence[Step], console: Console) -> None:
     table = Table(title=f"{os.cpu_count()} cores; MB resident: at most, while it lasts")
     table.add_column("step", no_wrap=True)
-    for name in ("images", "s", "images/s", f"s for {TRAIN + TEST:,}", "MB resident", "own", "files"):
+    for name in ("images", "wall s", "CPU s", f"for {TRAIN + TEST:,}", "MB resident", "own", "files"):
         table.add_column(name, justify="right")
     for step in steps:
-        speed = step.images / max(step.seconds, 0.01)
-        memory = ["-"] * 3
-        if step.memory is not None:
-            memory = [f"{value:,.0f}" for value in (step.memory.resident, step.memory.own, step.memory.files)]
-        numbers = [f"{step.images:,}", f"{step.seconds:.1f}", f"{speed:,.0f}", f"{(TRAIN + TEST) / speed:,.0f}"]
-        table.add_row(step.name, *numbers, *memory)
+        memory = [f"{value:,.0f}" for value in (step.memory.resident, step.memory.own, step.memory.files)]
+        whole = step.cpu_s * (TRAIN + TEST) / step.images
+        table.add_row(
+            step.name, f"{step.images:,}", f"{step.wall_s:.1f}", f"{step.cpu_s:.1f}", f"{whole:,.0f}", *memory
+        )
     console.print(table)
 
 
