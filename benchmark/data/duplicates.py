@@ -11,7 +11,7 @@ from benchmark.errors import InputError
 from benchmark.ui.progress import plural
 
 # More pairs than this are only counted.
-_NAMED = 3
+NAMED = 3
 
 # (list, path) of an image.
 Place = tuple[str, str]
@@ -64,8 +64,8 @@ def find_duplicates(paths: Mapping[str, Sequence[str]], digests: Mapping[str, Se
 
 
 def _told(pairs: Sequence[tuple[Place, Place]]) -> str:
-    shown = "; ".join(f"{_place(first)} is {_place(second)}" for first, second in pairs[:_NAMED])
-    more = "; ..." if len(pairs) > _NAMED else ""
+    shown = "; ".join(f"{_place(first)} is {_place(second)}" for first, second in pairs[:NAMED])
+    more = "; ..." if len(pairs) > NAMED else ""
     return f"{plural(len(pairs), 'image')} listed twice under different names: {shown}{more}"
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Mapping
 
 from benchmark.data.dataset import Dataset
-from benchmark.data.duplicates import Duplicates, find_duplicates
+from benchmark.data.duplicates import NAMED, Duplicates, find_duplicates
 from benchmark.data.images import CachedImages, cache_split, check_room, known_digest
 from benchmark.data.lists import Split
 from benchmark.data.sizes import scoring_size, training_size
@@ -59,7 +59,7 @@ def prepare_images(plan: Plan, reporter: Reporter) -> dict[str, CachedImages]:
 def duplicate_images(plan: Plan, reporter: Reporter) -> Duplicates:
     """The images of a plan's dataset with the same content. Files that changed since they were last read are read.
 
-    Raises InputError for a file that cannot be read.
+    Raises InputError for a file that cannot be read, and for one that is listed twice and cannot be decoded.
     """
     source, splits = plan.dataset.source, plan.dataset.splits
     if not isinstance(source, FileImages):  # each rendered image has another name, and so another content
@@ -67,7 +67,10 @@ def duplicate_images(plan: Plan, reporter: Reporter) -> Duplicates:
     paths = {name: split.paths for name, split in splits.items()}
     with reporter.task("reading image files", sum(map(len, paths.values()))) as task:
         digests = iter(source.digests([path for of_list in paths.values() for path in of_list], task.update))
-    return find_duplicates(paths, {name: list(itertools.islice(digests, len(paths[name]))) for name in paths})
+    found = find_duplicates(paths, {name: list(itertools.islice(digests, len(paths[name]))) for name in paths})
+    for (_, path), _ in (*found.across[:NAMED], *found.within[:NAMED]):
+        source.open(path)  # two files that are empty are not identical images
+    return found
 
 
 def check_duplicates(plan: Plan, found: Duplicates, reporter: Reporter) -> int:

@@ -61,6 +61,13 @@ def test_an_image_twice_in_a_list_is_a_warning(tiny, tmp_path):
     assert "images/train3.png in train.txt is images/train4.png in train.txt" in output.getvalue()
 
 
+def test_files_that_are_empty_are_no_identical_images(tiny, tmp_path):
+    for name in ("train3", "test5"):
+        (tiny / "images" / f"{name}.png").write_bytes(b"")
+    message = refused(execute_plan, make_plan("erm", str(tiny), **TINY), tmp_path)
+    assert "images/train3.png: cannot be decoded" in message and "listed twice" not in message
+
+
 def test_a_sweep_hands_it_to_its_runs(leaking):
     axes = {"methods": "erm", "datasets": str(leaking), "protocols": "demo", "allow_duplicates": True}
     [plan], _ = expand(parse(Sweep, axes, "sweep"))
