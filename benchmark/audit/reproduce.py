@@ -35,6 +35,8 @@ def command(record: Record) -> str:
         notes += missing
     if record.oracle:
         words.append("--oracle")
+    if record.shared_images:
+        words.append("--allow-duplicates")
     return shlex.join(words) + (f"  # {'; '.join(notes)}" if notes else "")
 
 

@@ -55,6 +55,12 @@ OracleOption = Annotated[
         "--oracle", help="Keep the test logits of every epoch too, for the best-on-test number, which is never ranked."
     ),
 ]
+DuplicatesOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-duplicates", help="Run although images are in two lists under different names; the record says so."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 
 

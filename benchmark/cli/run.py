@@ -21,6 +21,7 @@ from benchmark.cli.options import (
     DataRootOption,
     DeviceOption,
     DryRunOption,
+    DuplicatesOption,
     EpochsOption,
     GpusOption,
     JsonOption,
@@ -53,6 +54,7 @@ def run(
     device: DeviceOption = "auto",
     gpus: GpusOption = 1,
     oracle: OracleOption = False,
+    allow_duplicates: DuplicatesOption = False,
     results: ResultsOption = LOCAL,
     rerun: RerunOption = "missing",
     dry_run: DryRunOption = False,
@@ -63,7 +65,7 @@ def run(
     from benchmark.launch.backend import make_backend
     from benchmark.launch.launch import launch, left_to_do
     from benchmark.launch.product import parse_seeds
-    from benchmark.running.plan import make_plan
+    from benchmark.running.plan import make_plans
 
     common: dict[str, Any] = {
         "protocol": protocol,
@@ -74,9 +76,10 @@ def run(
         "settings": parse_settings(settings),
         "data_root": data_root,
         "oracle": oracle,
+        "allow_duplicates": allow_duplicates,
     }
     chosen = parse_seeds(seeds) if seeds is not None else [seed or 0]
-    plans = [make_plan(method, dataset, seed=s, **common) for s in chosen]
+    plans = make_plans(method, dataset, seeds=chosen, **common)
     if dry_run:
         print_plan(left_to_do(plans, results, rerun), results, as_json)
         return

@@ -26,6 +26,7 @@ def show(
         print(record.to_json(), end="")
         return
     from benchmark.store.records import GROUPS, Metrics
+    from benchmark.ui.progress import plural
     from benchmark.ui.text import plain
 
     spec, metrics, validation = record.spec, record.metrics, record.validation
@@ -45,6 +46,11 @@ def show(
         ("backbone", f"{network}, {spec.recipe.image_size} px"),
         ("weights scored", f"{record.declared}, epoch {record.selection.epoch} by rule {record.selection.rule}"),
         ("mAP, test list", f"{means(metrics)}; {record.num_test_images:,} images: these are ranked"),
+        *(
+            [("duplicates", f"{plural(record.shared_images, 'image')} in two lists under different names: allowed")]
+            if record.shared_images
+            else []
+        ),
         ("mAP, validation", means(validation) if validation else "none: no validation scores were recorded"),
         (
             "training",

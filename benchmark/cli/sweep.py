@@ -31,6 +31,7 @@ from benchmark.cli.options import (
     DataRootOption,
     DeviceOption,
     DryRunOption,
+    DuplicatesOption,
     EpochsOption,
     JsonOption,
     OracleOption,
@@ -76,6 +77,7 @@ def sweep(
     device: DeviceOption = "auto",
     cluster: ClusterOption = DEFAULT_CLUSTER,
     oracle: OracleOption = False,
+    allow_duplicates: DuplicatesOption = False,
     results: ResultsOption = LOCAL,
     rerun: RerunOption = "missing",
     dry_run: DryRunOption = False,
@@ -97,6 +99,7 @@ def sweep(
         "epochs": epochs,
         "settings": parse_settings(settings, parse_axis) or None,
         "oracle": oracle or None,
+        "allow_duplicates": allow_duplicates or None,
     }
     axes = load_sweep(file) if file is not None else {}
     axes |= {key: value for key, value in given.items() if value is not None}

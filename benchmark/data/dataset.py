@@ -152,7 +152,7 @@ class Dataset:
         not registered. Raises InputError where such a file is missing.
         """
         lists = {
-            name: [[path, *np.flatnonzero(row).tolist()] for path, row in zip(split.paths, split.targets, strict=True)]
+            name: [[path, *row] for path, row in zip(split.paths, split.label_indices(), strict=True)]
             for name, split in self.lists.items()
         }
         content = {"classes": self.classes, "groups": self.groups, "lists": lists, "images": self.source.identity}

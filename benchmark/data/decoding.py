@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -13,6 +15,13 @@ from PIL import Image, UnidentifiedImageError
 # Formats of photographs. Pillow's other decoders read files that pose as these: EPS starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "GIF", "PPM")
 RULES = "turned upright by their EXIF orientation; grey of 16 bits scaled by 1/257 to 8 bits"
+
+# Pixels of the largest image that is read: Pillow's limit for what may be made to fill the memory.
+MOST_PIXELS = 178_956_970
+# An image with more takes 50 MB as RGB, and several times as much while it is decoded.
+LARGE_PIXELS = 2**24
+_large_alone = threading.Lock()
+_TOO_LARGE = f"more than {MOST_PIXELS:,} pixels: make it smaller"
 
 _OF_8_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"}
 _ORIENTATION = 0x0112
@@ -30,12 +39,14 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3  # sample formats
 
 
-def decode(file: BinaryIO) -> Image.Image:
-    """The image in an open file: RGB, 8 bits, as its EXIF orientation shows it; of several frames the first.
+@contextlib.contextmanager
+def decoded(file: BinaryIO) -> Iterator[Image.Image]:
+    """The image in an open file for the duration of a block: RGB, 8 bits, as its EXIF orientation shows it; of several
+    frames the first. While one thread has a large image, others wait with theirs, so that memory stays bounded.
 
     Grey of 16 bits is scaled by 1/257 to the nearest level; of colours of 16 bits Pillow keeps the high byte, which is
     less than a level away. Transparency is dropped. Raises ValueError for another format, for samples whose black
-    and white the file does not give, and any error of Pillow's decoders for a damaged file.
+    and white the file does not give, for more than MOST_PIXELS, and any error of Pillow's decoders for a damaged file.
     """
     try:
         image = Image.open(file, "r", _formats())
@@ -43,10 +54,19 @@ def decode(file: BinaryIO) -> Image.Image:
         raise ValueError(
             f"not a whole file of {', '.join(_formats())}, or of a kind of these that is not read"
         ) from None
-    with image:
-        pixels = _to_rgb(image)
-        # Read last: some formats store it behind the pixels, and Pillow updates it where it rotates a TIFF itself.
-        transpose = _UPRIGHT.get(_orientation(image))
+    except Image.DecompressionBombError:
+        raise ValueError(_TOO_LARGE) from None
+    with image, _large_alone if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext():
+        # Pillow's own limit is a setting that any library may change.
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(_TOO_LARGE)
+        yield _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    pixels = _to_rgb(image)
+    # Read last: some formats store it behind the pixels, and Pillow updates it where it rotates a TIFF itself.
+    transpose = _UPRIGHT.get(_orientation(image))
     return pixels if transpose is None else pixels.transpose(transpose)
 
 

@@ -6,30 +6,33 @@ import contextlib
 import hashlib
 import json
 import os
-import time
+import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-from benchmark.base.atomic import drafts, replacing
+from benchmark.base.atomic import replacing
 from benchmark.base.cache import CACHE_VARIABLE, cache_folder
 from benchmark.base.files import open_own, read_regular
 from benchmark.base.lock import lock_open
 from benchmark.data.lists import Split
+from benchmark.data.pixels import Draft, PixelFile, unwritten_bytes
 from benchmark.data.sources import ImageSource
 from benchmark.errors import InputError, StoreError
 from benchmark.spec import canonical_json
 
+T = TypeVar("T")
+
 # Raised whenever the same file becomes other pixels: no pixels of an earlier rule are served.
 CACHE_VERSION = 2
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# A draft in the cache that was not written to for so long was left by a process that was killed.
-LEFT_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,33 @@ class CachedImages:
     num_images: int
     size: int
 
-    def load(self) -> np.ndarray:
-        """The pixels, memory-mapped (copy on write), uint8 [N, S, S, 3]."""
-        return np.load(self.path, mmap_mode="c", allow_pickle=False)
+    def load(self) -> PixelFile:
+        """The pixels, uint8 [N, S, S, 3], which are read where they are indexed."""
+        return PixelFile(self.path)
 
 
 def known_digest(split: Split, source: ImageSource, size: int, interpolation: str) -> str | None:
     """sha256 of the pixels that `cache_split` would give, None where they are not decoded. Raises InputError."""
     pixels, facts = _places(split, source, size, interpolation, cache_folder())
     return _known_digest(pixels, facts, (len(split), size, size, 3))
+
+
+def check_room(splits: Iterable[tuple[Split, int]], source: ImageSource, interpolation: str) -> None:
+    """Raise StoreError when the pixels that are still to be decoded have no room on the cache's disk. splits: each with
+    its size in pixels."""
+    folder, needed = cache_folder(), 0
+    for split, size in splits:
+        pixels, facts = _places(split, source, size, interpolation, folder)
+        shape = (len(split), size, size, 3)
+        if _known_digest(pixels, facts, shape) is None:
+            needed += unwritten_bytes(pixels, shape)
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise StoreError(
+            f"{folder}: the decoded images take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; free some "
+            f"space, set {CACHE_VARIABLE} to another folder or take a smaller --image-size"
+        )
 
 
 def _places(split: Split, source: ImageSource, size: int, interpolation: str, folder: Path) -> tuple[Path, Path]:
@@ -70,19 +91,18 @@ def bad_images(
     def fault(path: str) -> str | None:
         try:
             source.digest(path)
-            source.open(path)
+            with source.opened(path):
+                pass
         except InputError as error:
             return str(error)
         return None
 
-    paths = tuple(path for split in splits for path in split.paths)
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")
-        faults = []
-        for done, found in enumerate(_bounded_map(pool, fault, paths), 1):
+    faults = []
+    with contextlib.closing(_bounded_map(fault, [path for split in splits for path in split.paths])) as found:
+        for done, text in enumerate(found, 1):
             advance(done)
-            if found is not None:
-                faults.append(found)
+            if text is not None:
+                faults.append(text)
     return faults
 
 
@@ -99,47 +119,51 @@ def cache_split(
 
     The cache's key is made of the contents of the image files, the size and the interpolation: a changed image is
     decoded anew, a renamed folder is not. A cached file whose pixels were changed is decoded anew too. Its digest is
-    compared where the file's size or times changed, and always where `thorough`.
+    compared where the file's size or times changed, and always where `thorough`. A decoding that was interrupted goes
+    on.
     `advance(done, total)` is called after each decoded image.
 
     Raises InputError for an image that cannot be decoded, StoreError when the cache cannot be written.
     """
     folder = folder or cache_folder()
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        # Palette transparency and odd EXIF blocks make Pillow warn; neither changes the RGB pixels. Here and not in
-        # the threads: the filters are the process's, and threads that restore them out of order would lose them.
-        warnings.simplefilter("ignore")
-        pixels, facts = _places(split, source, size, interpolation, folder)
-        shape = (len(split), size, size, 3)
-        digest = _known_digest(pixels, facts, shape, thorough)
-        if digest is None:
+    pixels, facts = _places(split, source, size, interpolation, folder)
+    shape = (len(split), size, size, 3)
+    digest = _known_digest(pixels, facts, shape, thorough)
+    if digest is None:
 
-            def decode(path: str) -> np.ndarray:
-                return np.asarray(source.open(path).resize((size, size), _FILTERS[interpolation]))
+        def decode(path: str) -> np.ndarray:
+            with source.opened(path) as image:
+                return np.asarray(image.resize((size, size), _FILTERS[interpolation]))
 
-            images = _counted(_bounded_map(pool, decode, split.paths), len(split), advance)
-            with _one_at_a_time(pixels):
-                # A process that waited finds the file of the one that it waited for.
-                digest = _known_digest(pixels, facts, shape, thorough) or _write(pixels, facts, shape, images)
+        with _one_at_a_time(pixels) as locked_at:
+            # A process that waited finds the file of the one that it waited for.
+            digest = _known_digest(pixels, facts, shape, thorough)
+            if digest is None:
+                try:
+                    with Draft(pixels, shape, locked_at) as draft:
+                        digest = _fill(draft, split.paths, decode, advance)
+                    _write_facts(facts, digest, _state(pixels))
+                except OSError as error:
+                    raise _unwritable(folder, error) from None
     return CachedImages(pixels, digest, len(split), size)
 
 
 @contextlib.contextmanager
-def _one_at_a_time(pixels: Path) -> Iterator[None]:
-    """Let one process decode at a time, and remove the drafts that killed processes left."""
+def _one_at_a_time(pixels: Path) -> Iterator[float | None]:
+    """Let one process decode at a time. Yields the time of locking, by the clock of the file system; None where files
+    cannot be locked, and each process decodes for itself."""
     try:
         pixels.parent.mkdir(parents=True, exist_ok=True)
         held = open_own(pixels.with_suffix(".lock"))
     except OSError as error:
         raise _unwritable(pixels.parent, error) from None
     with held:
-        with contextlib.suppress(OSError):  # where files cannot be locked, each decodes for itself
+        locked_at = None
+        with contextlib.suppress(OSError):
             lock_open(held)
-            for left in drafts(pixels.parent, pixels.name):
-                # Some file systems lock for one machine alone: a draft that still grows is another machine's.
-                if time.time() - left.stat().st_mtime > LEFT_S:
-                    left.unlink(missing_ok=True)
-        yield
+            os.utime(held.fileno())
+            locked_at = os.fstat(held.fileno()).st_mtime
+        yield locked_at
 
 
 def _unwritable(folder: Path, error: OSError) -> StoreError:
@@ -149,14 +173,27 @@ def _unwritable(folder: Path, error: OSError) -> StoreError:
     )
 
 
-def _bounded_map(pool: ThreadPoolExecutor, function: Callable, items: tuple, ahead: int = 64) -> Iterator:
-    """`pool.map` that decodes at most `ahead` items before they are consumed, so memory stays bounded."""
-    for start in range(0, len(items), ahead):
-        yield from pool.map(function, items[start : start + ahead])
+def _bounded_map(function: Callable[[str], T], items: Sequence[str], ahead: int = 64) -> Generator[T, None, None]:
+    """The results in order, from threads. At most `ahead` of them wait to be consumed, so memory stays bounded."""
+    waiting: deque[Future[T]] = deque()
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Palette transparency and odd EXIF blocks make Pillow warn; neither changes the RGB pixels. Here and not in
+        # the threads: the filters are the process's, and threads that restore them out of order would lose them.
+        warnings.simplefilter("ignore")
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) == ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _counted(images: Iterable, total: int, advance: Callable[[int, int], None]) -> Iterator:
-    for done, image in enumerate(images, 1):
+def _counted(images: Iterable[T], start: int, total: int, advance: Callable[[int, int], None]) -> Iterator[T]:
+    for done, image in enumerate(images, start + 1):
         advance(done, total)
         yield image
 
@@ -170,14 +207,14 @@ def _known_digest(pixels: Path, facts: Path, shape: tuple[int, ...], thorough: b
     try:
         known = json.loads(read_regular(facts))
         digest = known["digest"]
-        array = np.load(pixels, mmap_mode="r", allow_pickle=False)
+        images = PixelFile(pixels)
         state = _state(pixels)
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError):
         return None
-    if array.shape != shape or array.dtype != np.uint8:
+    if images.shape != shape:
         return None
     if thorough or known.get("checked") != state:
-        if hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != digest:
+        if images.digest() != digest:
             return None
         with contextlib.suppress(OSError):  # a cache that cannot be written is compared every time
             _write_facts(facts, digest, state)
@@ -194,18 +231,14 @@ def _write_facts(facts: Path, digest: str, checked: list[int]) -> None:
         file.write(json.dumps({"digest": digest, "checked": checked}).encode())
 
 
-def _write(pixels: Path, facts: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> str:
+def _fill(
+    draft: Draft, paths: Sequence[str], decode: Callable[[str], np.ndarray], advance: Callable[[int, int], None]
+) -> str:
+    """Write the pixels that a draft lacks; sha256 of all. Raises OSError."""
+    if draft.rows:
+        advance(draft.rows, len(paths))
     # Plain sequential writes, not a memory map: a full disk is then an error here and not a killed process.
-    digest = hashlib.sha256()
-    try:
-        with replacing(pixels) as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for image in images:
-                data = np.ascontiguousarray(image).tobytes()
-                digest.update(data)
-                file.write(data)
-        _write_facts(facts, digest.hexdigest(), _state(pixels))
-    except OSError as error:
-        raise _unwritable(pixels.parent, error) from None
-    return digest.hexdigest()
+    with contextlib.closing(_bounded_map(decode, paths[draft.rows :])) as images:
+        for image in _counted(images, draft.rows, len(paths), advance):
+            draft.append(image)
+    return draft.finish()

@@ -7,6 +7,7 @@ train.txt val.txt test.txt    one image a line: path, then class indices (line n
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,9 +39,14 @@ class Split:
     @property
     def labels(self) -> dict[str, frozenset[int]]:
         """Path -> its classes' indices, in the order of the list."""
-        return {
-            path: frozenset(np.flatnonzero(row).tolist()) for path, row in zip(self.paths, self.targets, strict=True)
-        }
+        return {path: frozenset(row) for path, row in zip(self.paths, self.label_indices(), strict=True)}
+
+    def label_indices(self) -> list[list[int]]:
+        """The classes of each image, in class order."""
+        images, classes = np.nonzero(self.targets)
+        ends = np.cumsum(np.bincount(images, minlength=len(self))).tolist()
+        indices = classes.tolist()
+        return [indices[start:end] for start, end in itertools.pairwise([0, *ends])]
 
 
 def list_bytes(path: Path) -> bytes:
@@ -96,6 +102,7 @@ def read_list(path: Path, name: str, num_classes: int) -> Split:
         raise InputError(
             f"{path}: {len(lines):,} images x {num_classes:,} classes are more than {MAX_TARGETS:,} labels"
         )
+    known = {str(index): index for index in range(num_classes)}  # the usual spellings, looked up
     for number, line in enumerate(lines, 1):
         where = f"{path}:{number}"
         given, labels = _fields(line, where)
@@ -106,14 +113,14 @@ def read_list(path: Path, name: str, num_classes: int) -> Split:
         if image in paths:
             raise InputError(f"{where}: image {shown(image)!r} is listed twice (first in line {paths[image]})")
         paths[image] = number
-        indices = [_class_index(label, num_classes, where) for label in labels]
+        indices = [known[label] if label in known else _class_index(label, num_classes, where) for label in labels]
         if len(set(indices)) < len(indices):
             hint = "; a row of 0 and 1 for all classes (multi-hot) is not read" if set(indices) <= {0, 1} else ""
             raise InputError(f"{where}: image {shown(image)!r} has a class twice; list each class once{hint}")
         rows.append(indices)
     targets = np.zeros((len(rows), num_classes), dtype=np.uint8)
-    for i, indices in enumerate(rows):
-        targets[i, indices] = 1
+    images = np.repeat(np.arange(len(rows)), [len(indices) for indices in rows])
+    targets[images, np.fromiter(itertools.chain.from_iterable(rows), np.int64)] = 1
     return Split(name, tuple(paths), targets)
 
 

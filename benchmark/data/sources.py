@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from PIL import Image
 from benchmark.base.cache import cache_folder
 from benchmark.base.files import is_file, open_regular
 from benchmark.data import shapes
-from benchmark.data.contents import file_digest, file_digests, named
-from benchmark.data.decoding import RULES, decode
+from benchmark.data.contents import file_digest, file_digests, missing_files, named
+from benchmark.data.decoding import RULES, decoded
 from benchmark.data.lists import Split
 from benchmark.errors import InputError
 from benchmark.spec import canonical_json
@@ -38,13 +39,21 @@ class ImageSource(ABC):
     def digest(self, path: str) -> str:
         """A hexadecimal digest of everything that decides the pixels of an image. Raises InputError."""
 
-    def digests(self, paths: Sequence[str]) -> list[str]:
-        """The digests of several images, in order."""
+    def digests(self, paths: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> list[str]:
+        """The digests of several images, in order. `advance(done)` is called while files are read."""
         return [self.digest(path) for path in paths]
 
     @abstractmethod
+    def opened(self, path: str) -> AbstractContextManager[Image.Image]:
+        """The decoded image, RGB, for the duration of a block: of large ones one thread at a time has one.
+
+        Raises InputError when it cannot be decoded.
+        """
+
     def open(self, path: str) -> Image.Image:
         """The decoded image, RGB. Raises InputError when it cannot be decoded."""
+        with self.opened(path) as image:
+            return image
 
 
 class FileImages(ImageSource):
@@ -71,10 +80,10 @@ class FileImages(ImageSource):
 
     def is_absent(self, splits: Iterable[Split]) -> bool:
         """Whether any image is missing."""
-        return self._root is None or not all(is_file(self._root / path) for split in splits for path in split.paths)
+        return self._root is None or bool(missing_files(self._root, _paths(splits), is_file))
 
     def check(self, splits: Iterable[Split]) -> None:
-        missing = [path for split in splits for path in split.paths if not self._exists(path)]
+        missing = missing_files(self.root, _paths(splits), _exists)
         if missing:
             self.check_base(missing[0])
             first = ", ".join(map(named, missing[:3])) + (", ..." if len(missing) > 3 else "")
@@ -107,32 +116,32 @@ class FileImages(ImageSource):
                     f"{remedy}; {self._hint}"
                 )
 
-    def _exists(self, path: str) -> bool:
-        """Whether the path exists; whether it is an image, only reading shows."""
-        try:
-            return (self.root / path).exists()
-        except OSError:  # a name that is too long for any file
-            return False
-
     def digest(self, path: str) -> str:
         return file_digest(self.root / path)
 
-    def digests(self, paths: Sequence[str]) -> list[str]:
-        return file_digests(self.root, paths, cache_folder() / "files")
+    def digests(self, paths: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> list[str]:
+        return file_digests(self.root, paths, cache_folder() / "files", advance)
 
-    def open(self, path: str) -> Image.Image:
-        try:
-            with open_regular(self.root / path) as file:
-                return decode(file)
-        except MemoryError:
-            raise
-        except Exception as error:  # a decoder may raise anything over a damaged file
-            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            reason = next(iter(text.splitlines()), type(error).__name__)
-            raise InputError(
-                f"{named(self.root / path)}: cannot be decoded as an image ({reason}); replace the file or take it "
-                "off the list"
-            ) from None
+    @contextmanager
+    def opened(self, path: str) -> Iterator[Image.Image]:
+        with ExitStack() as held:
+            try:
+                image = held.enter_context(self._decoded(path))
+            except MemoryError:
+                raise
+            except Exception as error:  # a decoder may raise anything over a damaged file
+                text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                reason = next(iter(text.splitlines()), type(error).__name__)
+                raise InputError(
+                    f"{named(self.root / path)}: cannot be decoded as an image ({reason}); replace the file or take it "
+                    "off the list"
+                ) from None
+            yield image
+
+    @contextmanager
+    def _decoded(self, path: str) -> Iterator[Image.Image]:
+        with open_regular(self.root / path) as file, decoded(file) as image:
+            yield image
 
 
 class OwnImages(FileImages):
@@ -152,8 +161,20 @@ class OwnImages(FileImages):
     def identity(self) -> str:
         """A digest of the present contents of all images. Raises InputError where one is missing."""
         self.check(self._splits)
-        contents = self.digests([path for split in self._splits for path in split.paths])
+        contents = self.digests(_paths(self._splits))
         return f"files {hashlib.sha256(canonical_json(contents).encode()).hexdigest()}"
+
+
+def _exists(path: Path) -> bool:
+    """Whether the path exists; whether it is an image, only reading shows."""
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for any file
+        return False
+
+
+def _paths(splits: Iterable[Split]) -> list[str]:
+    return [path for split in splits for path in split.paths]
 
 
 class RenderedImages(ImageSource):
@@ -175,5 +196,6 @@ class RenderedImages(ImageSource):
     def digest(self, path: str) -> str:
         return hashlib.sha256(canonical_json([self.identity, path, self._labels[path]]).encode()).hexdigest()
 
-    def open(self, path: str) -> Image.Image:
-        return Image.fromarray(shapes.render(path, self._labels[path]))
+    @contextmanager
+    def opened(self, path: str) -> Iterator[Image.Image]:
+        yield Image.fromarray(shapes.render(path, self._labels[path]))

@@ -67,6 +67,7 @@ def sweep(
     epochs: int | None = None,
     settings: Mapping[str, Any] | None = None,
     oracle: bool = False,
+    allow_duplicates: bool = False,
     data_root: Path | str | None = None,
     results: Path | str = LOCAL,
     rerun: Rerun = "missing",
@@ -96,6 +97,7 @@ def sweep(
         "epochs": epochs,
         "settings": settings or {},
         "oracle": oracle,
+        "allow_duplicates": allow_duplicates,
         "seeds": seeds,
     }
     chosen = make_backend(backend, options)

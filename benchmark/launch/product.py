@@ -62,7 +62,8 @@ class Sweep(Strict):
 
     methods: names, `all` for those that fit, or in a file names with axes of their own: {asl: {gamma_neg: [2, 4]}}.
     protocols, backbones: empty for the dataset's own and the protocol's. settings: of every method, or of the recipe
-    (`recipe.optimizer.lr`). oracle: keep the test logits of every epoch. seeds: numbers, or text such as 0-4.
+    (`recipe.optimizer.lr`). oracle: keep the test logits of every epoch. allow_duplicates: of
+    `make_plans`. seeds: numbers, or text such as 0-4.
     """
 
     methods: Annotated[dict[str, Axes | None] | Literal["all"], BeforeValidator(_method_axes)]
@@ -74,6 +75,7 @@ class Sweep(Strict):
     epochs: int | None = None
     settings: Axes = {}
     oracle: bool = False
+    allow_duplicates: bool = False
     seeds: Annotated[list[int], BeforeValidator(_seed_list), Field(min_length=1)] = [0]
 
 
@@ -112,6 +114,7 @@ def expand(sweep: Sweep, data_root: Path | None = None) -> tuple[list[Plan], lis
                     settings=dict(zip(axes, values, strict=True)),
                     data_root=data_root,
                     oracle=sweep.oracle,
+                    allow_duplicates=sweep.allow_duplicates,
                 )
             except Unfit as error:
                 if sweep.methods != "all":

@@ -15,7 +15,7 @@ from benchmark.distributed import ALONE, Peers, check_batch_size
 from benchmark.errors import InputError, RunFailed, RunInterrupted
 from benchmark.method import Method
 from benchmark.running.environment import git_state, reset_peak_memory, resolve_device
-from benchmark.running.images import cache_images, label_warnings
+from benchmark.running.images import cache_images, check_duplicates, duplicate_images, label_warnings
 from benchmark.running.plan import Plan
 from benchmark.running.rerun import Decision, not_launched
 from benchmark.running.score import Scorer, evaluate, make_normalizer
@@ -89,6 +89,7 @@ def _lead(
         runtime = Runtime(own_device, reporter, peers, should_stop)
         started = time.monotonic()
         method = _make_method(plan, reporter)
+        shared_images = check_duplicates(plan, duplicate_images(plan, reporter), reporter)
         cached = cache_images(plan, reporter)
         prepare_s = time.monotonic() - started
         reset_peak_memory(own_device)
@@ -102,7 +103,7 @@ def _lead(
             outcome = trainer.run()
         if stop.asked:  # after the last step, whose checkpoint is saved
             raise RunInterrupted("stopped before the test set was scored; run again to go on")
-        record = evaluate(scorer, outcome, claim, prepare_s)
+        record = evaluate(scorer, outcome, claim, prepare_s, shared_images)
         with stop.at_a_step():  # a signal no longer stops it
             claim.finish(record)
         reporter.line(f"done: {summary(record.metrics)}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
 
 from benchmark.data.dataset import Dataset
-from benchmark.data.images import CachedImages, cache_split, known_digest
+from benchmark.data.duplicates import NAMED, Duplicates, find_duplicates
+from benchmark.data.images import CachedImages, cache_split, check_room, known_digest
 from benchmark.data.lists import Split
 from benchmark.data.sizes import scoring_size, training_size
 from benchmark.data.sources import FileImages
@@ -55,6 +57,36 @@ def prepare_images(plan: Plan, reporter: Reporter) -> dict[str, CachedImages]:
     return _cache(plan, reporter, plan.dataset.lists, thorough=True)
 
 
+def duplicate_images(plan: Plan, reporter: Reporter) -> Duplicates:
+    """The images of a plan's dataset with the same content. Files that changed since they were last read are read.
+
+    Raises InputError for a file that cannot be read, and for one that is listed twice and cannot be decoded.
+    """
+    source, splits = plan.dataset.source, plan.dataset.splits
+    if not isinstance(source, FileImages):  # each rendered image has another name, and so another content
+        return Duplicates()
+    paths = {name: split.paths for name, split in splits.items()}
+    with reporter.task("reading image files", sum(map(len, paths.values()))) as task:
+        digests = iter(source.digests([path for of_list in paths.values() for path in of_list], task.update))
+    found = find_duplicates(paths, {name: list(itertools.islice(digests, len(paths[name]))) for name in paths})
+    for (_, path), _ in (*found.across[:NAMED], *found.within[:NAMED]):
+        source.open(path)  # two files that are empty are not identical images
+    return found
+
+
+def check_duplicates(plan: Plan, found: Duplicates, reporter: Reporter) -> int:
+    """The number of images that are in two lists under different names, where the plan allows it.
+
+    Warns of an image that is twice in one list. Raises InputError where an image is in two lists and the plan does not
+    allow it.
+    """
+    if warning := found.warning():
+        reporter.line(warning)
+    if not plan.allow_duplicates:
+        found.refuse()
+    return len(found.across)
+
+
 def label_warnings(dataset: Dataset) -> list[str]:
     """A line for each list without a single label, on which nothing can be scored."""
     return [
@@ -76,6 +108,7 @@ def cache_images(
 def _cache(plan: Plan, reporter: Reporter, lists: Mapping[str, Split], thorough: bool) -> dict[str, CachedImages]:
     """Decode lists into the cache; name -> images. thorough: see `cache_split`."""
     sizes, source, interpolation = cached_sizes(plan), plan.dataset.source, plan.spec.weights.interpolation
+    check_room([(split, sizes[split.name]) for split in lists.values()], source, interpolation)
 
     def cache(name: str, split: Split) -> CachedImages:
         with reporter.task(f"decoding {name} images", len(split)) as task:

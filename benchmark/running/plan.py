@@ -32,6 +32,7 @@ class Plan:
 
     request: the arguments of `make_plan` as plain values, from which another process makes the same plan. oracle:
     whether the test logits of every epoch are kept; not part of the specification, since it changes nothing else.
+    allow_duplicates: whether images may be in two lists under different names; not part of it either.
     code_digest: of the code of the run, as this process first read it; see `audit.code_digest`.
     """
 
@@ -43,6 +44,7 @@ class Plan:
     request: dict[str, Any]
     code_digest: str
     oracle: bool = False
+    allow_duplicates: bool = False
 
     @functools.cached_property
     def run_id(self) -> str:
@@ -77,6 +79,7 @@ def make_plans(
     settings: dict[str, Any] | None = None,
     data_root: Path | None = None,
     oracle: bool = False,
+    allow_duplicates: bool = False,
 ) -> list[Plan]:
     """Plans of runs that differ in the seed alone; everything else is resolved once.
 
@@ -84,6 +87,7 @@ def make_plans(
     settings: the method's configuration by name, and the recipe's by dotted name (`recipe.optimizer.lr`).
     oracle: keep the test logits of every epoch, for the best-on-test number that is shown and never ranked.
     In a few-shot dataset each run has the training list of its seed's episode.
+    allow_duplicates: run although images are in two lists under different names; the record says how many.
     Raises InputError for anything unknown or unfit; Unfit, a subclass, where the protocol cannot be used for the
     method.
     """
@@ -124,9 +128,10 @@ def make_plans(
         "settings": settings,
         "data_root": None if data_root is None else str(data_root),
         "oracle": oracle,
+        "allow_duplicates": allow_duplicates,
     }
     code = code_digest(method_class, recipe, config)
-    plan = Plan(spec, method_class, config, data, pretrained, request, code, oracle)
+    plan = Plan(spec, method_class, config, data, pretrained, request, code, oracle, allow_duplicates)
     return [
         replace(plan, dataset=seen, spec=spec.model_copy(update={"seed": seed}), request=request | {"seed": seed})
         for seed, seen in zip(seeds, datasets, strict=True)

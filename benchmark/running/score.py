@@ -61,8 +61,8 @@ class Scorer:
         return claim.store_epoch(epoch, {name: self.logits("test", f"epoch {epoch}, {name}") for name in names})
 
 
-def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -> Record:
-    """Score the test set, once, with the weights that training selected."""
+def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float, shared_images: int) -> Record:
+    """Score the test set, once, with the weights that training selected. prepare_s, shared_images: of the record."""
     plan, method, runtime = scorer.plan, scorer.method, scorer.runtime
     spec, dataset = plan.spec, plan.dataset
     declared = spec.recipe.report
@@ -87,6 +87,8 @@ def evaluate(scorer: Scorer, outcome: Outcome, claim: Claim, prepare_s: float) -
         rare["own_network"] = True
     if dataset.supports:
         rare["episode"] = spec.seed
+    if shared_images:
+        rare["shared_images"] = shared_images
     return Record(
         schema_version=SCHEMA_VERSION,
         run_id=spec.run_id,

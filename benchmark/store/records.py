@@ -216,6 +216,7 @@ class Record(Strict):
     episode: Count | None = Field(
         None, description="few-shot dataset: the episode whose support set was trained on, which is the seed's"
     )
+    shared_images: Count = Field(0, description="in two lists under different names, where that was allowed")
     finished: str = Field(description="UTC, ISO 8601")
 
     @field_validator("schema_version", mode="before")

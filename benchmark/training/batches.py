@@ -8,10 +8,14 @@ import numpy as np
 import torch
 
 from benchmark.data.augment import Augmenter
+from benchmark.data.pixels import Images
 from benchmark.data.samplers import generator, make_sampler
 from benchmark.method import Batch, Method
 from benchmark.training.inference import map_images
 from benchmark.training.setup import Runtime, TrainingConfig, TrainingData
+
+# Images that are copied to the GPU at a time.
+_COPIED = 256
 
 
 class Batches:
@@ -28,7 +32,7 @@ class Batches:
         self._size = recipe.batch_size
         self._of_images = of_images
         self._runtime = runtime
-        self.inputs = _on_device(data.train.images, runtime.device) if of_images else None
+        self.inputs: torch.Tensor | Images | None = _on_device(data.train.images, runtime.device) if of_images else None
         self.targets = torch.from_numpy(data.train.targets.astype(np.float32)).to(runtime.device)
         self._samplers = [make_sampler(name, data.train.targets, config.seed) for name in config.samplers]
         draws = len(data.train.targets)
@@ -65,7 +69,11 @@ class Batches:
         part = self._runtime.peers.part(self._size)
         device = self._runtime.device
         assert self.inputs is not None  # a stage begins with `compute_features`
-        inputs = self.inputs[chosen.to(self.inputs.device)].to(device, non_blocking=True)
+        if isinstance(self.inputs, torch.Tensor):
+            inputs = self.inputs[chosen.to(self.inputs.device)]
+        else:
+            inputs = torch.from_numpy(self.inputs[chosen.numpy()])
+        inputs = inputs.to(device, non_blocking=True)
         if self._of_images:
             # Every process augments the whole batch and trains on a part of it: an image's random parameters depend on
             # its index in the batch. That costs little beside the network's passes over the part.
@@ -83,9 +91,11 @@ class Batches:
         return self._drawn[sampler]
 
 
-def _on_device(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """The images on the GPU where they take less than half of its free memory, otherwise memory-mapped on the CPU."""
-    tensor = torch.from_numpy(images)
-    if device.type == "cuda" and tensor.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
-        return tensor.to(device)
-    return tensor
+def _on_device(images: Images, device: torch.device) -> torch.Tensor | Images:
+    """The images on the GPU where they take less than half of its free memory, otherwise as they are."""
+    if device.type != "cuda" or math.prod(images.shape) >= torch.cuda.mem_get_info(device)[0] / 2:
+        return images
+    resident = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(images), _COPIED):
+        resident[start : start + _COPIED] = torch.from_numpy(images[start : start + _COPIED])
+    return resident

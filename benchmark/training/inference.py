@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmark.data.pixels import Images
 from benchmark.spec import TestTime
 
 BATCH_SIZE = 64
@@ -44,7 +45,7 @@ def views_of(images: torch.Tensor, test_time: TestTime) -> list[torch.Tensor]:
 
 def predict(
     method: nn.Module,
-    images: np.ndarray,
+    images: Images,
     normalizer: Normalizer,
     device: torch.device,
     test_time: TestTime,
@@ -66,7 +67,7 @@ def predict(
 def map_images(
     function: Callable[[torch.Tensor], torch.Tensor],
     method: nn.Module,
-    images: np.ndarray,
+    images: Images,
     device: torch.device,
     advance: Callable[[int], None] = lambda done: None,
 ) -> torch.Tensor:
@@ -75,11 +76,16 @@ def map_images(
     It gets them in batches, float32 [B, 3, S, S] in [0, 1], with the method in evaluation mode and without autocast.
     """
     method.eval()
-    results = []
+    # One tensor for all: small results between the batches would keep the memory of every batch from being used again.
+    results: torch.Tensor | None = None
     # TensorFloat-32 keeps ten bits of a product's factors: too few to rank images.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in range(0, len(images), BATCH_SIZE):
             batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device)
-            results.append(function(batch.permute(0, 3, 1, 2).float().div_(255)))
-            advance(min(start + BATCH_SIZE, len(images)))
-    return torch.cat(results)
+            part = function(batch.permute(0, 3, 1, 2).float().div_(255))
+            if results is None:
+                results = part.new_empty((len(images), *part.shape[1:]))
+            results[start : start + len(part)] = part
+            advance(start + len(part))
+    assert results is not None  # a list is never empty
+    return results

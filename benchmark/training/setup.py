@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmark.data.pixels import Images
 from benchmark.distributed import ALONE, Peers
 from benchmark.method import Stage
 from benchmark.spec import Recipe
@@ -21,7 +22,7 @@ from benchmark.ui.progress import Reporter
 class ImageSet:
     """Decoded images, uint8 [N, S, S, 3], with their targets, {0, 1} [N, C]."""
 
-    images: np.ndarray
+    images: Images
     targets: np.ndarray
 
 

@@ -90,7 +90,7 @@ def test_a_definition_may_move_to_another_module(package):
         ("training/randomness.py", "random.seed(seed)", "random.seed(seed + 1)"),
         ("training/optim.py", "momentum=config.momentum", "momentum=0.5"),
         ("training/inference.py", "(images - self.mean) / self.std", "images - self.mean"),
-        ("data/decoding.py", "def decode(", "def decode(unheard_of=1, *, "),
+        ("data/decoding.py", "def decoded(", "def decoded(unheard_of=1, *, "),
         ("data/augment.py", "class Augmenter", "class Augmenter(object)"),
         ("data/samplers.py", '"/".join', '"-".join'),
         ("models/classifier.py", "CLASSIFIER_STD = 0.01", "CLASSIFIER_STD = 0.02"),

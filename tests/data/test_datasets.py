@@ -437,6 +437,19 @@ def test_any_list_is_read_or_refused_in_a_line(file, pieces):
             raise AssertionError("none of the images is there")
 
 
+@settings(deadline=None, max_examples=200, database=None)
+@given(st.lists(st.lists(st.integers(0, 11), unique=True), min_size=1, max_size=9), st.sampled_from(["{}", "{:03d}"]))
+def test_the_labels_of_a_list_are_those_that_it_names(rows, spelling):
+    """In any order and number, an image without labels too, and in any spelling of the indices."""
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [" ".join([f"{i}.jpg", *map(spelling.format, row)]) for i, row in enumerate(rows)]
+        (Path(folder) / "train.txt").write_text("\n".join(lines))
+        split = read_list(Path(folder) / "train.txt", "train", 12)
+    expected = [[int(index in row) for index in range(12)] for row in rows]
+    assert split.targets.tolist() == expected and split.targets.dtype == np.uint8
+    assert split.label_indices() == [sorted(row) for row in rows]
+
+
 @pytest.mark.parametrize("file", ["classes.txt", "train.txt", "val.txt", "test.txt", "dataset.yaml"])
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
 def test_only_regular_files_are_read(file, kind, tmp_path):

@@ -6,6 +6,8 @@ import io
 import os
 import random
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from kit.checks import refused
 from kit.paths import TESTS
 from PIL import Image, ImageOps
 
+from benchmark.data.images import cache_split
+from benchmark.data.lists import Split
 from benchmark.data.sources import FileImages
 from benchmark.errors import InputError
 
@@ -332,3 +336,40 @@ def test_damaged_files_of_every_format_are_decoded_or_named(tmp_path):
                 assert decoded(tmp_path / "x").shape[2] == 3
             except InputError as error:
                 assert "x: cannot be decoded" in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("limit", [89_478_485, None])
+def test_an_image_that_would_fill_the_memory_is_named(limit, tmp_path, monkeypatch):
+    """15,000 x 15,000 pixels in 30 kB, whatever a library did to Pillow's limit."""
+    Image.new("1", (15_000, 15_000)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert "more than 178,956,970 pixels: make it smaller" in message(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 60_000), (9_000, 10_000)])
+@pytest.mark.filterwarnings("error")
+def test_wide_high_and_large_images_are_read(size, tmp_path):
+    path = tmp_path / "x.png"
+    Image.new("1", size, 1).save(path)
+    split = Split("train", ("x.png",), np.ones((1, 1), np.uint8))
+    cached = cache_split(split, FileImages(tmp_path, ""), 16, "bilinear", tmp_path / "cache")
+    assert (cached.load()[:] == 255).all()
+
+
+def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmark.data.decoding.LARGE_PIXELS", 99)
+    for name, side in (("large", 10), ("small", 9)):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{name}.png")
+    source, inside, most = FileImages(tmp_path, ""), [], {"large": 0, "small": 0}
+
+    def use(name):
+        with source.opened(f"{name}.png"):
+            inside.append(name)
+            most[name] = max(most[name], inside.count(name))
+            time.sleep(0.05)
+            inside.remove(name)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(use, ["large", "small"] * 4))
+    assert most["large"] == 1 and most["small"] > 1

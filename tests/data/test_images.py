@@ -21,6 +21,7 @@ from benchmark.base.cache import cache_folder
 from benchmark.data.dataset import find_dataset
 from benchmark.data.images import bad_images, cache_split
 from benchmark.data.lists import Split
+from benchmark.data.pixels import PixelFile
 from benchmark.data.sources import FileImages
 from benchmark.errors import InputError, StoreError
 
@@ -34,9 +35,9 @@ class CountingImages(FileImages):
         super().__init__(root, "hint")
         self.decoded = []
 
-    def open(self, path):
+    def opened(self, path):
         self.decoded.append(path)
-        return super().open(path)
+        return super().opened(path)
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +164,7 @@ def test_cache_folder_is_the_variable_or_below_the_users_cache(cache, tmp_path, 
 @pytest.mark.parametrize("interpolation", FILTERS)
 def test_cached_pixels_are_pillows(images, cache, interpolation):
     cached, _ = build(images, 8, interpolation)
-    pixels = cached.load()
+    pixels = cached.load()[:]
     assert pixels.shape == (5, 8, 8, 3) and pixels.dtype == np.uint8 and cached.path.parent == cache
     for name, found in zip(split_in(images).paths, pixels, strict=True):
         expected = Image.open(images / name).convert("RGB").resize((8, 8), FILTERS[interpolation])
@@ -173,13 +174,13 @@ def test_cached_pixels_are_pillows(images, cache, interpolation):
 def test_digest_is_the_sha256_of_the_pixels(images):
     cached, _ = build(images)
     again, _ = build(images)
-    assert cached.digest == again.digest == hashlib.sha256(cached.load().tobytes()).hexdigest()
+    assert cached.digest == again.digest == hashlib.sha256(cached.load()[:].tobytes()).hexdigest()
 
 
 def test_changing_loaded_pixels_does_not_change_the_cache(images):
     cached, _ = build(images)
-    cached.load()[:] = 0
-    assert cached.load().any()
+    cached.load()[:][...] = 0
+    assert cached.load()[:].any()
 
 
 def test_images_are_decoded_once(images):
@@ -211,25 +212,25 @@ def edit(array: np.ndarray) -> None:
 
 def test_pixels_that_were_edited_in_the_cache_are_decoded_anew(images):
     first, _ = build(images)
-    expected, before = first.load().copy(), first.path.stat()
+    expected, before = first.load()[:].copy(), first.path.stat()
     array = np.load(first.path, mmap_mode="r+")
     edit(array)
     array.flush()
     os.utime(first.path, ns=(before.st_atime_ns, before.st_mtime_ns))
     second, decoded = build(images)
     assert decoded and second.digest == first.digest
-    np.testing.assert_array_equal(second.load(), expected)
+    np.testing.assert_array_equal(second.load()[:], expected)
 
 
 def test_a_cache_that_nobody_touched_is_compared_once(images, monkeypatch):
     first, _ = build(images)
-    monkeypatch.setattr(np, "ascontiguousarray", lambda array: pytest.fail("the pixels were read again"))
+    monkeypatch.setattr(PixelFile, "digest", lambda file: pytest.fail("the pixels were read again"))
     assert build(images) == (first, [])
 
 
 def test_facts_that_vouch_for_edited_pixels_are_found_out_when_asked_thoroughly(images):
     first, _ = build(images)
-    pixels = first.load().copy()
+    pixels = first.load()[:].copy()
     edit(pixels)
     np.save(first.path, pixels)
     facts = first.path.with_suffix(".json")
@@ -237,7 +238,7 @@ def test_facts_that_vouch_for_edited_pixels_are_found_out_when_asked_thoroughly(
     checked = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
     facts.write_text(json.dumps({"digest": first.digest, "checked": checked}))
     again = cache_split(split_in(images), FileImages(images, ""), 8, "bilinear", thorough=True)
-    assert again.digest == first.digest and hashlib.sha256(again.load()).hexdigest() == first.digest
+    assert again.digest == first.digest and hashlib.sha256(again.load()[:]).hexdigest() == first.digest
 
 
 @pytest.mark.parametrize("facts", ["", "[]", "{", '{"digest": "x"}', '{"digest": 3}', '{"digest": null}', '"digest"'])
@@ -252,7 +253,7 @@ def test_other_order_is_another_cache(images):
     paths = split_in(images).paths
     first = cache_split(split_of(*paths), FileImages(images, ""), 8, "bilinear")
     second = cache_split(split_of(*reversed(paths)), FileImages(images, ""), 8, "bilinear")
-    np.testing.assert_array_equal(first.load()[::-1], second.load())
+    np.testing.assert_array_equal(first.load()[:][::-1], second.load()[:])
 
 
 @pytest.mark.parametrize(("size", "interpolation"), [(9, "bilinear"), (8, "bicubic")])
@@ -275,7 +276,7 @@ def test_damaged_cache_is_rebuilt(images, part, content):
         file.write_bytes({"cut": data[:30], "one byte less": data[:-1]}.get(content, content))
     rebuilt, decoded = build(images)
     assert len(decoded) == 5 and rebuilt == whole
-    assert hashlib.sha256(rebuilt.load().tobytes()).hexdigest() == whole.digest
+    assert hashlib.sha256(rebuilt.load()[:].tobytes()).hexdigest() == whole.digest
     assert build(images)[1] == []
 
 
@@ -325,9 +326,9 @@ def test_builders_at_the_same_time_decode_once(images, cache):
     decoded = []
 
     class Counting(FileImages):
-        def open(self, path):
+        def opened(self, path):
             decoded.append(path)
-            return super().open(path)
+            return super().opened(path)
 
     def build_one(_):
         together.wait(20)
@@ -336,7 +337,7 @@ def test_builders_at_the_same_time_decode_once(images, cache):
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(build_one, range(3)))
     assert results[0] == results[1] == results[2] and len(decoded) == len(set(decoded)) == 5
-    assert hashlib.sha256(results[0].load().tobytes()).hexdigest() == results[0].digest
+    assert hashlib.sha256(results[0].load()[:].tobytes()).hexdigest() == results[0].digest
     assert {path.suffix for path in files(cache)} == {".npy", ".json"} and len(files(cache)) == 2
 
 
@@ -355,6 +356,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from benchmark.data.lists import Split
+from benchmark.data.pixels import PixelFile
 from benchmark.data.images import cache_split
 from benchmark.data.sources import FileImages
 folder = Path(sys.argv[1])

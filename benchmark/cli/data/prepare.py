@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from benchmark.cli.options import BackboneOption, DataRootOption, ProtocolOption, SizeOption, WeightsOption
+from benchmark.cli.options import (
+    BackboneOption,
+    DataRootOption,
+    DuplicatesOption,
+    ProtocolOption,
+    SizeOption,
+    WeightsOption,
+)
 from benchmark.cli.output import print_error, print_lines, stderr_reporter
 from benchmark.errors import InputError
 from benchmark.ui.text import harmless
@@ -58,10 +65,11 @@ def prepare(
         bool,
         typer.Option("--allow-missing", help="Make lists although images are missing: it is another dataset then."),
     ] = False,
+    allow_duplicates: DuplicatesOption = False,
 ) -> None:
     from benchmark.data.dataset import find_dataset
     from benchmark.data.preparing.obtain import Wishes, obtain
-    from benchmark.running.images import prepare_images
+    from benchmark.running.images import check_duplicates, duplicate_images, prepare_images
     from benchmark.running.plan import make_plan
 
     reporter = stderr_reporter()
@@ -75,7 +83,10 @@ def prepare(
         weights=weights,
         image_size=image_size,
         data_root=data_root,
+        allow_duplicates=allow_duplicates,
     )
+    found = _naming_all_bad(opened, reporter, lambda: duplicate_images(planned, reporter))
+    check_duplicates(planned, found, reporter)
     cached = _naming_all_bad(opened, reporter, lambda: prepare_images(planned, reporter))
     groups = list(planned.dataset.groups.values())
     print(

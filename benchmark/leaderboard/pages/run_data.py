@@ -112,6 +112,8 @@ def _record_json(record: Record, sample: Sample | None, row: int, pool: _Pool) -
         "finished": record.finished,
         "command": command(record),
     }
+    if record.shared_images:
+        data["shared"] = record.shared_images
     if sample is not None and sample.secondary is not None:
         data["beside"] = _beside(record, sample)
     if sample is not None and sample.oracle is not None:

@@ -342,6 +342,7 @@
         ["Dataset", spec.dataset.name],
         ["Training images", count(run.track.images[0])],
         ["Test images", count(run.track.images[1])],
+        ...(run.shared ? [["Images in two lists, allowed", count(run.shared)]] : []),
         ["Protocol", `${spec.protocol} v${spec.protocol_version}`],
         ["Changes to the protocol", flat(spec.overrides).map((pair) => pair.join("=")).join(", ") || "none"],
         ["Changes to the method", flat(spec.config_overrides).map((pair) => pair.join("=")).join(", ") || "none"],
