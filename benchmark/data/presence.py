@@ -3,13 +3,12 @@ answer too."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from benchmark.base.files import is_file
+from benchmark.data.contents import missing_files
 from benchmark.data.dataset import Dataset
 from benchmark.data.sources import FileImages
 from benchmark.errors import InputError
@@ -47,40 +46,5 @@ def presence_of(dataset: Dataset) -> Presence:
         root = dataset.source.root
     except InputError:
         return Presence(None, (), len(paths), "no data root")
-    missing = missing_files(root, paths)
+    missing = tuple(missing_files(root, paths, is_file))
     return Presence(root, missing, len(paths), "missing" if missing else "here")
-
-
-def missing_files(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
-    """The paths below a folder at which there is no file, in order.
-
-    Each folder is listed once: on a disk across a network that is far quicker than asking for thousands of files.
-    """
-    present: dict[str, set[str] | None] = {}
-
-    def is_there(path: str) -> bool:
-        folder, _, name = path.rpartition("/")
-        if folder not in present:
-            present[folder] = _files_in(root / folder)
-        names = present[folder]
-        return is_file(root / path) if names is None else name in names
-
-    return tuple(path for path in paths if not is_there(path))
-
-
-def _files_in(folder: Path) -> set[str] | None:
-    """Names of the files in a folder, and of links to files; None where it may not be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if _is_file(entry)}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-    except (OSError, ValueError):  # ValueError: a name that no folder can have
-        return None
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link that leads in a circle
-        return False

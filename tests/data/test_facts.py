@@ -14,7 +14,7 @@ from kit.tiny import write_tiny_dataset
 from benchmark.data import dataset as datasets
 from benchmark.data.dataset import DATASETS, find_dataset
 from benchmark.data.facts import facts_of
-from benchmark.data.presence import missing_files, presence_of
+from benchmark.data.presence import presence_of
 
 
 @pytest.fixture
@@ -94,20 +94,6 @@ def test_an_extension_has_the_sources_terms_and_traps_of_its_base_too(tmp_path, 
     monkeypatch.setattr(DATASETS, "_load", datasets._load_datasets)
     facts = facts_of(DATASETS.get("more").open())
     assert (facts.sources, facts.terms, facts.traps[0]) == (["first", "second"], ["free"], "deep")
-
-
-def test_missing_files_are_told_without_reading_any(tmp_path):
-    for name in ("a/1.png", "a/2.png", "b/3.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "a" / "there.png").symlink_to(tmp_path / "b" / "3.png")
-    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nothing")
-    (tmp_path / "a" / "loop.png").symlink_to("loop.png")
-    (tmp_path / "a" / "folder.png").mkdir()
-    os.mkfifo(tmp_path / "a" / "pipe.png")  # reading it would never end
-    asked = ["a/1.png", "a/there.png", "b/3.png"]
-    bad = ["a/gone.png", "a/loop.png", "a/folder.png", "a/pipe.png", "none/1.png", "b/3.png/1.png", "x" * 5000 + "/y"]
-    assert missing_files(tmp_path, [*bad, *asked]) == tuple(bad)
 
 
 def test_presence(tmp_path, monkeypatch):
