@@ -54,8 +54,8 @@ class Pair(Strict):
 class Facts(Strict):
     """The facts of a dataset.
 
-    fingerprint: None for a dataset that is not registered, whose images would have to be read. head_from, medium_from:
-    borders of the groups. imbalance: training positives of the most frequent class divided by those of the rarest.
+    fingerprint: None for a dataset that is not registered, whose images would have to be read. rule: of the
+    groups, in words. imbalance: training positives of the most frequent class divided by those of the rarest.
     cooccurrence: P(column | row) in the training list, [C][C] in class order, None for more than MOST_CLASSES classes.
     """
 
@@ -64,8 +64,7 @@ class Facts(Strict):
     notes: str
     fingerprint: str | None
     lists: dict[str, ListFacts]
-    head_from: int
-    medium_from: int
+    rule: str
     groups: dict[str, int]
     imbalance: float
     classes: list[ClassFacts]
@@ -99,6 +98,12 @@ class Facts(Strict):
         ]
 
 
+def _rule(card: DatasetCard) -> str:
+    if card.groups == "thirds":
+        return "thirds of the classes by training images"
+    return f"head from {card.head_from} training images, medium from {card.medium_from}"
+
+
 def facts_of(dataset: Dataset) -> Facts:
     """The facts of an opened dataset."""
     groups = list[str](dataset.groups.values())
@@ -110,8 +115,7 @@ def facts_of(dataset: Dataset) -> Facts:
         notes=dataset.card.notes,
         fingerprint=None if isinstance(dataset.source, OwnImages) else dataset.fingerprint,
         lists={name: _list_facts(split) for name, split in dataset.splits.items()},
-        head_from=dataset.card.head_from,
-        medium_from=dataset.card.medium_from,
+        rule=_rule(dataset.card),
         groups={group: groups.count(group) for group in GROUPS},
         imbalance=float(counts.max() / counts.min()),
         classes=[

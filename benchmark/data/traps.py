@@ -22,6 +22,8 @@ def traps_of(dataset: Dataset) -> list[str]:
 def _borders(dataset: Dataset) -> Iterator[str]:
     """Classes whose group depends on how the rule is read."""
     card, counts = dataset.card, dataset.class_counts
+    if card.groups == "thirds":
+        return
     exact = {border: _names(dataset, counts == border) for border in (card.head_from, card.medium_from)}
     if not any(exact.values()):
         return

@@ -79,8 +79,8 @@ def _classes(facts: Facts) -> str:
     groups = ", ".join(f"{count} {group}" for group, count in facts.groups.items())
     most, *_, least = facts.ranked()
     told = (
-        f"{len(facts.classes)} classes: {groups}. A head class has {facts.head_from} training images or more, a medium "
-        f"class {facts.medium_from} or more. {escape(most.name)} has {most.positives['train']:,}, {escape(least.name)} "
+        f"{len(facts.classes)} classes: {groups} ({facts.rule}). "
+        f"{escape(most.name)} has {most.positives['train']:,}, {escape(least.name)} "
         f"{least.positives['train']:,}: an imbalance of {facts.imbalance:,.0f}. The numbers are images with the class."
     )
     rows = [

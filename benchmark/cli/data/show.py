@@ -84,7 +84,6 @@ def _runs(dataset: Dataset) -> dict[str, str]:
 
 
 def _print(facts: Facts, images: dict[str, Any], runs: dict[str, str]) -> None:
-    borders = f"head from {facts.head_from} training images, medium from {facts.medium_from}"
     groups = ", ".join(f"{count} {group}" for group, count in facts.groups.items())
     counts = [one.positives["train"] for one in facts.classes]
     imbalance = f"{facts.imbalance:,.0f}, from {max(counts):,} training images of a class to {min(counts):,}"
@@ -92,7 +91,7 @@ def _print(facts: Facts, images: dict[str, Any], runs: dict[str, str]) -> None:
         [
             ("dataset", f"{facts.title} ({facts.name})"),
             ("about", facts.notes),
-            ("classes", f"{len(facts.classes)}: {groups}; {borders}"),
+            ("classes", f"{len(facts.classes)}: {groups}; {facts.rule}"),
             ("imbalance", imbalance),
             ("images", _where(images)),
             *runs.items(),
