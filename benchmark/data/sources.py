@@ -14,7 +14,7 @@ from PIL import Image
 from benchmark.base.cache import cache_folder
 from benchmark.base.files import is_file, open_regular
 from benchmark.data import shapes
-from benchmark.data.contents import file_digest, file_digests, missing_files, named
+from benchmark.data.contents import changed_contents, file_digest, file_digests, missing_files, named
 from benchmark.data.decoding import RULES, decoded
 from benchmark.data.lists import Split
 from benchmark.errors import InputError
@@ -42,6 +42,10 @@ class ImageSource(ABC):
     def digests(self, paths: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> list[str]:
         """The digests of several images, in order. `advance(done)` is called while files are read."""
         return [self.digest(path) for path in paths]
+
+    def changed(self, paths: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> list[str]:
+        """The images whose content is not the remembered one, although nothing else shows it. Raises InputError."""
+        return []
 
     @abstractmethod
     def opened(self, path: str) -> AbstractContextManager[Image.Image]:
@@ -121,6 +125,9 @@ class FileImages(ImageSource):
 
     def digests(self, paths: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> list[str]:
         return file_digests(self.root, paths, cache_folder() / "files", advance)
+
+    def changed(self, paths: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> list[str]:
+        return changed_contents(self.root, paths, cache_folder() / "files", advance)
 
     @contextmanager
     def opened(self, path: str) -> Iterator[Image.Image]:

@@ -163,10 +163,8 @@ def _check_images(dataset: Dataset, content: bool, found: _Findings, reporter: R
         bad = bad_images(splits, dataset.source, task.update)
     found.faults += [f"images: {fault}" for fault in bad]
     if not bad:
-        remembered = dataset.source.digests(paths)
-        changed = [
-            path for path, digest in zip(paths, remembered, strict=True) if dataset.source.digest(path) != digest
-        ]
+        with reporter.task("comparing contents", total) as task:
+            changed = dataset.source.changed(paths, task.update)
         found.faults += [
             f"images: {named(path)}: its content is not what its remembered digest says, though its size and times are"
             for path in changed

@@ -76,13 +76,15 @@ def _named(name: str) -> PretrainedWeights:
 def _runs(protocols: Iterable[str], methods: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """(protocol, method, dataset) of runs that may need different weights.
 
-    A method names other networks in its code or in settings that are text, which may differ between datasets.
+    A method names other networks in its code or in settings that are text, which may differ between datasets. Lists
+    that are made from official files may not be here, and no method has settings for these datasets.
     """
+    here = {name: folder.card for name, folder in DATASETS.items() if folder.card.lists == "here"}
     for protocol in protocols:
-        using = [n for n, folder in DATASETS.items() if protocol in (folder.card.protocol, folder.card.clip_protocol)]
+        using = [name for name, card in here.items() if protocol in (card.protocol, card.clip_protocol)]
         for method in methods:
             seen = set()
-            for dataset in using or DATASETS:
+            for dataset in using or here:
                 settings = METHODS.get(method).configure(dataset, {}).model_dump()
                 texts = tuple(value for value in settings.values() if isinstance(value, str))
                 if texts not in seen:

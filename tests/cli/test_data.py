@@ -22,7 +22,7 @@ def test_list_tells_sizes_groups_and_whether_images_are_here(tmp_path):
     assert {"title", "protocol", "folder", "notes", "download"} <= set(coco)
     voc = json.loads(ltbench("data", "list", "--data-root", tmp_path, "--json").stdout)["voc-lt"]
     assert (voc["images_here"], voc["missing"]) == ("all 8,094 missing", 8094)
-    [line] = [line for line in ltbench("data", "list").stdout.splitlines() if line.startswith("voc-lt")]
+    [line] = [line for line in ltbench("data", "list").stdout.splitlines() if line.startswith("voc-lt ")]
     assert "1,142/2,000/4,952" in line and "20 (6/6/8)" in line and "no data root" in line
 
 

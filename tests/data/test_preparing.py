@@ -224,6 +224,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_first_byte(server, root, mo
 
 def test_two_at_once_fetch_once(server, root):
     server.faults[f"/{TAR}"] = [Fault(cut_at=200_000)]
+    assert VOC in DATASETS  # loaded now: registries are not for threads
     threads = [threading.Thread(target=prepared, args=(VOC, root)) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -484,6 +485,7 @@ def test_official_label_files_are_linked_before_lists_are_made(root, tmp_path):
     with pytest.raises(InputError, match=r"no archive of them may be fetched.*--source DIR"):
         bring(place, archives, frozenset(), False, QUICK)
     write_files(mine, {"Groundtruth/TrainTestLabels/Labels_sky_Train.txt": b"1\n", "ImageList/Imagelist.txt": b"a\n"})
+    write_files(mine, {"ConceptsList/Concepts81.txt": b"sky\n"})
     write_files(mine, {"Flickr/sky/0001_2124494179.jpg": kit.picture(0)})
     place = Place(root, archives, [Source.look_through(tmp_path)], told.reporter)
     link_for_lists(place)
