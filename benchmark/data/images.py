@@ -27,6 +27,7 @@ from benchmark.data.pixels import Draft, PixelFile, unwritten_bytes
 from benchmark.data.sources import ImageSource
 from benchmark.errors import InputError, StoreError
 from benchmark.spec import canonical_json
+from benchmark.ui.text import in_bytes
 
 T = TypeVar("T")
 
@@ -68,8 +69,8 @@ def check_room(splits: Iterable[tuple[Split, int]], source: ImageSource, interpo
     free = shutil.disk_usage(there).free
     if needed > free:
         raise StoreError(
-            f"{folder}: the decoded images take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; free some "
-            f"space, set {CACHE_VARIABLE} to another folder or take a smaller --image-size"
+            f"{folder}: the decoded images take {in_bytes(needed)}, and {in_bytes(free)} are free; free some space, "
+            f"set {CACHE_VARIABLE} to another folder or take a smaller --image-size"
         )
 
 

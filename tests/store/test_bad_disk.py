@@ -147,7 +147,7 @@ def test_an_image_cache_that_finds_no_room_is_named(tiny, plan, undisturbed, dis
     monkeypatch.setenv("LTBENCH_CACHE", str(disk.path / "cache"))
     for leave in (0, 2 * PAGE):  # without room for a folder, and with some for a part of the pixels
         disk.fill(leave)
-        refused(run_tiny(tiny, tmp_path / "results"), str(disk.path / "cache"), "No space left", "LTBENCH_CACHE")
+        refused(run_tiny(tiny, tmp_path / "results"), str(disk.path / "cache"), "are free", "LTBENCH_CACHE")
         assert folder.record() is None and not list(disk.path.glob("cache/*.npy"))
         disk.free()
     assert run_tiny(tiny, tmp_path / "results").returncode == 0
