@@ -91,6 +91,7 @@ def _print(facts: Facts, images: dict[str, Any], runs: dict[str, str]) -> None:
             ("dataset", f"{facts.title} ({facts.name})"),
             ("about", facts.notes),
             ("classes", f"{len(facts.classes)}: {groups}; {facts.rule}"),
+            ("episodes", f"{facts.episodes}; `train` is the support set of episode 0" if facts.episodes else ""),
             ("imbalance", imbalance),
             ("images", _where(images)),
             *runs.items(),
