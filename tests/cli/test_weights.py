@@ -62,6 +62,7 @@ def server(caches, monkeypatch):
         yield server
 
 
+@pytest.mark.slow
 def test_the_list_says_place_address_and_digest(caches):
     done = ltbench("weights", "list", "--protocol", "controlled", "--json")
     assert done.returncode == 0, done.stderr
