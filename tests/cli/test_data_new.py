@@ -186,6 +186,8 @@ def test_missing_images_are_named_with_a_near_name(few):
     refused(new(few, images="photos/in"), "this is in itself", f"give {folder}")
     refused(new(few, images="."), "20 images are missing below", "there is 'photos/in/0.png'", "--images")
     refused(new(few, images="none"), "no such folder")
+    (few / "led").symlink_to("elsewhere")
+    refused(new(few, images="led"), "led: a link to elsewhere, where nothing is")
     (folder / "3.gif").rename(folder / "in" / "3.png")
     (folder / "in" / "4.png").unlink()
     (folder / "in" / "4.png").symlink_to("nowhere")

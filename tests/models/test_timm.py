@@ -146,6 +146,7 @@ def test_a_network_without_a_chain_of_stages_is_one_stage():
     ("name", "size", "reason"),
     [
         ("crossvit_tiny_240", 240, "CrossVit of timm has no single map of features"),
+        ("pit_ti_224", 224, "a single token, which is no map of features"),
         ("vit_small_patch14_dinov2", 64, "a multiple of 14; 64 is not"),
         ("test_maxvit", 100, "timm:test_maxvit does not take images of 100 x 100 pixels: "),
     ],
