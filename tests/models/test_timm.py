@@ -168,6 +168,8 @@ def test_names_are_timms_and_not_listed():
     assert "did you mean timm:convnext_tiny" in refused(BACKBONES.get, "timm:convnexttiny")
     assert "write --backbone timm:resnet50 --weights a1_in1k" in refused(BACKBONES.get, "timm:resnet50.a1_in1k")
     assert "timm:NAME" in refused(BACKBONES.get, "tim:resnet50")
+    replaced = "timm:vit_base_patch16_224_in21k"  # timm still makes it, under its new name
+    assert "timm:vit_base_patch16_224 " in refused(BACKBONES.get, replaced) and replaced not in BACKBONES
 
 
 @pytest.mark.slow
