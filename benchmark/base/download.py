@@ -84,9 +84,15 @@ def check_connection(address: str) -> None:
     beside, for IPv4 and IPv6 at once.
     """
     proxy = select_proxy(address, get_environ_proxies(address))
-    parts = urlsplit(address if proxy is None else proxy if "://" in proxy else f"http://{proxy}")
-    host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-    answers: queue.Queue[OSError | None] = queue.Queue()
+    try:
+        parts = urlsplit(address if proxy is None else proxy if "://" in proxy else f"http://{proxy}")
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:  # a port that is no number
+        host = None
+    if not host:
+        wrong = address if proxy is None else "the proxy of the environment"  # whose address may hold a password
+        raise DownloadError(f"{wrong} is no address with a host and a port")
+    answers: queue.Queue[OSError | UnicodeError | None] = queue.Queue()
 
     def connect(family: int) -> None:
         try:
@@ -95,7 +101,7 @@ def check_connection(address: str) -> None:
                 connection.settimeout(CONNECT_S)
                 connection.connect(place)
             answers.put(None)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
             answers.put(error)
 
     families = (socket.AF_INET, socket.AF_INET6)
@@ -110,7 +116,7 @@ def check_connection(address: str) -> None:
             break
         if error is None:
             return
-        problem = problem or error.strerror or str(error)
+        problem = problem or getattr(error, "strerror", None) or str(error)
     raise DownloadError(f"{host} cannot be reached{' (the proxy)' if proxy else ''}: {problem}")
 
 

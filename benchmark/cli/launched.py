@@ -32,6 +32,7 @@ def print_plan(jobs: Sequence[Job], results: Path, as_json: bool) -> None:
             "method": job.spec.method,
             "dataset": job.spec.dataset.name,
             "protocol": job.spec.protocol,
+            "backbone": job.spec.recipe.backbone,
             "changes": job.spec.config_overrides | {f"recipe.{k}": v for k, v in job.spec.overrides.items()},
             "seed": job.spec.seed,
             "run_id": job.plan.run_id,
@@ -45,7 +46,12 @@ def print_plan(jobs: Sequence[Job], results: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    columns = ["method", "dataset", "protocol", "changes", "seed", "run", "state", "action"]
+    columns = ["method", "dataset", "protocol", "backbone", "changes", "seed", "run", "state", "action"]
+    # A protocol gives a method its network: only a sweep over networks has several.
+    if len({(row["method"], row["protocol"], row["backbone"]) for row in rows}) == len(
+        {(row["method"], row["protocol"]) for row in rows}
+    ):
+        columns.remove("backbone")
     shown = [row | {"changes": settings_text(row["changes"]), "run": row["run_id"][:12]} for row in rows]
     print_table(columns, [[row[column] for column in columns] for row in shown])
     for line in warnings(jobs):

@@ -18,7 +18,7 @@ from benchmark.data.annotations import Annotations, write_list
 from benchmark.data.dataset import DATASETS, Dataset, DatasetFolder
 from benchmark.data.decoding import is_image_name
 from benchmark.data.dividing import divide
-from benchmark.data.importers.checks import examples
+from benchmark.data.importers.checks import composed, examples
 from benchmark.data.lists import MAX_CLASSES, MAX_IMAGES, Split
 from benchmark.data.long_tail import SHAPE, NoImageLeft, long_tailed
 from benchmark.data.sources import FileImages
@@ -54,6 +54,10 @@ def check_target(folder: Path) -> None:
     """Raise InputError where a dataset cannot be made in this folder: what is there would be mixed with it."""
     if folder.resolve().name in DATASETS:
         raise InputError(f"{folder}: this is the name of a registered dataset; choose another name")
+    if folder.resolve() == Path.cwd():
+        raise InputError(
+            f"{folder}: you are in this folder, and it would be replaced; name another one, as new-dataset"
+        )
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: it exists and is not an empty folder; choose another one or remove it")
 
@@ -71,10 +75,11 @@ def listed_images(annotations: Annotations, root: Path) -> tuple[Split, FileImag
     paths = tuple(annotations.labels)
     split = Split("images", paths, np.zeros((len(paths), 0), dtype=np.uint8))
     present = _images_below(root)
-    hint = "names start from the folder that --images gives, and have the files' case and suffix"
+    hint = "names start from the folder that --images gives, and have the files' case, suffix and Unicode form"
     missing = next((path for path in paths if not is_file(root / path)), None)
     if missing is not None and (near := _near(missing, present)):
-        hint = f"there is {shown(near)!r}: {hint}"
+        leads = "it is a link that leads nowhere" if near == missing else f"there is {shown(near)!r}"
+        hint = f"{leads}: {hint}"
     source = FileImages(root, hint)
     source.check([split])
     extra = sorted(set(present) - set(paths))
@@ -93,14 +98,15 @@ def _images_below(root: Path) -> list[str]:
 
 
 def _near(missing: str, present: Sequence[str]) -> str | None:
-    """A file whose path differs from a missing one in case, in suffix, or by the folders that it begins with."""
-    wanted = missing.casefold()
+    """A file whose path differs from a missing one in case or Unicode form, in suffix, or by the folders that it begins
+    with."""
+    wanted = composed(missing)
     alike: tuple[Callable[[str], bool], ...] = (
         lambda path: path == wanted,
         lambda path: PurePosixPath(path).with_suffix("") == PurePosixPath(wanted).with_suffix(""),
         lambda path: path.endswith(f"/{wanted}"),
     )
-    return next((path for is_near in alike for path in present if is_near(path.casefold())), None)
+    return next((path for is_near in alike for path in present if is_near(composed(path))), None)
 
 
 def without_unused(annotations: Annotations) -> Annotations:

@@ -104,6 +104,8 @@ class FileImages(ImageSource):
         base = self._base or self.root
         try:
             problem = None if base.is_dir() else "not a folder" if base.exists() else "no such folder"
+            if base.is_symlink() and not base.exists():
+                problem = f"a link to {base.readlink()}, where nothing is: link the folder anew"
         except OSError as error:  # a name that is too long for any folder
             problem = str(error.strerror)
         if problem:

@@ -229,9 +229,12 @@ def _head(shell: Network, network: nn.Module, names: list[str]) -> Network:
 
 
 def _as_map(features: torch.Tensor, layout: _Layout) -> torch.Tensor:
-    """Features in a layout -> [B, M, h, w]. Raises InputError for tokens that are not of a square grid."""
+    """Features in a layout -> [B, M, h, w]. Raises InputError for tokens that are not of a square grid, and for a class
+    token alone."""
     if features.ndim == 3:
         patches = features[:, layout.prefix :].transpose(1, 2)
+        if features.shape[1] == 1:
+            raise InputError("a network of timm gives a single token, which is no map of features; use another network")
         side = math.isqrt(patches.shape[2])
         if side * side != patches.shape[2]:
             raise InputError(f"{patches.shape[2]} tokens of a network of timm are not of a square grid; use another")

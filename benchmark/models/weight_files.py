@@ -140,7 +140,10 @@ class HubFile(WeightsFile):
         from huggingface_hub import try_to_load_from_cache
 
         cached = (try_to_load_from_cache(self._repository, name) for name in self._names)
-        found = next((path for path in cached if isinstance(path, str)), None)
+        try:
+            found = next((path for path in cached if isinstance(path, str)), None)
+        except (OSError, ValueError):  # the library reads the reference as `_revision` does, which may be damaged
+            found = None
         return Path(found) if found else self._folder / "snapshots" / self._revision / self._names[0]
 
     @property
@@ -165,8 +168,11 @@ class HubFile(WeightsFile):
     @property
     def _revision(self) -> str:
         """The commit that the cache has of the branch. Without one, files below the branch's name are found too."""
-        reference = self._folder / "refs" / _REVISION
-        return reference.read_text().strip() if is_file(reference) else _REVISION
+        try:
+            commit = (self._folder / "refs" / _REVISION).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):  # missing or damaged
+            return _REVISION
+        return commit if _SHA1.fullmatch(commit) else _REVISION
 
     def download(self, reporter: Reporter) -> None:
         name, location, etag, commit = self._metadata()

@@ -152,3 +152,17 @@ def test_a_proxy_is_asked_in_place_of_the_host(server, monkeypatch):
     monkeypatch.setenv("http_proxy", f"127.0.0.1:{closed_port()}")
     with pytest.raises(DownloadError, match="127.0.0.1 cannot be reached .the proxy."):
         check_connection("http://weights.invalid/w")
+
+
+@pytest.mark.parametrize("proxy", ["http://me:secret@proxy:port", "http://", "http://[::1"])
+def test_a_proxy_that_is_no_address_is_told_without_its_password(proxy, monkeypatch):
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(DownloadError, match="the proxy of the environment is no address") as error:
+        check_connection("http://files.test/w.pth")
+    assert "secret" not in str(error.value)
+
+
+def test_a_name_that_no_host_can_have_is_told_at_once(monkeypatch):
+    monkeypatch.delenv("http_proxy", raising=False)
+    with pytest.raises(DownloadError, match="cannot be reached: .*label"):
+        check_connection("http://a..b/w.pth")

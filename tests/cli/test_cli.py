@@ -79,6 +79,15 @@ def test_dry_run_does_nothing_and_tells_what_would_be_done(tiny, tmp_path):
     assert not results.exists()
 
 
+def test_dry_run_of_several_networks_names_them(tiny, tmp_path):
+    asked = ("--methods", "erm", "--datasets", tiny, "--weights", "none", "--dry-run", "--results", tmp_path)
+    assert "backbone" not in ltbench("sweep", *asked, "--backbone", "small_cnn").stdout
+    done = ltbench("sweep", *asked, "--backbone", "small_cnn,resnet18")
+    assert all(name in done.stdout for name in ("backbone", "small_cnn", "resnet18"))
+    rows = json.loads(ltbench("sweep", *asked, "--backbone", "small_cnn,resnet18", "--json").stdout)
+    assert [row["backbone"] for row in rows] == ["small_cnn", "resnet18"]
+
+
 def test_lists_name_what_is_registered():
     assert set(json.loads(ltbench("methods", "--json").stdout)) >= {
         "erm", "rw", "focal", "cb-focal", "db", "db-focal", "asl", "ltml", "cprfl", "capnet", "hp-dval",

@@ -11,10 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import checks
 from kit.command import ltbench, refused
 from kit.paths import ROOT
 from kit.tiny import TINY_ARGS
@@ -23,7 +25,7 @@ from PIL import Image
 from benchmark.data.annotations import Annotations
 from benchmark.data.dataset import find_dataset
 from benchmark.data.importers.table import read_table
-from benchmark.data.making import write_dataset
+from benchmark.data.making import check_target, listed_images, write_dataset
 from benchmark.errors import InputError
 
 CLASSES = ("heron", "ibis", "owl")
@@ -178,13 +180,30 @@ def few(tmp_path) -> Path:
 def test_missing_images_are_named_with_a_near_name(few):
     folder = few / "photos"
     (folder / "in" / "3.png").rename(folder / "in" / "3.PNG")
-    refused(new(few), "1 image is missing below", "in/3.png", "there is 'in/3.PNG'", "case and suffix")
+    refused(new(few), "1 image is missing below", "in/3.png", "there is 'in/3.PNG'", "case, suffix")
     (folder / "in" / "3.PNG").rename(folder / "3.gif")
     refused(new(few), "1 image is missing below", "in/3.png")
     refused(new(few, images="photos/in"), "this is in itself", f"give {folder}")
     refused(new(few, images="."), "20 images are missing below", "there is 'photos/in/0.png'", "--images")
     refused(new(few, images="none"), "no such folder")
+    (few / "led").symlink_to("elsewhere")
+    refused(new(few, images="led"), "led: a link to elsewhere, where nothing is")
+    (folder / "3.gif").rename(folder / "in" / "3.png")
+    (folder / "in" / "4.png").unlink()
+    (folder / "in" / "4.png").symlink_to("nowhere")
+    refused(new(few), "in/4.png", "a link that leads nowhere")
     assert not (few / "own").exists()
+
+
+def test_a_name_in_another_unicode_form_is_a_near_name(tmp_path):
+    (tmp_path / unicodedata.normalize("NFD", "Vögel.png")).touch()
+    annotations = Annotations(("bird",), {unicodedata.normalize("NFC", "Vögel.png"): frozenset([0])})
+    assert "Unicode form" in (message := checks.refused(listed_images, annotations, tmp_path)) and "there is" in message
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "you are in this folder" in checks.refused(check_target, Path())
 
 
 def test_images_that_cannot_be_decoded_are_named(few):

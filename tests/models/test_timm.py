@@ -146,6 +146,7 @@ def test_a_network_without_a_chain_of_stages_is_one_stage():
     ("name", "size", "reason"),
     [
         ("crossvit_tiny_240", 240, "CrossVit of timm has no single map of features"),
+        ("pit_ti_224", 224, "a single token, which is no map of features"),
         ("vit_small_patch14_dinov2", 64, "a multiple of 14; 64 is not"),
         ("test_maxvit", 100, "timm:test_maxvit does not take images of 100 x 100 pixels: "),
     ],
@@ -167,6 +168,8 @@ def test_names_are_timms_and_not_listed():
     assert "did you mean timm:convnext_tiny" in refused(BACKBONES.get, "timm:convnexttiny")
     assert "write --backbone timm:resnet50 --weights a1_in1k" in refused(BACKBONES.get, "timm:resnet50.a1_in1k")
     assert "timm:NAME" in refused(BACKBONES.get, "tim:resnet50")
+    replaced = "timm:vit_base_patch16_224_in21k"  # timm still makes it, under its new name
+    assert "timm:vit_base_patch16_224 " in refused(BACKBONES.get, replaced) and replaced not in BACKBONES
 
 
 @pytest.mark.slow

@@ -100,6 +100,17 @@ def test_a_file_that_was_put_by_hand_where_the_message_says_is_found(hub):
     assert file.sha256 == ""  # nothing on this machine says it
 
 
+@pytest.mark.parametrize("content", [b"", b"../../../etc", b"main\xff"])
+def test_a_damaged_reference_of_the_hubs_cache_is_taken_for_a_missing_one(hub, tmp_path, content):
+    file = HubFile("some/clip", *NAMES)
+    expected = file.path
+    reference = tmp_path / "hub" / "models--some--clip" / "refs" / "main"
+    reference.parent.mkdir(parents=True)
+    reference.write_bytes(content)
+    assert not file.is_here() and file.path == expected
+    assert weights_of(file).fetch().read_bytes() == CONTENT and reference.read_text() == COMMIT
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

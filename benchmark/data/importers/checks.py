@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,8 @@ def image_path(given: str, where: str) -> str:
     """
     if not given.strip():
         raise InputError(f"{where}: the name of its image is empty")
+    if "://" in given:
+        raise InputError(f"{where}: image {shown(given)!r} is an address; give the path of the file on this machine")
     if "\\" in given:
         raise InputError(f"{where}: image {shown(given)!r} has a backslash; write / between folders")
     if leaves_root(given):
@@ -43,7 +46,7 @@ def image_path(given: str, where: str) -> str:
 def class_names(names: Iterable[str], where: str) -> tuple[str, ...]:
     """The names without blanks at their ends, in the same order. where: the begin of messages.
 
-    Raises InputError for a name that is empty, has a line end, or is another but for case and blanks.
+    Raises InputError for a name that is empty, has a line end, or is another but for case, blanks and Unicode form.
     """
     stripped = tuple(name.strip() for name in names)
     alike = defaultdict(list)
@@ -52,18 +55,23 @@ def class_names(names: Iterable[str], where: str) -> tuple[str, ...]:
             raise InputError(f"{where}: a class has an empty name; give it one")
         if len(name.splitlines()) > 1 or not _is_utf8(name):
             raise InputError(f"{where}: class name {shown(name)!a} cannot stand on a line of text; rename the class")
-        alike["".join(name.casefold().split())].append(name)
+        alike[composed("".join(name.split()))].append(name)
     for same in alike.values():
         if len(set(same)) > 1:
             raise InputError(
-                f"{where}: classes {', '.join(repr(shown(name)) for name in same[:EXAMPLES])} differ in case or "
-                "blanks alone; write them alike where they are one class"
+                f"{where}: classes {', '.join(repr(shown(name)) for name in same[:EXAMPLES])} differ in case, blanks "
+                "or Unicode form alone; write them alike where they are one class"
             )
         if len(same) > 1:
             raise InputError(f"{where}: class {shown(same[0])!r} is given twice; class names must differ")
     if not stripped:
         raise InputError(f"{where}: it names no class")
     return stripped
+
+
+def composed(text: str) -> str:
+    """A text without case, in Unicode's composed form: macOS writes file names decomposed."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def examples(found: Sequence[object]) -> str:

@@ -10,7 +10,7 @@ from benchmark.data.annotations import Annotations
 from benchmark.data.importers.coco import read_coco
 from benchmark.data.importers.folders import read_folders
 from benchmark.data.importers.table import read_table
-from benchmark.data.importers.voc import read_voc
+from benchmark.data.importers.voc import is_voc_name, read_voc
 from benchmark.errors import InputError, shown
 
 
@@ -29,7 +29,7 @@ def _suffix(*suffixes: str) -> Callable[[Path], bool]:
 
 
 def _has_xml(path: Path) -> bool:
-    return path.is_dir() and any(inside.suffix.lower() == ".xml" for inside in path.iterdir())
+    return path.is_dir() and any(is_voc_name(inside.name) for inside in path.iterdir())
 
 
 def _has_folders(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,8 @@ LABEL_COLUMNS = ("label", "labels", "class", "classes", "tag", "tags", "category
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 # Between class names in one cell.
 _SEPARATORS = (";", "|", ",")
+# As Python and JSON write several names: pandas writes a column of lists so.
+_LIST = re.compile(r"[\[({].*[\])}]", re.DOTALL)
 _MARKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
@@ -130,6 +133,12 @@ def _named(file: Path, rows: list[_Row], notes: list[str]) -> tuple[tuple[str, .
     """Classes and each row's labels, of a column of names."""
     # The first row of each separator.
     used = {mark: row for row in reversed(rows) for mark in _SEPARATORS if mark in row.cells[0]}
+    for row in rows:
+        if _LIST.fullmatch(row.cells[0]):
+            raise InputError(
+                f"{row.where}: labels {shown(row.cells[0])!r} are a list in a programming language; write the names "
+                "alone, with ; between them"
+            )
     if len(used) > 1:
         (one, row), (other, second) = list(used.items())[:2]
         raise InputError(
@@ -141,6 +150,12 @@ def _named(file: Path, rows: list[_Row], notes: list[str]) -> tuple[tuple[str, .
         notes.append(f"labels in a cell are divided at {separator!r}")
     names = [[part.strip() for part in row.cells[0].split(separator)] if separator else row.cells for row in rows]
     classes = class_names(sorted({name for row in names for name in row if name}), str(file))
+    phrases = [] if separator else [name for name in classes if " " in name]
+    if repeated(word for name in classes for word in name.split()) and phrases:
+        notes.append(
+            f"{plural(len(phrases), 'class name')} with blanks, taken as one class each: {examples(phrases)}; where "
+            "blanks divide names, write ; instead"
+        )
     index = {name: i for i, name in enumerate(classes)}
     return classes, [[index[name] for name in row if name] for row in names]
 

@@ -20,6 +20,11 @@ MAX_BYTES = 4 * 2**20
 _SUFFIX = ".jpg"
 
 
+def is_voc_name(name: str) -> bool:
+    """Whether a file's name is that of an XML file; macOS puts hidden ones beside those that it copies."""
+    return name.lower().endswith(".xml") and not name.startswith(".")
+
+
 class _Annotated(NamedTuple):
     """What one file says. source: its `<folder>`, in VOC the year. named: whether it names its image."""
 
@@ -61,7 +66,7 @@ def read_voc(folder: Path, classes: Sequence[str] | None = None, difficult: bool
 
 def _files(folder: Path) -> list[Path]:
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".xml")
+        files = sorted(path for path in folder.iterdir() if is_voc_name(path.name))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from None
     if not files:

@@ -59,9 +59,10 @@ class TimmArchitecture(Architecture):
         plain, tag = split_model_name_tag(name)
         if tag and is_model(plain):
             raise UnknownName(f"unknown backbone 'timm:{name}': write --backbone timm:{plain} --weights {tag}")
-        if tag or not is_model(name):
+        description = None if tag or not is_model(name) else _described(name)
+        if description is None:  # for names that timm has replaced too
             raise UnknownName(f"unknown backbone {f'timm:{name}'!r}{_near(name)}")
-        classifier = _described(name).classifier or ()
+        classifier = description.classifier or ()
         layers = (classifier,) if isinstance(classifier, str) else classifier
         facts = {"timm_name": name, "head": tuple(f"{layer}." for layer in layers), "__module__": __name__}
         return type(cls.__name__, (cls,), facts)
@@ -140,7 +141,7 @@ BACKBONES.register_family("timm")(TimmArchitecture.named)
 
 
 def _described(name: str) -> Any:
-    """timm's description of a network, or of its weights `NAME.TAG`."""
+    """timm's description of a network, or of its weights `NAME.TAG`; None for a name that timm has replaced."""
     from timm.models import get_pretrained_cfg
 
     return get_pretrained_cfg(name)

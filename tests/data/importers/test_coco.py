@@ -68,7 +68,7 @@ def test_annotations_of_images_that_are_not_listed_are_left_out_and_noted(tmp_pa
     [
         ({"categories": [*CATEGORIES, {"id": 2, "name": "emu"}]}, ("categories[3]", "id 2 is given twice")),
         ({"categories": [*CATEGORIES, {"id": 6, "name": "dog"}]}, ("class 'dog' is given twice",)),
-        ({"categories": [*CATEGORIES, {"id": 6, "name": "Dog "}]}, ("'Dog'", "'dog'", "case or blanks alone")),
+        ({"categories": [*CATEGORIES, {"id": 6, "name": "Dog "}]}, ("'Dog'", "'dog'", "case, blanks")),
         ({"categories": [{"id": 1, "name": " "}]}, ("empty name",)),
         ({"categories": [{"id": 1, "name": "a\nb"}]}, ("'a\\nb'", "rename the class")),
         ({"categories": [{"id": "1", "name": "a"}]}, ("categories[0]: id is '1'", "whole number")),

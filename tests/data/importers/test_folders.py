@@ -43,8 +43,19 @@ def test_other_files_are_left_out_and_noted(tmp_path):
 
 
 def test_folders_in_a_class_are_refused(tmp_path):
-    make(tmp_path, train__cat__1_jpg="x")
-    assert "train: it has a folder in it, 'cat'" in refused(read_folders, tmp_path)
+    make(tmp_path, pets__cat__1_jpg="x")
+    assert "pets: it has a folder in it, 'cat'" in refused(read_folders, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"train__1_jpg": "x", "train__a_json": "{}", "Valid__2_jpg": "y"}, "lists by their names"),
+        ({"Annotations__1_xml": "x", "JPEGImages__1_jpg": "y"}, "'Annotations' holds annotations and no image"),
+    ],
+)
+def test_an_export_of_another_kind_is_no_folder_of_classes(tmp_path, files, words):
+    assert words in refused(read_folders, make(tmp_path, **files))
 
 
 def test_folders_that_differ_in_case_alone_are_refused(tmp_path):

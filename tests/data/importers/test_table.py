@@ -137,3 +137,24 @@ def test_ten_thousand_rows_take_no_time(tmp_path):
     started = time.perf_counter()
     assert len(read_table(file).labels) == 10_000
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("cell", ["['cat', 'dog']", '["cat"]', "[]", "{'cat'}", "('cat',)"])
+def test_a_list_as_a_program_writes_it_is_no_name(tmp_path, cell):
+    text = as_csv([["file", "labels"], ["a.jpg", "cat"], ["b.jpg", cell]])
+    assert "labels.csv:3: labels" in (message := refused(read_table, write(tmp_path, text))) and "a list" in message
+
+
+def test_names_whose_words_recur_are_noted_where_nothing_else_divides_them(tmp_path):
+    read = read_table(write(tmp_path, "file,tags\na.jpg,clear water\nb.jpg,water\n"))
+    assert read.classes == ("clear water", "water")
+    [note] = read.notes
+    assert "1 class name with blanks" in note and "'clear water'" in note
+    for tags in ("clear water;water", "small dog"):
+        notes = read_table(write(tmp_path, f"file,tags\na.jpg,{tags}\n")).notes
+        assert not any("blanks" in note for note in notes)
+
+
+def test_names_that_differ_in_unicode_form_alone_and_addresses_are_refused(tmp_path):
+    assert "Unicode form alone" in refused(read_table, write(tmp_path, "file,label\na.jpg,\u00e9\nb.jpg,e\u0301\n"))
+    assert "is an address" in refused(read_table, write(tmp_path, "file,label\nhttps://a/b.jpg,cat\n"))

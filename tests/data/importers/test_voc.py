@@ -87,6 +87,12 @@ def test_a_fault_is_one_line_that_names_the_file(tmp_path, content, words):
     assert str(tmp_path) in message and all(word in message for word in words), message
 
 
+def test_hidden_files_that_macos_adds_are_none_of_the_annotations(tmp_path):
+    write(tmp_path, a=xml(entry("dog")))
+    (tmp_path / "._a.xml").write_bytes(b"\0\5\26\7Mac OS X")
+    assert read_voc(tmp_path).labels == {"a.jpg": {0}}
+
+
 def test_two_files_of_one_image_are_refused(tmp_path):
     message = refused(read_voc, write(tmp_path, a=xml(entry("dog")), b=xml(entry("cat"))))
     assert "b.xml: image 'a.jpg' is that of a.xml too" in message
