@@ -13,6 +13,8 @@ Examples:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -85,8 +87,10 @@ def prepare(
         data_root=data_root,
         allow_duplicates=allow_duplicates,
     )
-    found = _naming_all_bad(opened, reporter, lambda: duplicate_images(planned, reporter))
-    check_duplicates(planned, found, reporter)
+    for episode in range(len(opened.supports) or 1):
+        plan = replace(planned, dataset=planned.dataset.of_seed(episode))
+        found = _naming_all_bad(opened, reporter, partial(duplicate_images, plan, reporter))
+        check_duplicates(plan, found, reporter)
     cached = _naming_all_bad(opened, reporter, lambda: prepare_images(planned, reporter))
     groups = list(planned.dataset.groups.values())
     print(
