@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from kit.checks import refused
+from kit.command import ltbench
 from kit.factories import make_record
 from kit.official import COCO_CLASSES, NUS_CLASSES, coco_annotation, write_coco, write_image, write_nus_wide
 
@@ -335,6 +336,17 @@ def test_images_that_moved_are_found_when_the_lists_are_made_again(nus_wide, tmp
     assert content(tmp_path / "ltbench-lists/nus-wide") == before
     link = tmp_path / "ltbench-lists/nus-wide/images" / entries["Test"][3]
     assert link.readlink().parts[:5] == ("..", "..", "..", "..", "nus-wide")
+
+
+def test_where_a_made_list_is_missing_the_other_datasets_are_listed(nus_wide, tmp_path):
+    nus_wide(tmp_path)
+    make("nus-wide", tmp_path)
+    (tmp_path / "ltbench-lists/nus-wide/test.txt").unlink()
+    refused(DATASETS.get("nus-wide").open, tmp_path)
+    done = ltbench("data", "list", "--data-root", tmp_path, "--json")
+    found = json.loads(done.stdout)
+    assert found["nus-wide"]["images_here"] == "lists faulty: ltbench data verify nus-wide"
+    assert found["shapes-lt"]["images_here"] == "rendered"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -57,13 +57,13 @@ def obtain(
         )
     root = Path(given)
     with _writing(root):
+        sources = [Source.look_through(source) for source in wishes.sources]
         root.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # some network file systems have no locks
                 waiting = f"another process prepares images in {root}: waiting for it"
                 stack.enter_context(folder_lock(root, lambda: reporter.line(waiting)))
             archives = [ARCHIVES.get(name) for name in folder.card.archives]
-            sources = [Source.look_through(source) for source in wishes.sources]
             place = Place(root, archives, sources, reporter)
             if folder.card.lists == "data-root":
                 _make_lists(folder, place, wishes, patience)
