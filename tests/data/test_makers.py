@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 from kit.checks import refused
 from kit.command import ltbench
+from kit.disks import mounted
 from kit.factories import make_record
 from kit.official import COCO_CLASSES, NUS_CLASSES, coco_annotation, write_coco, write_image, write_nus_wide
 
@@ -347,6 +349,19 @@ def test_where_a_made_list_is_missing_the_other_datasets_are_listed(nus_wide, tm
     found = json.loads(done.stdout)
     assert found["nus-wide"]["images_here"] == "lists faulty: ltbench data verify nus-wide"
     assert found["shapes-lt"]["images_here"] == "rendered"
+
+
+@pytest.mark.parametrize("layout", ["official", "flat"])
+def test_lists_on_a_read_only_disk_are_used(layout, nus_wide, tmp_path):
+    root = tmp_path / "root"
+    nus_wide(root, layout, without=[4])
+    wishes = Wishes(allow_missing=True)
+    made = obtain(DATASETS.get("nus-wide"), root, wishes, Reporter())
+    with mounted(tmp_path / "disk", "--bind", str(root)) as disk:
+        subprocess.run(["mount", "-o", "remount,ro,bind", disk], check=True)
+        dataset = obtain(DATASETS.get("nus-wide"), disk, wishes, Reporter())
+        assert dataset.fingerprint == made.fingerprint
+        dataset.source.check(dataset.splits.values())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

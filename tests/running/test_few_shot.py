@@ -245,6 +245,15 @@ def test_an_interrupted_unpacking_of_labels_goes_on(served, tmp_path):
     assert not served.asked and len(list((root / "archives").iterdir())) == 2, "the user's own stay"
 
 
+def test_an_archive_beside_its_unpacked_copy_is_not_unpacked_again(served, tmp_path):
+    source, root = tmp_path / "source", tmp_path / "root"
+    for part in ("trainval", "test"):
+        (source / f"{part}.tar").write_bytes(served.files[f"/{part}.tar"])
+    prepared(root, source)
+    folder = root / "VOCdevkit/VOC2007"
+    assert all((folder / name).is_symlink() for name in ("Annotations", "JPEGImages"))
+
+
 def test_annotations_of_another_year_are_not_linked(served, tmp_path):
     other = write_voc_2007(tmp_path / "other") / "VOCdevkit"
     (other / "VOC2007").rename(other / "VOC2012")

@@ -95,7 +95,8 @@ def _make_lists(folder: DatasetFolder, place: Place, wishes: Wishes, patience: P
 
     def is_lacking(archive: Archive) -> bool:
         # An interrupted unpacking leaves a part of the labels, and the archive.
-        unfinished = bool(archive.labels) and not is_made and place.local(archive) is not None
+        unpacked = bool(archive.labels) and not any((place.root / path).is_symlink() for path in archive.labels)
+        unfinished = unpacked and not is_made and place.local(archive) is not None
         return unfinished or place.lacks_labels(archive)
 
     bring(place, list(filter(is_lacking, place.archives)), frozenset(), wishes.only_needed, patience)
