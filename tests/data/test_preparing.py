@@ -320,7 +320,7 @@ def test_a_link_is_not_written_through(server, root, tmp_path):
     (root / JPEG).symlink_to(mine)
     with pytest.raises(InputError, match="nothing is written through links"):
         prepared(VOC, root)
-    assert files_below(mine) == {"2008_000000.jpg"}
+    assert files_below(mine) == {"2008_000000.jpg"} and not server.asked, "it is told before anything is fetched"
 
 
 def test_a_data_root_that_cannot_be_written_is_named(server, tmp_path):

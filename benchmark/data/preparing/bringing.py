@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.data.archives import Archive
 from benchmark.data.preparing.fetching import Patience, check_archive, fetch, origin_file, part_file, size_of
-from benchmark.data.preparing.members import make_folders, missing, opened, write_member
+from benchmark.data.preparing.members import make_folders, missing, opened, refuse_link, write_member
 from benchmark.data.preparing.place import FETCHED, Place
 from benchmark.data.preparing.remote import RemoteMembers
 from benchmark.data.preparing.space import check_space
@@ -31,6 +31,9 @@ def bring(
                 f"{' and '.join(archive.labels)} are not in {place.root}, and no archive of them may be fetched: get "
                 "them from their authors and name their folder by --source DIR"
             )
+    absent = place.absent(listed)
+    for folder in (folder for archive in archives for folder in archive.images if folder in absent):
+        refuse_link(place.root / folder)
     with contextlib.ExitStack() as stack:
         single = {
             archive.name: stack.enter_context(
