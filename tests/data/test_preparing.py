@@ -533,6 +533,11 @@ def test_a_data_root_inside_of_the_right_one_is_told_before_anything_is_fetched(
     assert not server.asked
 
 
+def test_images_may_be_missing_where_lists_are_made_alone(server, root):
+    refused(ltbench("data", "prepare", VOC, "--data-root", root, "--allow-missing"), "fixed lists", "--allow-missing")
+    assert not root.exists()
+
+
 def test_sources_are_for_images_below_a_data_root(tiny, tmp_path):
     refused(ltbench("data", "prepare", tiny, "--source", tmp_path), "--source and --only-needed are for datasets")
 

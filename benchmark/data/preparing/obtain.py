@@ -43,6 +43,11 @@ def obtain(
     data_root: as of `DatasetFolder.open`. A second call finds everything there and writes nothing. The caller
     checks that all images are there. Raises InputError; what was fetched until then stays.
     """
+    if wishes.allow_missing and folder.card.lists != "data-root":
+        raise InputError(
+            f"dataset {folder.name!r} has fixed lists, and every image on them is needed: --allow-missing is for lists "
+            "that are made from official files"
+        )
     if folder.card.images != "data-root":
         if wishes.sources or wishes.only_needed:
             raise InputError(
