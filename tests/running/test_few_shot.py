@@ -30,6 +30,7 @@ from benchmark.data.dataset import DATASETS, find_dataset
 from benchmark.data.lists import read_classes
 from benchmark.data.makers import make_lists
 from benchmark.data.preparing.obtain import Wishes, obtain
+from benchmark.data.presence import presence_of
 from benchmark.errors import InputError, RunInterrupted
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.exports.latex import write as latex
@@ -372,6 +373,22 @@ def test_prepare_decodes_every_episode(own, tmp_path):
         *(f"episode-{i}/train" for i in SEEDS),
         "test",
     ]
+
+
+def test_an_image_of_several_episodes_is_counted_once(own):
+    with (own / "episode-1/train.txt").open("a") as file:
+        file.write((own / "episode-0/train.txt").read_text())
+    dataset = find_dataset(str(own)).open()
+    listed = [path for split in dataset.lists.values() for path in split.paths]
+    repeated = dataset.supports[0].paths[:2]
+    assert presence_of(dataset).total == len(set(listed))
+    for path in repeated:
+        (own / path).write_bytes(b"")
+    for command in (("verify", own, "--content"), ("prepare", own, *TINY_ARGS[:4])):
+        done = cli("data", *command)
+        faults = [line for line in (done.stdout + done.stderr).splitlines() if "cannot be decoded" in line]
+        assert len(faults) == len(repeated)
+    assert f"2 of {len(set(listed))} images cannot be used" in done.stderr
 
 
 def test_prepare_finds_an_image_that_is_scored_in_any_episode(own, tmp_path):

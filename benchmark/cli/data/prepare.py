@@ -115,11 +115,12 @@ def _naming_all_bad(dataset: Dataset, reporter: Reporter, use: Callable[[], T]) 
         return use()
     except InputError as error:
         splits = dataset.lists.values()
-        total = sum(map(len, splits))
-        with reporter.task("looking for other bad images", total) as task:
-            bad = bad_images(splits, dataset.source, task.update)
+        total = len({path for split in splits for path in split.paths})
+        with reporter.task("looking for other bad images", sum(map(len, splits))) as task:
+            # An image may be in several episodes.
+            bad = list(dict.fromkeys(bad_images(splits, dataset.source, task.update)))
         # It is the only one, or the root of the images is wrong.
-        if len(set(bad)) < 2 or (len(bad) == total and str(error) not in bad):
+        if len(bad) < 2 or (len(bad) == total and str(error) not in bad):
             raise
     for fault in bad[:NAMED_IMAGES]:
         print_error(fault)
