@@ -364,8 +364,7 @@ def test_lists_on_a_read_only_disk_are_used(layout, nus_wide, tmp_path):
         dataset.source.check(dataset.splits.values())
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("given", ["", "NUS-WIDE"])
+@pytest.mark.parametrize(("layout", "given"), [("official", ""), ("images", "NUS-WIDE"), ("flat", "")])
 def test_prepare_links_nus_wide_in_any_layout(layout, given, nus_wide, full_fingerprint, tmp_path):
     nus_wide(tmp_path / "mine", layout)
     (tmp_path / "mine/nus-wide").rename(tmp_path / "mine/NUS-WIDE")
