@@ -40,7 +40,7 @@ status: .venv/installed ## tell where your runs stand
 leaderboard: .venv/installed ## make the leaderboards anew from their records
 	$(LTBENCH) leaderboard $(ARGS)
 
-data: .venv/installed ## check DATASET's images and decode them into the cache
+data: .venv/installed ## get DATASET's images, check them and decode them into the cache
 	$(LTBENCH) data prepare '$(DATASET)' $(OPTIONS)
 
 test: .venv/installed-dev ## run the tests

@@ -87,3 +87,15 @@ def test_a_damaged_photograph_is_named(photos, tmp_path):
     with pytest.raises(InputError, match=r"1 image is missing below .*2008_000026.jpg"):
         benchmark.run("erm", str(folder), results=tmp_path / "results", **options(photos, image_size=64))
     assert not (tmp_path / "results").exists()
+
+
+def test_two_epochs_of_the_mini_track_are_far_above_chance(voc_mini, tmp_path):
+    """VOC-mini-LT by its defaults: EfficientNet-Lite0 of timm with the weights of a Python package."""
+    record = benchmark.run("erm", "voc-mini-lt", results=tmp_path, data_root=voc_mini, epochs=2, image_size=96)
+    assert (record.spec.protocol, record.spec.recipe.backbone) == ("mini", "timm:tf_efficientnet_lite0")
+    assert record.spec.weights.mean == record.spec.weights.std == (0.5, 0.5, 0.5)
+    assert [list(record.groups.values()).count(group) for group in ("head", "medium", "tail")] == [5, 4, 4]
+    assert record.num_test_images == 1000 and not record.own_network
+    # The mean prevalence, which random scores give, is 11 %.
+    assert record.metrics.overall > 22 and record.metrics.head > 40
+    assert record.history[1].loss < record.history[0].loss

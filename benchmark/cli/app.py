@@ -96,6 +96,16 @@ class _Commands(Mapping[str, Any]):
         return len(self.names)
 
 
+def _of_today(args: list[str]) -> list[str]:
+    """The command line as it is written now: scripts may have `datasets` and `data --dataset NAME`."""
+    if args[:1] == ["datasets"]:
+        return ["data", "list", *args[1:]]
+    if args[:1] != ["data"] or not args[1:] or not args[1].startswith("-"):
+        return args
+    named = [arg.removeprefix("--dataset=") for arg in args[1:] if arg != "--dataset"]
+    return ["data", "prepare", *named] if named != args[1:] else args
+
+
 class _Group(TyperGroup):
     """Lists its commands, and their examples, without importing them."""
 
@@ -103,13 +113,8 @@ class _Group(TyperGroup):
         super().__init__(**attributes)
         self.commands = _Commands(__package__, COMMANDS)  # type: ignore[assignment]  # a group only reads them
 
-    def parse_args(self, context: Any, args: list[str]) -> list[str]:
-        if args[:1] == ["datasets"]:  # the earlier name, which scripts may have
-            args = ["data", "list", *args[1:]]
-        if args[:1] == ["data"] and "--dataset" in args:
-            at = args.index("--dataset")
-            args = ["data", "prepare", *args[1:at], *args[at + 1 :]]
-        return super().parse_args(context, args)
+    def resolve_command(self, context: Any, args: list[str]) -> Any:
+        return super().resolve_command(context, args if context.parent else _of_today(args))
 
     def list_commands(self, context: Any) -> list[str]:
         return list(self.commands)

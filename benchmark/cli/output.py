@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import LtbenchError
+from benchmark.errors import InputError, LtbenchError
 from benchmark.ui.text import harmless, unwritten
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # A table of more rows is plain text: drawing it would take longer than computing it.
 LONG_TABLE = 200
+# More images with a fault than this are only counted.
+NAMED_IMAGES = 20
 
 
 def console(stderr: bool = False) -> Console:
@@ -61,6 +63,14 @@ def print_error(text: str) -> None:
     from benchmark.ui.text import plain
 
     print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
+
+
+def images_refused(faults: Sequence[str], total: int, remedy: str) -> InputError:
+    """The error for images that cannot be used, of `total`, after the faults of the first were printed."""
+    for fault in faults[:NAMED_IMAGES]:
+        print_error(fault)
+    more = f" (the first {NAMED_IMAGES} are named)" if len(faults) > NAMED_IMAGES else ""
+    return InputError(f"{len(faults)} of {total} images cannot be used{more}; {remedy}")
 
 
 def report_unwritten(done: str) -> None:

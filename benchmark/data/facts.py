@@ -57,12 +57,14 @@ class Facts(Strict):
     fingerprint: None for a dataset that is not registered, whose images would have to be read. rule: of the
     groups, in words. imbalance: training positives of the most frequent class divided by those of the rarest.
     cooccurrence: P(column | row) in the training list, [C][C] in class order, None for more than MOST_CLASSES classes.
+    episodes: support sets of a few-shot dataset, 0 for others; its training list is the one of episode 0.
     """
 
     name: str
     title: str
     notes: str
     fingerprint: str | None
+    episodes: int
     lists: dict[str, ListFacts]
     rule: str
     groups: dict[str, int]
@@ -114,6 +116,7 @@ def facts_of(dataset: Dataset) -> Facts:
         title=dataset.card.title,
         notes=dataset.card.notes,
         fingerprint=None if isinstance(dataset.source, OwnImages) else dataset.fingerprint,
+        episodes=len(dataset.supports),
         lists={name: _list_facts(split) for name, split in dataset.splits.items()},
         rule=_rule(dataset.card),
         groups={group: groups.count(group) for group in GROUPS},

@@ -56,7 +56,7 @@ def page_of(card: DatasetCard, facts: Facts) -> str:
         _lists(facts),
         _classes(facts),
         _pairs(facts),
-        "## Images\n\n" + _images(card) + "\n",
+        "## Images\n\n" + _images(card, facts.name) + "\n",
         _texts("Sources", facts.sources),
         _texts("Terms of use", facts.terms),
         _texts("Traps", facts.traps),
@@ -103,11 +103,13 @@ def _pairs(facts: Facts) -> str:
     return f"## Co-occurrence\n\n{picture}The closest pairs, of two training images or more:\n\n{table}"
 
 
-def _images(card: DatasetCard) -> str:
+def _images(card: DatasetCard, name: str) -> str:
     if card.images == "rendered":
         return "Rendered when they are needed; none is on disk."
     where = DATA_ROOT_VARIABLE if card.folder == "." else f"{DATA_ROOT_VARIABLE}/{card.folder}"
-    return f"Looked up below `${where}`, or the folder of `--data-root`. {escape(card.download)}"
+    return (
+        f"Looked up below `${where}`, or the folder of `--data-root`; `ltbench data prepare {name}` brings them there."
+    )
 
 
 def _texts(title: str, texts: Sequence[str]) -> str:

@@ -222,6 +222,15 @@ def test_data_says_how_images_are_decoded(tiny):
     assert done.returncode == 0 and "upright by their EXIF orientation" in done.stdout and "16 bits" in done.stdout
 
 
+@pytest.mark.parametrize("words", [["--dataset={}", *TINY_ARGS[:4]], [*TINY_ARGS[:4], "--dataset", "{}"]])
+def test_the_earlier_form_of_data_prepare(words, tiny):
+    """`data --dataset NAME`, which scripts may have: options in any order, and behind those of ltbench itself."""
+    done = ltbench("--methods-dir", tiny, "data", *(word.format(tiny) for word in words))
+    assert done.returncode == 0 and "train" in done.stdout, done.stderr
+    mixed = ltbench("data", "prepare", "--dataset", tiny)
+    assert mixed.returncode == 2 and "No such option: --dataset" in mixed.stderr
+
+
 @pytest.mark.parametrize("bad", [1, 3, 23])
 def test_data_names_all_bad_images_or_the_first_20(bad, tiny):
     names = [f"images/train{i}.png" for i in range(24)]

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from kit.command import ltbench, refused
+from kit.tiny import write_few_shot
 from rich.console import Console
 
 from benchmark.data import dataset as datasets
@@ -56,6 +57,13 @@ def test_show_takes_a_folder_and_escapes_what_is_in_it(tiny):
     assert done.returncode == 0 and "[red]" in done.stdout and "[bold]Tiny" in done.stdout
     assert "\x1b" not in done.stdout and f"all 46 are in {tiny}" in done.stdout.replace("\n", " ")
     assert json.loads(ltbench("data", "show", tiny, "--json").stdout)["images"]["here"] == "yes"
+
+
+def test_show_says_which_support_set_it_counts(tmp_path):
+    few = write_few_shot(tmp_path / "few")
+    assert "3; `train` is the support set of episode 0" in ltbench("data", "show", few).stdout
+    assert json.loads(ltbench("data", "show", few, "--json").stdout)["episodes"] == 3
+    assert "episodes" not in ltbench("data", "show", "voc-lt").stdout
 
 
 def test_show_refuses_what_is_no_dataset(tiny):

@@ -167,6 +167,7 @@ def test_crowd_objects_count_and_objects_below_a_pixel_do_not(tmp_path):
 # -- records of such datasets
 
 
+@pytest.mark.slow
 def test_a_plan_needs_the_data_root_alone(root, monkeypatch):
     monkeypatch.delenv("LTBENCH_DATA", raising=False)
     make("coco-lt-val", root)

@@ -232,7 +232,7 @@ def test_a_disk_without_room_is_said_before_an_image_is_decoded(tmp_path, split,
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as disk:
         monkeypatch.setenv("LTBENCH_CACHE", str(disk / "not" / "there"))
         check_room([(split, 64)], source, "bilinear")
-        with pytest.raises(StoreError, match=r"decoded images take 0\.0 GB.*LTBENCH_CACHE") as caught:
+        with pytest.raises(StoreError, match=r"decoded images take 2\.0 MB.*LTBENCH_CACHE") as caught:
             check_room([(split, 64), (split, 224)], source, "bilinear")
         assert str(disk) in str(caught.value) and not list(disk.iterdir())
         monkeypatch.setenv("LTBENCH_CACHE", str(cache))

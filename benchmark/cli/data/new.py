@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli.output import print_error, print_table, stderr_reporter
+from benchmark.cli.output import images_refused, print_table, stderr_reporter
 from benchmark.errors import InputError
 from benchmark.ui.text import plain
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from benchmark.data.annotations import Annotations
     from benchmark.data.dataset import Dataset
     from benchmark.data.making import Division
-
-# More bad images than this are only counted.
-NAMED_IMAGES = 20
 
 
 def new(
@@ -58,7 +55,7 @@ def new(
     found = f"{len(annotations.labels):,} images, {len(annotations.classes):,} classes, {labels:,} labels"
     print(plain(f"{source}: {kind.title}: {found}"))
     _print_all("note", annotations.notes)
-    lists, notes = divided(annotations, _checked_images(annotations, root), division)
+    lists, notes = divided(annotations, _checked_images(annotations, root, kind.holds_images), division)
     _print_all("note", notes)
     made = f"Made by `ltbench data new` from {source.name}: {division}."
     dataset = write_dataset(folder, annotations, lists, root, made)
@@ -91,22 +88,21 @@ def _image_root(source: Path, images: Path | None, held: bool) -> Path:
     return images or source
 
 
-def _checked_images(annotations: Annotations, root: Path) -> list[str]:
-    """The digests of the images' contents, after each was decoded. Raises InputError, after naming the first faults."""
+def _checked_images(annotations: Annotations, root: Path, held: bool) -> list[str]:
+    """The digests of the images' contents, after each was decoded.
+
+    held: whether the labels' folder is that of the images; its reader has told of the images without a row. Raises
+    InputError, after naming the first faults.
+    """
     from benchmark.data.images import bad_images
     from benchmark.data.making import listed_images
 
     listed, files, notes = listed_images(annotations, root)
-    _print_all("note", notes)
+    _print_all("note", () if held else notes)
     with stderr_reporter().task("checking images", len(listed)) as task:
         bad = bad_images([listed], files, task.update)
     if bad:
-        for fault in bad[:NAMED_IMAGES]:
-            print_error(fault)
-        more = f" (the first {NAMED_IMAGES} are named)" if len(bad) > NAMED_IMAGES else ""
-        raise InputError(
-            f"{len(bad)} of {len(listed)} images cannot be used{more}; replace them or take them out of the labels"
-        )
+        raise images_refused(bad, len(listed), "replace them or take them out of the labels")
     return files.digests(listed.paths)
 
 

@@ -28,7 +28,7 @@ from benchmark.cli.options import (
     SizeOption,
     WeightsOption,
 )
-from benchmark.cli.output import print_error, print_lines, stderr_reporter
+from benchmark.cli.output import images_refused, print_lines, stderr_reporter
 from benchmark.errors import InputError
 from benchmark.ui.text import harmless
 
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from benchmark.ui.progress import Reporter
 
 T = TypeVar("T")
-
-# More bad images than this are only counted.
-NAMED_IMAGES = 20
 
 
 def prepare(
@@ -122,7 +119,4 @@ def _naming_all_bad(dataset: Dataset, reporter: Reporter, use: Callable[[], T]) 
         # It is the only one, or the root of the images is wrong.
         if len(bad) < 2 or (len(bad) == total and str(error) not in bad):
             raise
-    for fault in bad[:NAMED_IMAGES]:
-        print_error(fault)
-    more = f" (the first {NAMED_IMAGES} of them are named)" if len(bad) > NAMED_IMAGES else ""
-    raise InputError(f"{len(bad)} of {total} images cannot be used{more}; replace them or take them off the lists")
+    raise images_refused(bad, total, "replace them or take them off the lists")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark.cli.options import DataRootOption, JsonOption
-from benchmark.cli.output import console, print_error, stderr_reporter
+from benchmark.cli.output import NAMED_IMAGES, console, print_error, stderr_reporter
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from benchmark.data.facts import Facts
 
 _PAIRS = 8
-_NAMED_FAULTS = 20
 
 
 def show(
@@ -92,6 +91,7 @@ def _print(facts: Facts, images: dict[str, Any], runs: dict[str, str]) -> None:
             ("dataset", f"{facts.title} ({facts.name})"),
             ("about", facts.notes),
             ("classes", f"{len(facts.classes)}: {groups}; {facts.rule}"),
+            ("episodes", f"{facts.episodes}; `train` is the support set of episode 0" if facts.episodes else ""),
             ("imbalance", imbalance),
             ("images", _where(images)),
             *runs.items(),
@@ -162,7 +162,7 @@ def _draw(dataset: Dataset, file: Path) -> None:
         raise InputError(f"no image of the sheet can be used: {next(iter(sheet.faults.values()))}")
     write_atomically(file, sheet.png)
     print_error(f"{file}: {total:,} images of {len(samples)} of {len(dataset.classes):,} classes")
-    for fault in list(sheet.faults.values())[:_NAMED_FAULTS]:
+    for fault in list(sheet.faults.values())[:NAMED_IMAGES]:
         print_error(fault)
     if sheet.faults:
         raise InputError(

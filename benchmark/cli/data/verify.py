@@ -18,10 +18,7 @@ from typing import Annotated
 import typer
 
 from benchmark.cli.options import DataRootOption, JsonOption
-from benchmark.cli.output import stderr_reporter
-
-# Images whose labels differ: more are only counted.
-NAMED_IMAGES = 20
+from benchmark.cli.output import NAMED_IMAGES, stderr_reporter
 
 
 def verify(

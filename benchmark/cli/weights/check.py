@@ -24,13 +24,15 @@ def check(names: NamesArgument = None, protocol: NeedingOption = None) -> None:
     damaged = absent = 0
     with stderr_reporter().task("checking weights", len(weights)) as task:
         for done, found in enumerate(weights, 1):
-            if not found.is_here():
+            if found.file is None:
+                verdict = "random, nothing to check"
+            elif not found.is_here():
                 absent += 1
                 verdict = "not here"
             else:
                 try:
                     found.load()
-                    verdict = "whole" if found.file is None or found.file.sha256 else "fits; no digest is known here"
+                    verdict = "whole" if found.file.sha256 else "fits; no digest is known here"
                 except InputError as error:
                     damaged += 1
                     verdict = "damaged"

@@ -17,7 +17,7 @@ import typer
 from benchmark.cli.output import print_error, stderr_reporter
 from benchmark.cli.weights.options import NamesArgument, NeedingOption, chosen
 from benchmark.errors import InputError
-from benchmark.ui.text import harmless
+from benchmark.ui.text import harmless, in_bytes
 
 if TYPE_CHECKING:
     from benchmark.models.weights import PretrainedWeights
@@ -46,5 +46,5 @@ def _fetched(weights: PretrainedWeights, reporter: Reporter) -> str:
     path = weights.fetch(reporter)
     if path is None:
         return "random, nothing to fetch"
-    size = path.stat().st_size / 1e6
-    return f"{'here already' if was_here else 'fetched'}, {size:,.1f} MB, sha256 {file_digest(path)}, {path}"
+    size = in_bytes(path.stat().st_size)
+    return f"{'here already' if was_here else 'fetched'}, {size}, sha256 {file_digest(path)}, {path}"

@@ -18,6 +18,7 @@ import typer
 
 from benchmark.cli.options import JsonOption
 from benchmark.cli.output import print_lines, show_problems
+from benchmark.ui.text import in_bytes
 
 if TYPE_CHECKING:
     from benchmark.running.pretrained import Needed
@@ -58,14 +59,14 @@ def _facts(needed: Needed) -> dict[str, Any]:
     }
 
 
-def _rows(needed: Needed) -> Iterator[tuple[str, str]]:
-    facts = _facts(needed)
-    size = "" if facts["size"] is None else f", {facts['size'] / 1e6:,.1f} MB"
-    yield facts["name"], f"here{size}" if facts["here"] else "missing"
+def _rows(item: Needed) -> Iterator[tuple[str, str]]:
+    facts = _facts(item)
+    size = "" if facts["size"] is None else f", {in_bytes(facts['size'])}"
+    yield facts["name"], "random" if item.weights.file is None else f"here{size}" if facts["here"] else "missing"
     cut = "..." if facts["sha256"] and len(facts["sha256"]) < 64 else ""
     shown = {"file": facts["path"], "from": facts["address"], "sha256": facts["sha256"] and facts["sha256"] + cut}
     if not facts["address"]:
         shown["remedy"] = facts["remedy"]
     yield from ((f"  {key}", value) for key, value in shown.items() if value)
     for protocol, methods in facts["used_by"].items():
-        yield f"  {protocol}", ", ".join(methods) if len(methods) <= _NAMED else f"{len(methods)} methods"
+        yield f"  for {protocol}", ", ".join(methods) if len(methods) <= _NAMED else f"{len(methods)} methods"
