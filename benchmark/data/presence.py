@@ -21,7 +21,7 @@ class Presence:
     """Where images are looked up, and how many are not there.
 
     root: the folder; None for rendered images, and where none was named. missing: paths below it, in the order of the
-    lists. total: images in the lists.
+    lists. total: of all images.
     """
 
     root: Path | None
@@ -39,7 +39,8 @@ class Presence:
 
 def presence_of(dataset: Dataset) -> Presence:
     """Look the images of all lists up."""
-    paths = [path for split in dataset.lists.values() for path in split.paths]
+    # An image may be in several episodes.
+    paths = list(dict.fromkeys(path for split in dataset.lists.values() for path in split.paths))
     if not isinstance(dataset.source, FileImages):
         return Presence(None, (), len(paths), "rendered")
     try:

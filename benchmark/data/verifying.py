@@ -149,7 +149,8 @@ def _names(dataset: Dataset, labels: frozenset[int]) -> tuple[str, ...]:
 
 def _check_images(dataset: Dataset, content: bool, found: _Findings, reporter: Reporter) -> None:
     splits = dataset.lists.values()
-    total = sum(map(len, splits))
+    paths = list(dict.fromkeys(path for split in splits for path in split.paths))  # one may be in several episodes
+    total = len(paths)
     try:
         dataset.source.check(splits)
     except InputError as error:
@@ -158,9 +159,8 @@ def _check_images(dataset: Dataset, content: bool, found: _Findings, reporter: R
     if not content:
         found.checked.append(f"images: {plural(total, 'image')}, all there; not read (--content reads them)")
         return
-    paths = [path for split in splits for path in split.paths]
-    with reporter.task("reading images", total) as task:
-        bad = bad_images(splits, dataset.source, task.update)
+    with reporter.task("reading images", sum(map(len, splits))) as task:
+        bad = list(dict.fromkeys(bad_images(splits, dataset.source, task.update)))
     found.faults += [f"images: {fault}" for fault in bad]
     if not bad:
         with reporter.task("comparing contents", total) as task:

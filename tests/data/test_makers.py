@@ -4,10 +4,13 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 from kit.checks import refused
+from kit.command import ltbench
+from kit.disks import mounted
 from kit.factories import make_record
 from kit.official import COCO_CLASSES, NUS_CLASSES, coco_annotation, write_coco, write_image, write_nus_wide
 
@@ -17,10 +20,12 @@ from benchmark.data.dataset import DATASETS, find_dataset
 from benchmark.data.importers.coco import read_coco
 from benchmark.data.makers import MAKERS, make_lists
 from benchmark.data.makers.coco import read_instances
+from benchmark.data.preparing.obtain import Wishes, obtain
 from benchmark.data.registered import registered, registered_split, settings_name
 from benchmark.running.plan import make_plan
 from benchmark.spec import DatasetRef
 from benchmark.tools.voc_val_small import val_small
+from benchmark.ui.progress import Reporter
 
 COCO_TRAIN = [int(path[-16:-4]) for path in DATASETS.get("coco-lt").open().splits["train"].paths]
 SPARE = list(range(600_000, 602_600))
@@ -334,6 +339,56 @@ def test_images_that_moved_are_found_when_the_lists_are_made_again(nus_wide, tmp
     assert content(tmp_path / "ltbench-lists/nus-wide") == before
     link = tmp_path / "ltbench-lists/nus-wide/images" / entries["Test"][3]
     assert link.readlink().parts[:5] == ("..", "..", "..", "..", "nus-wide")
+
+
+def test_where_a_made_list_is_missing_the_other_datasets_are_listed(nus_wide, tmp_path):
+    nus_wide(tmp_path)
+    make("nus-wide", tmp_path)
+    (tmp_path / "ltbench-lists/nus-wide/test.txt").unlink()
+    refused(DATASETS.get("nus-wide").open, tmp_path)
+    done = ltbench("data", "list", "--data-root", tmp_path, "--json")
+    found = json.loads(done.stdout)
+    assert found["nus-wide"]["images_here"] == "lists faulty: ltbench data verify nus-wide"
+    assert found["shapes-lt"]["images_here"] == "rendered"
+
+
+@pytest.mark.parametrize("layout", ["official", "flat"])
+def test_lists_on_a_read_only_disk_are_used(layout, nus_wide, tmp_path):
+    root = tmp_path / "root"
+    nus_wide(root, layout, without=[4])
+    wishes = Wishes(allow_missing=True)
+    made = obtain(DATASETS.get("nus-wide"), root, wishes, Reporter())
+    with mounted(tmp_path / "disk", "--bind", str(root)) as disk:
+        subprocess.run(["mount", "-o", "remount,ro,bind", disk], check=True)
+        dataset = obtain(DATASETS.get("nus-wide"), disk, wishes, Reporter())
+        assert dataset.fingerprint == made.fingerprint
+        dataset.source.check(dataset.splits.values())
+
+
+@pytest.mark.parametrize(("layout", "given"), [("official", ""), ("images", "NUS-WIDE"), ("flat", "")])
+def test_prepare_links_nus_wide_in_any_layout(layout, given, nus_wide, full_fingerprint, tmp_path):
+    nus_wide(tmp_path / "mine", layout)
+    (tmp_path / "mine/nus-wide").rename(tmp_path / "mine/NUS-WIDE")
+    root = tmp_path / "mine/root"  # in the source, with the lists that are made there
+    for _ in range(2):
+        dataset = obtain(DATASETS.get("nus-wide"), root, Wishes([tmp_path / "mine" / given]), Reporter())
+        assert dataset.fingerprint == full_fingerprint
+    assert {path.name for path in root.iterdir()} == {"nus-wide", "ltbench-lists"}
+
+
+def test_prepare_uses_a_folder_of_nus_wide_in_any_spelling(nus_wide, full_fingerprint, tmp_path):
+    nus_wide(tmp_path)
+    (tmp_path / "nus-wide").rename(tmp_path / "NUS_WIDE")
+    for sources in ([], [tmp_path]):
+        dataset = obtain(DATASETS.get("nus-wide"), tmp_path, Wishes(sources), Reporter())
+        assert dataset.fingerprint == full_fingerprint
+    assert not (tmp_path / "nus-wide").exists()
+
+
+def test_without_an_image_of_a_class_the_long_tailed_list_names_the_class(nus_wide, tmp_path):
+    nus_wide(tmp_path, without=range(340))
+    message = refused(make, "nus-wide-lt", tmp_path)
+    assert "no training image of class 'airport'" in message and "300 of 300 training images are missing" in message
 
 
 def test_missing_images_are_listed_and_need_to_be_allowed(nus_wide, full_fingerprint, tmp_path):

@@ -320,7 +320,7 @@ def test_a_link_is_not_written_through(server, root, tmp_path):
     (root / JPEG).symlink_to(mine)
     with pytest.raises(InputError, match="nothing is written through links"):
         prepared(VOC, root)
-    assert files_below(mine) == {"2008_000000.jpg"}
+    assert files_below(mine) == {"2008_000000.jpg"} and not server.asked, "it is told before anything is fetched"
 
 
 def test_a_data_root_that_cannot_be_written_is_named(server, tmp_path):
@@ -531,6 +531,11 @@ def test_a_data_root_inside_of_the_right_one_is_told_before_anything_is_fetched(
     write_files(root, kit.voc_files())
     refused(ltbench("data", "prepare", VOC, "--data-root", root / "VOCdevkit"), "this is VOCdevkit itself", "give")
     assert not server.asked
+
+
+def test_images_may_be_missing_where_lists_are_made_alone(server, root):
+    refused(ltbench("data", "prepare", VOC, "--data-root", root, "--allow-missing"), "fixed lists", "--allow-missing")
+    assert not root.exists()
 
 
 def test_sources_are_for_images_below_a_data_root(tiny, tmp_path):

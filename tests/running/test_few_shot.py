@@ -1,14 +1,20 @@
 """Few-shot datasets from official annotations to a table: the run of a seed is that of an episode."""
 
+import hashlib
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from kit.archives import tar_of
 from kit.command import ltbench as cli
 from kit.official import write_voc
 from kit.runs import execute_plan
+from kit.server import serving
 from kit.stores import edit_record
 from kit.tiny import TINY, TINY_ARGS, write_few_shot
 from kit.trainers import stopping
@@ -18,9 +24,13 @@ from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score
 
 from benchmark.audit.bundles import export, import_bundle
+from benchmark.base.yamlio import load_yaml
+from benchmark.data import archives
 from benchmark.data.dataset import DATASETS, find_dataset
 from benchmark.data.lists import read_classes
 from benchmark.data.makers import make_lists
+from benchmark.data.preparing.obtain import Wishes, obtain
+from benchmark.data.presence import presence_of
 from benchmark.errors import InputError, RunInterrupted
 from benchmark.leaderboard.board import load_board
 from benchmark.leaderboard.exports.latex import write as latex
@@ -30,6 +40,7 @@ from benchmark.leaderboard.terminal import terminal_table
 from benchmark.running.plan import make_plan, make_plans
 from benchmark.store.folder import RunFolder
 from benchmark.store.records import Record
+from benchmark.ui.progress import Reporter
 
 NAME = "voc-few-shot-1"
 CLASSES = ("cat", "dog", "pottedplant", "sheep", "sofa", "tvmonitor")
@@ -163,6 +174,94 @@ def test_labels_are_verified_against_the_official_annotations(voc):
     assert "0 differ" in done.stdout
 
 
+def test_labels_of_coco_2014_are_verified(tmp_path):
+    write_coco(tmp_path)
+    make_lists(DATASETS.get("coco-few-shot-1"), tmp_path)
+    done = cli("data", "verify", "coco-few-shot-1", "--data-root", tmp_path)
+    assert "rows compared with instances_train2014.json and instances_val2014.json, 0 differ" in done.stdout
+    file = tmp_path / "coco/annotations/instances_val2014.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 139]  # which has a chair
+    file.write_text(json.dumps(content))
+    done = cli("data", "verify", "coco-few-shot-1", "--data-root", tmp_path)
+    assert done.returncode == 1 and "test.txt: val2017/000000000139.jpg: listed chair; official none" in done.stdout
+    file.unlink()
+    done = cli("data", "verify", "coco-few-shot-1", "--data-root", tmp_path)
+    assert done.returncode == 1 and "no instances_train2014.json and instances_val2014.json below" in done.stdout
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A server with the two archives of the small VOC 2007, which share their folders."""
+    source = write_voc_2007(tmp_path / "source")
+    entries = load_yaml(archives.ARCHIVES_FILE)
+    with serving() as server:
+        for part in ("trainval", "test"):
+            images = (source / f"VOCdevkit/VOC2007/ImageSets/Main/{part}.txt").read_text().split()
+            names = [f"VOCdevkit/VOC2007/ImageSets/Main/{part}.txt"]
+            for folder, end in (("Annotations", "xml"), ("JPEGImages", "jpg")):
+                names += [f"VOCdevkit/VOC2007/{folder}/{image}.{end}" for image in images]
+            content = tar_of({name: (source / name).read_bytes() for name in names})
+            server.files[f"/{part}.tar"] = content
+            digest = hashlib.sha256(content).hexdigest()
+            entries[f"voc2007-{part}"] |= {"urls": [f"{server.url}/{part}.tar"], "size": len(content), "sha256": digest}
+        (tmp_path / "archives.yaml").write_text(yaml.safe_dump(entries))
+        monkeypatch.setattr(archives, "ARCHIVES_FILE", tmp_path / "archives.yaml")
+        monkeypatch.setattr(archives.ARCHIVES, "_entries", {})
+        monkeypatch.setattr(archives.ARCHIVES, "_load", archives._load_archives)
+        yield server
+
+
+def prepared(root: Path, *sources: Path, only_needed: bool = False) -> None:
+    dataset = obtain(DATASETS.get(NAME), root, Wishes(sources, only_needed), Reporter())
+    dataset.source.check(dataset.lists.values())
+
+
+@pytest.mark.parametrize("only_needed", [False, True])
+def test_archives_with_labels_and_images_are_fetched_once_and_removed(only_needed, served, tmp_path):
+    root = tmp_path / "root"
+    prepared(root, only_needed=only_needed)
+    assert [asked.path for asked in served.asked] == ["/trainval.tar", "/test.tar"]
+    assert {path.name for path in root.iterdir()} == {"VOCdevkit", "ltbench-lists"}
+    assert (len(list(root.glob("VOCdevkit/VOC2007/JPEGImages/*"))) == 120) == (not only_needed)
+
+
+def test_one_archive_of_two_in_the_same_folder_is_fetched(served, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    with tarfile.open(fileobj=io.BytesIO(served.files["/test.tar"])) as archive:
+        archive.extractall(root, filter="data")
+    prepared(root)
+    assert [asked.path for asked in served.asked] == ["/trainval.tar"]
+
+
+def test_an_interrupted_unpacking_of_labels_goes_on(served, tmp_path):
+    root = tmp_path / "root"
+    (root / "archives").mkdir(parents=True)
+    for part in ("trainval", "test"):
+        (root / f"archives/{part}.tar").write_bytes(served.files[f"/{part}.tar"])
+        with tarfile.open(fileobj=io.BytesIO(served.files[f"/{part}.tar"])) as archive:
+            archive.extractall(root, archive.getmembers()[:9], filter="data")
+    prepared(root)
+    assert not served.asked and len(list((root / "archives").iterdir())) == 2, "the user's own stay"
+
+
+def test_an_archive_beside_its_unpacked_copy_is_not_unpacked_again(served, tmp_path):
+    source, root = tmp_path / "source", tmp_path / "root"
+    for part in ("trainval", "test"):
+        (source / f"{part}.tar").write_bytes(served.files[f"/{part}.tar"])
+    prepared(root, source)
+    folder = root / "VOCdevkit/VOC2007"
+    assert all((folder / name).is_symlink() for name in ("Annotations", "JPEGImages"))
+
+
+def test_annotations_of_another_year_are_not_linked(served, tmp_path):
+    other = write_voc_2007(tmp_path / "other") / "VOCdevkit"
+    (other / "VOC2007").rename(other / "VOC2012")
+    prepared(tmp_path / "root", other)
+    assert not (tmp_path / "root/VOCdevkit/VOC2007/Annotations").is_symlink()
+
+
 def test_annotations_of_one_archive_alone_are_refused(tmp_path):
     root = write_voc_2007(tmp_path)
     [*annotations] = sorted((root / "VOCdevkit" / "VOC2007" / "Annotations").iterdir())
@@ -274,3 +373,29 @@ def test_prepare_decodes_every_episode(own, tmp_path):
         *(f"episode-{i}/train" for i in SEEDS),
         "test",
     ]
+
+
+def test_an_image_of_several_episodes_is_counted_once(own):
+    with (own / "episode-1/train.txt").open("a") as file:
+        file.write((own / "episode-0/train.txt").read_text())
+    dataset = find_dataset(str(own)).open()
+    listed = [path for split in dataset.lists.values() for path in split.paths]
+    repeated = dataset.supports[0].paths[:2]
+    assert presence_of(dataset).total == len(set(listed))
+    for path in repeated:
+        (own / path).write_bytes(b"")
+    for command in (("verify", own, "--content"), ("prepare", own, *TINY_ARGS[:4])):
+        done = cli("data", *command)
+        faults = [line for line in (done.stdout + done.stderr).splitlines() if "cannot be decoded" in line]
+        assert len(faults) == len(repeated)
+    assert f"2 of {len(set(listed))} images cannot be used" in done.stderr
+
+
+def test_prepare_finds_an_image_that_is_scored_in_any_episode(own, tmp_path):
+    dataset = find_dataset(str(own)).open()
+    later = next(path for path in dataset.supports[2].paths if path not in dataset.supports[0].paths)
+    shutil.copy(own / later, own / dataset.splits["test"].paths[0])
+    done = cli("data", "prepare", own, *TINY_ARGS[:4])
+    assert done.returncode == 2 and f"{later} in train.txt is " in done.stderr
+    done = cli("data", "prepare", own, *TINY_ARGS[:4], "--allow-duplicates")
+    assert done.returncode == 0, done.stderr

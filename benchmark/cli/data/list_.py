@@ -38,9 +38,10 @@ def list_(data_root: DataRootOption = None, as_json: JsonOption = False) -> None
 
 
 def _facts(folder: DatasetFolder, data_root: Path | None) -> dict[str, Any]:
-    """The card of a dataset; its counts, None where its lists are not made; and where its images stand."""
+    """The card of a dataset; its counts, None where its lists are not made or faulty; and where its images stand."""
     from benchmark.data.dataset import ListsNotMade
     from benchmark.data.presence import presence_of
+    from benchmark.errors import InputError
 
     card = folder.card.model_dump(mode="json")
     try:
@@ -48,6 +49,9 @@ def _facts(folder: DatasetFolder, data_root: Path | None) -> dict[str, Any]:
     except ListsNotMade:
         make = f"lists not made: ltbench data prepare {folder.name}"
         return card | {"sizes": None, "groups": None, "images_here": make, "missing": None}
+    except InputError:  # made lists that were changed: the other datasets are listed all the same
+        fault = f"lists faulty: ltbench data verify {folder.name}"
+        return card | {"sizes": None, "groups": None, "images_here": fault, "missing": None}
     groups = list[str](dataset.groups.values())
     presence = presence_of(dataset)
     return card | {

@@ -13,6 +13,8 @@ Examples:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -82,8 +84,10 @@ def prepare(
         data_root=data_root,
         allow_duplicates=allow_duplicates,
     )
-    found = _naming_all_bad(opened, reporter, lambda: duplicate_images(planned, reporter))
-    check_duplicates(planned, found, reporter)
+    for episode in range(len(opened.supports) or 1):
+        plan = replace(planned, dataset=planned.dataset.of_seed(episode))
+        found = _naming_all_bad(opened, reporter, partial(duplicate_images, plan, reporter))
+        check_duplicates(plan, found, reporter)
     cached = _naming_all_bad(opened, reporter, lambda: prepare_images(planned, reporter))
     groups = list(planned.dataset.groups.values())
     print(
@@ -108,10 +112,11 @@ def _naming_all_bad(dataset: Dataset, reporter: Reporter, use: Callable[[], T]) 
         return use()
     except InputError as error:
         splits = dataset.lists.values()
-        total = sum(map(len, splits))
-        with reporter.task("looking for other bad images", total) as task:
-            bad = bad_images(splits, dataset.source, task.update)
+        total = len({path for split in splits for path in split.paths})
+        with reporter.task("looking for other bad images", sum(map(len, splits))) as task:
+            # An image may be in several episodes.
+            bad = list(dict.fromkeys(bad_images(splits, dataset.source, task.update)))
         # It is the only one, or the root of the images is wrong.
-        if len(set(bad)) < 2 or (len(bad) == total and str(error) not in bad):
+        if len(bad) < 2 or (len(bad) == total and str(error) not in bad):
             raise
     raise images_refused(bad, total, "replace them or take them off the lists")

@@ -73,11 +73,13 @@ def make_lists(
     """
     made = MAKERS.get(folder.name)(folder, data_root, say)
     target = data_root / MADE_LISTS / folder.name
+    # Lists on a read-only disk, as clusters share them, are compared elsewhere, and their links stay.
+    fixed = target.exists() and not os.access(target.parent, os.W_OK)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if made.missing:
             _tell_missing(target.parent / f"{folder.name}.missing.txt", made.missing, allow_missing, say)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=target.parent) as draft_root:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=None if fixed else target.parent) as draft_root:
             draft = Path(draft_root) / MADE_LISTS / folder.name
             draft.mkdir(parents=True)
             for name, content in made.files.items():
@@ -85,14 +87,14 @@ def make_lists(
                 write_atomically(draft / name, content)
             facts = _facts(folder, data_root, Path(draft_root), made)
             write_atomically(draft / MADE_JSON, json.dumps(facts, indent=1).encode() + b"\n")
-            if made.images is not None:
+            if made.images is not None and not fixed:
                 if not isinstance(made.images, Path):
                     say(f"linking {plural(len(made.images), 'image')}")
                 _link(draft / IMAGES, target / IMAGES, made.images)
             if target.exists():
                 _check_equal(target, draft)
                 # The images may have moved.
-                if made.images is not None:
+                if made.images is not None and not fixed:
                     if os.path.lexists(target / IMAGES):
                         (target / IMAGES).rename(Path(draft_root) / "old")
                     (draft / IMAGES).rename(target / IMAGES)
@@ -155,7 +157,9 @@ def _digest(path: Path) -> str | None:
 
 def _tell_missing(file: Path, missing: tuple[str, ...], allowed: bool, say: Say) -> None:
     """Write the names of missing images to a file. Raises InputError unless they are allowed."""
-    write_atomically(file, "".join(f"{image}\n" for image in missing).encode(errors="surrogateescape"))
+    content = "".join(f"{image}\n" for image in missing).encode(errors="surrogateescape")
+    if not file.is_file() or file.read_bytes() != content:
+        write_atomically(file, content)
     are = "is" if len(missing) == 1 else "are"
     told = f"{plural(len(missing), 'image')} {are} missing, such as {named(missing[0])}; {named(file)} names all"
     if not allowed:

@@ -16,7 +16,7 @@ COCO's images are looked up in the folders of 2017, which hold the same images a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -33,10 +33,11 @@ from benchmark.errors import InputError, shown
 Labels = Mapping[str, frozenset[int]]
 
 VOC = PurePosixPath("VOCdevkit/VOC2007")
+COCO_PARTS = ("train2014", "val2014")
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """The two parts of a source: path of an image, as lists have it -> indices of all its classes.
 
     notes: of the readers. sources: the files that were read; VOC's annotations, one file an image, are not among them.
@@ -60,10 +61,10 @@ def _voc(folder: DatasetFolder, data_root: Path, say: Say) -> Made:
 @MAKERS.register("coco-few-shot-1")
 @MAKERS.register("coco-few-shot-5")
 def _coco(folder: DatasetFolder, data_root: Path, say: Say) -> Made:
-    return _make(folder, _coco_parts(data_root), say)
+    return _make(folder, read_coco_2014([_coco_file(data_root, part) for part in COCO_PARTS]), say)
 
 
-def _make(folder: DatasetFolder, parts: _Parts, say: Say) -> Made:
+def _make(folder: DatasetFolder, parts: Parts, say: Say) -> Made:
     for note in parts.notes:
         say(note)
     classes = read_classes(folder.file("classes.txt"))
@@ -92,7 +93,7 @@ def _with_classes(labels: Labels, known: tuple[str, ...], classes: tuple[str, ..
     return {image: kept[image] for image in sorted(kept) if kept[image]}
 
 
-def _voc_parts(data_root: Path) -> _Parts:
+def _voc_parts(data_root: Path) -> Parts:
     root = data_root / VOC
     annotated = read_voc(root / "Annotations")
     labels = {str(VOC / "JPEGImages" / image): found for image, found in annotated.labels.items()}
@@ -107,18 +108,18 @@ def _voc_parts(data_root: Path) -> _Parts:
                 f"{shown(missing[0])}; unpack VOC 2007's trainval and test archives into {data_root}"
             )
         parts.append({image: labels[image] for image in images})
-    return _Parts(annotated.classes, parts[0], parts[1], annotated.notes, tuple(sources))
+    return Parts(annotated.classes, parts[0], parts[1], annotated.notes, tuple(sources))
 
 
-def _coco_parts(data_root: Path) -> _Parts:
-    files = [_coco_file(data_root, part) for part in ("train2014", "val2014")]
+def read_coco_2014(files: Sequence[Path]) -> Parts:
+    """The labels of COCO 2014. files: the instances of COCO_PARTS. Raises InputError."""
     train, test = (read_instances(file, crowd=False) for file in files)
     if train.classes != test.classes:
         raise InputError(f"{files[1]}: its categories are not those of {files[0].name}; get both from one archive")
     # The test list of COCO-LT is val2017; all other images of 2014 are in train2017.
     in_val = {PurePosixPath(path).name for path in _val2017()}
     moved = [_in_2017(annotated, in_val) for annotated in (train, test)]
-    return _Parts(train.classes, moved[0], moved[1], train.notes + test.notes, tuple(files))
+    return Parts(train.classes, moved[0], moved[1], train.notes + test.notes, tuple(files))
 
 
 def _coco_file(data_root: Path, part: str) -> Path:

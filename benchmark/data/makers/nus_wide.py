@@ -9,8 +9,9 @@ from benchmark.data.annotations import list_bytes_of
 from benchmark.data.dataset import DatasetFolder
 from benchmark.data.importers.nus_wide import NusWide, find_folder, find_images, flickr_id, read_nus_wide
 from benchmark.data.lists import read_classes
-from benchmark.data.long_tail import long_tailed
+from benchmark.data.long_tail import NoImageLeft, long_tailed
 from benchmark.data.makers import MAKERS, Made, Say
+from benchmark.errors import InputError, shown
 
 # Of the training list of nus-wide-lt. Nobody published sizes for NUS-WIDE: these are COCO-LT's.
 LARGEST, SMALLEST, SHAPE, SEED = 1200, 1, 6.0, 0
@@ -35,7 +36,14 @@ def nus_wide_lt(folder: DatasetFolder, data_root: Path, say: Say) -> Made:
     found = find_images(base)
     pool, test = _present(official.train, found), _present(official.test, found)
     classes = read_classes(folder.path / "classes.txt")
-    chosen = long_tailed(pool, len(classes), LARGEST, SMALLEST, SHAPE, SEED)
+    try:
+        chosen = long_tailed(pool, len(classes), LARGEST, SMALLEST, SHAPE, SEED)
+    except NoImageLeft as error:
+        raise InputError(
+            f"{base}: no training image of class {shown(classes[error.label])!r} is there for the long-tailed list, "
+            f"and {len(official.train) - len(pool):,} of {len(official.train):,} training images are missing; put them "
+            "there as Flickr/<concept>/<n>_<id>.jpg, images/<n>_<id>_<hash>_m.jpg or <id>.jpg"
+        ) from None
     rule = (
         "train: drawn from the official training list as Wu et al. (ECCV 2020) drew COCO-LT, sizes "
         f"{LARGEST} to {SMALLEST}, shape {SHAPE:g}, PCG64 with seed {SEED}; test: the official test list"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.data.archives import Archive
 from benchmark.data.preparing.fetching import Patience, check_archive, fetch, origin_file, part_file, size_of
-from benchmark.data.preparing.members import make_folders, missing, opened, write_member
+from benchmark.data.preparing.members import make_folders, missing, opened, refuse_link, write_member
 from benchmark.data.preparing.place import FETCHED, Place
 from benchmark.data.preparing.remote import RemoteMembers
 from benchmark.data.preparing.space import check_space
@@ -22,8 +22,8 @@ def bring(
     """Unpack archives below the data root, fetched where they are not on this machine.
 
     listed: images that the lists name, below the data root; none where the lists are yet to be made. only_needed: those
-    and the labels alone are unpacked. An archive that was fetched is removed when all of it is unpacked. Raises
-    InputError; before anything is fetched where a disk is too small.
+    and the labels alone are unpacked. An archive that was fetched is removed when all of it is unpacked, or all that
+    the lists name. Raises InputError; before anything is fetched where a disk is too small.
     """
     for archive in archives:
         if not archive.urls:
@@ -31,6 +31,9 @@ def bring(
                 f"{' and '.join(archive.labels)} are not in {place.root}, and no archive of them may be fetched: get "
                 "them from their authors and name their folder by --source DIR"
             )
+    absent = place.absent(listed)
+    for folder in (folder for archive in archives for folder in archive.images if folder in absent):
+        refuse_link(place.root / folder)
     with contextlib.ExitStack() as stack:
         single = {
             archive.name: stack.enter_context(
@@ -39,7 +42,8 @@ def bring(
             for archive in archives
             if only_needed and archive.file_name.endswith(".zip") and not place.local(archive)
         }
-        _check_space(place, archives, single)
+        keeps = only_needed and not listed  # the lists that are yet to be made will name images in it
+        _check_space(place, archives, single, keeps)
         for archive in archives:
             if archive.name in single:
                 single[archive.name].fetch()
@@ -47,7 +51,8 @@ def bring(
             elif not listed or place.needs(archive, place.absent(listed)):
                 wanted = _wanted(archive, listed) if only_needed else lambda member: True
                 _bring_whole(place, archive, wanted, patience)
-                _remove_fetched(place, archive, listed)
+                if not (keeps and archive.images):
+                    remove_fetched(place, archive)
 
 
 def _wanted(archive: Archive, listed: frozenset[str]) -> Callable[[str], bool]:
@@ -91,10 +96,10 @@ def _unpack(place: Place, archive: Archive, path: Path, wanted: Callable[[str], 
     place.reporter.line(f"{path}: {plural(len(chosen), 'file')} unpacked in {into}")
 
 
-def _remove_fetched(place: Place, archive: Archive, listed: frozenset[str]) -> None:
-    """Remove an archive that was fetched here, unless it lacks what it should hold."""
+def remove_fetched(place: Place, archive: Archive) -> None:
+    """Remove an archive that was fetched here; one that the user put there stays."""
     path = place.target(archive)
-    if not origin_file(path).exists() or place.needs(archive, place.absent(listed)):
+    if not origin_file(path).exists():
         return
     path.unlink()
     origin_file(path).unlink()
@@ -103,14 +108,14 @@ def _remove_fetched(place: Place, archive: Archive, listed: frozenset[str]) -> N
     place.reporter.line(f"{path}: removed, since its content is unpacked")
 
 
-def _check_space(place: Place, archives: Sequence[Archive], single: dict[str, RemoteMembers]) -> None:
-    """Each archive is removed before the next one is fetched."""
+def _check_space(place: Place, archives: Sequence[Archive], single: dict[str, RemoteMembers], keeps: bool) -> None:
+    """keeps: whether archives stay; otherwise each is removed before the next one is fetched."""
     needs = [(place.into(archive), single[archive.name].num_bytes) for archive in archives if archive.name in single]
     whole = [archive for archive in archives if archive.name not in single]
     needs += [(place.into(archive), max(0, archive.unpacked_size - _unpacked(place, archive))) for archive in whole]
     to_fetch = [archive for archive in whole if not place.local(archive)]
     rests = [archive.size - size_of(part_file(place.target(archive))) for archive in to_fetch]
-    check_space([*needs, (place.root / FETCHED, max(rests, default=0))])
+    check_space([*needs, (place.root / FETCHED, sum(rests) if keeps else max(rests, default=0))])
 
 
 def _unpacked(place: Place, archive: Archive) -> int:

@@ -7,12 +7,14 @@ holds the images that the lists name. No byte is moved.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from benchmark.base.files import is_file
 from benchmark.data.contents import named
+from benchmark.data.dataset import MADE_LISTS
 from benchmark.errors import InputError
 
 # Folders of a source that are looked into: enough for every layout in use, and few enough for a whole disk.
@@ -52,11 +54,12 @@ class Source:
         return next((folder / name for folder in self.folders if is_file(folder / name)), None)
 
     def named(self, path: str) -> Path | None:
-        """The file or folder that `path`, below the data root, means here: of those with its name, the one whose
-        parents agree furthest; the uppermost of equals."""
+        """The file or folder that `path`, below the data root, means here: of those with its name and of no other
+        year, the one whose parents agree furthest; the uppermost of equals."""
         parts = PurePosixPath(path).parts
         found = [folder for folder in self.folders if folder.name == parts[-1]]
         found += [folder / parts[-1] for folder in self.folders if is_file(folder / parts[-1])]
+        found = [candidate for candidate in found if _year(candidate.parts) in (None, _year(parts))]
         return max(found, key=lambda candidate: _agreement(candidate.parts, parts), default=None)
 
     def image_folders(self, path: str) -> list[Path]:
@@ -66,10 +69,11 @@ class Source:
 
 
 def _folders_in(parent: Path, seen: set[Path]) -> list[Path]:
-    """The folders in a folder that were not seen before, by name; none where it cannot be read."""
+    """The folders in a folder that were not seen before, by name; none where it cannot be read. Lists that were made
+    are no copies."""
     try:
         with os.scandir(parent) as entries:
-            found = sorted(Path(entry.path) for entry in entries if entry.is_dir())
+            found = sorted(Path(entry.path) for entry in entries if entry.is_dir() and entry.name != MADE_LISTS)
     except OSError:
         return []
     new = []
@@ -79,6 +83,12 @@ def _folders_in(parent: Path, seen: set[Path]) -> list[Path]:
             seen.add(real)
             new.append(folder)
     return new
+
+
+def _year(parts: Sequence[str]) -> str | None:
+    """The year of VOC or COCO, as the last component with one tells: VOC2007, instances_val2014.json."""
+    years = (re.search(r"(?<!\d)20(?:0[5-9]|1[0-7])(?!\d)", part) for part in reversed(parts))
+    return next((year[0] for year in years if year), None)
 
 
 def _agreement(candidate: Sequence[str], parts: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from benchmark.data.archives import Archive
 from benchmark.data.contents import named
 from benchmark.data.preparing.copies import copies, link
-from benchmark.data.preparing.place import Place
+from benchmark.data.preparing.place import Place, spelled_alike
 from benchmark.errors import InputError
 from benchmark.ui.progress import plural
 
@@ -17,7 +17,30 @@ def link_for_lists(place: Place) -> None:
     """Link the labels that lists are made from, and the folders of images where no list can say yet what they must
     hold."""
     for archive in place.archives:
-        for path in [*archive.labels, *(() if archive.urls else archive.images)]:
+        if archive.urls:
+            for path in archive.labels:
+                _link_by_name(place, path)
+        else:
+            _link_given(place, archive)
+
+
+def _link_given(place: Place, archive: Archive) -> None:
+    """Link an archive that may not be fetched: its folder as a whole where all that a source holds of it lies there, in
+    whatever layout; otherwise each folder in it. One that the data root has as a link, or in another spelling, stays as
+    it is."""
+    target = place.root / archive.into
+    if target.is_symlink() and target.exists() or any(folder != target for folder in place.given(archive)):
+        return
+    paths = [*archive.labels, *archive.images]
+    found = [found for path in paths if (found := _by_name(place, path))]
+    folders = [folder for source in place.sources for folder in source.folders]
+    whole = next((folder for folder in folders if spelled_alike(folder.name, archive.into)), None) or next(
+        (folder for folder in folders if all((folder / Path(path).name).is_dir() for path in archive.labels)), None
+    )
+    if whole and not target.exists() and all(whole in path.parents for path in found):
+        _link(place, archive.into, whole)
+    else:
+        for path in paths:
             _link_by_name(place, path)
 
 
@@ -64,9 +87,13 @@ def _link(place: Place, path: str, found: Path) -> None:
 
 
 def _link_by_name(place: Place, path: str) -> None:
-    found = next((found for source in place.sources if (found := source.named(path))), None)
+    found = _by_name(place, path)
     if found is not None:
         _link(place, path, found)
+
+
+def _by_name(place: Place, path: str) -> Path | None:
+    return next((found for source in place.sources if (found := source.named(path))), None)
 
 
 def _link_folder(place: Place, folder: str, where: dict[str, Path], found: Path, whole: bool) -> None:

@@ -183,14 +183,19 @@ def make_folders(members: Iterable[Member], into: Path) -> None:
     Raises InputError where such a folder is a link: what it leads to may belong to others.
     """
     for folder in sorted({(into / member.path).parent for member in members}):
-        if folder.is_symlink():
-            raise InputError(
-                f"{folder}: it is a link to {folder.readlink()}, which lacks files, and nothing is written through "
-                "links; complete that folder, or remove the link and repeat the command"
-            )
+        refuse_link(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for draft in drafts(folder):
             draft.unlink(missing_ok=True)
+
+
+def refuse_link(folder: Path) -> None:
+    """Raise InputError where a folder that lacks files is a link."""
+    if folder.is_symlink():
+        raise InputError(
+            f"{folder}: it is a link to {folder.readlink()}, which lacks files, and nothing is written through links; "
+            "complete that folder, or remove the link and repeat the command"
+        )
 
 
 def write_member(content: IO[bytes], member: Member, into: Path, advance: Callable[[int], None]) -> None:

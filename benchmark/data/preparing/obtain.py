@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from benchmark.base.lock import folder_lock
-from benchmark.data.archives import ARCHIVES
+from benchmark.data.archives import ARCHIVES, Archive
 from benchmark.data.contents import named
-from benchmark.data.dataset import DATA_ROOT_VARIABLE, Dataset, DatasetFolder
-from benchmark.data.preparing.bringing import bring
+from benchmark.data.dataset import DATA_ROOT_VARIABLE, MADE_LISTS, Dataset, DatasetFolder
+from benchmark.data.preparing.bringing import bring, remove_fetched
 from benchmark.data.preparing.copies import Source
 from benchmark.data.preparing.fetching import Patience
 from benchmark.data.preparing.linking import link_for_lists, link_images
@@ -43,6 +43,11 @@ def obtain(
     data_root: as of `DatasetFolder.open`. A second call finds everything there and writes nothing. The caller
     checks that all images are there. Raises InputError; what was fetched until then stays.
     """
+    if wishes.allow_missing and folder.card.lists != "data-root":
+        raise InputError(
+            f"dataset {folder.name!r} has fixed lists, and every image on them is needed: --allow-missing is for lists "
+            "that are made from official files"
+        )
     if folder.card.images != "data-root":
         if wishes.sources or wishes.only_needed:
             raise InputError(
@@ -57,13 +62,13 @@ def obtain(
         )
     root = Path(given)
     with _writing(root):
+        sources = [Source.look_through(source) for source in wishes.sources]
         root.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # some network file systems have no locks
                 waiting = f"another process prepares images in {root}: waiting for it"
                 stack.enter_context(folder_lock(root, lambda: reporter.line(waiting)))
             archives = [ARCHIVES.get(name) for name in folder.card.archives]
-            sources = [Source.look_through(source) for source in wishes.sources]
             place = Place(root, archives, sources, reporter)
             if folder.card.lists == "data-root":
                 _make_lists(folder, place, wishes, patience)
@@ -91,8 +96,15 @@ def _make_lists(folder: DatasetFolder, place: Place, wishes: Wishes, patience: P
     from benchmark.data.makers import make_lists
 
     link_for_lists(place)
-    lacking = [archive for archive in place.archives if place.lacks_labels(archive)]
-    bring(place, lacking, frozenset(), wishes.only_needed, patience)
+    is_made = (place.root / MADE_LISTS / folder.name).exists()
+
+    def is_lacking(archive: Archive) -> bool:
+        # An interrupted unpacking leaves a part of the labels, and the archive.
+        unpacked = bool(archive.labels) and not any((place.root / path).is_symlink() for path in archive.labels)
+        unfinished = unpacked and not is_made and place.local(archive) is not None
+        return unfinished or place.lacks_labels(archive)
+
+    bring(place, list(filter(is_lacking, place.archives)), frozenset(), wishes.only_needed, patience)
     make_lists(folder, place.root, wishes.allow_missing, place.reporter.line)
 
 
@@ -111,6 +123,12 @@ def _bring_images(dataset: Dataset, place: Place, only_needed: bool, patience: P
     if absent:
         needed = [archive for archive in place.archives if place.needs(archive, absent)]
         bring(place, needed, listed, only_needed, patience)
-    lacking = [path for archive in place.archives for path in archive.labels if not (place.root / path).exists()]
+    fetched = [archive for archive in place.archives if archive.urls]
+    if not place.absent(listed):
+        with contextlib.suppress(OSError):  # a data root that is full and read-only is used
+            for archive in fetched:
+                if not place.lacks_labels(archive):
+                    remove_fetched(place, archive)
+    lacking = [path for archive in fetched for path in archive.labels if not (place.root / path).exists()]
     if lacking:
         place.reporter.line(f"not in {place.root}: {', '.join(lacking)}; only `ltbench data verify` reads them")

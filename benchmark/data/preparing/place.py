@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,15 @@ from benchmark.ui.progress import Reporter
 
 # Folder below the data root in which archives are fetched. One that the user puts there is used, and stays.
 FETCHED = "archives"
+
+
+def spelled_alike(name: str, other: str) -> bool:
+    """Whether two names of folders differ in case and separators alone."""
+    return _letters(name) == _letters(other)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.lower())
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,15 @@ class Place:
         return found
 
     def lacks_labels(self, archive: Archive) -> bool:
-        """Whether any of an archive's labels is absent."""
+        """Whether any of an archive's labels is absent; of one that may not be fetched, whether its folder is: who
+        reads it knows what belongs there."""
+        if not archive.urls:
+            return not self.given(archive)
         return not all((self.root / path).exists() for path in archive.labels)
+
+    def given(self, archive: Archive) -> list[Path]:
+        """The folders below the data root that are an archive's, in any spelling of its name: NUS-WIDE, nus_wide."""
+        return [folder for folder in self.root.glob("*") if spelled_alike(folder.name, archive.into)]
 
     def needs(self, archive: Archive, absent: dict[str, list[str]]) -> bool:
         """Whether an archive holds images that are absent; one of labels alone is needed where it is absent itself."""
