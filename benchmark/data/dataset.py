@@ -215,6 +215,11 @@ class DatasetFolder:
                 )
             if _exists(made / name):
                 return made / name
+            if not self.card.extends and name not in ("classes.txt", "val.txt"):
+                raise InputError(
+                    f"{made / name}: no such file; remove {made} and make the lists again with `ltbench data prepare "
+                    f"{self.name}`"
+                )
         return DATASETS.get(self.card.extends).file(name, data_root) if self.card.extends else own
 
     def made_folder(self, data_root: Path | None) -> Path | None:

@@ -183,7 +183,8 @@ def _exists(path: Path) -> bool:
 
 
 def _paths(splits: Iterable[Split]) -> list[str]:
-    return [path for split in splits for path in split.paths]
+    """Each once: an image may be in several support sets."""
+    return list(dict.fromkeys(path for split in splits for path in split.paths))
 
 
 class RenderedImages(ImageSource):

@@ -77,8 +77,11 @@ def make_lists(
     fixed = target.exists() and not os.access(target.parent, os.W_OK)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        names = target.parent / f"{folder.name}.missing.txt"
         if made.missing:
-            _tell_missing(target.parent / f"{folder.name}.missing.txt", made.missing, allow_missing, say)
+            _tell_missing(names, made.missing, allow_missing, say)
+        elif not fixed:
+            names.unlink(missing_ok=True)  # of an earlier time
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=None if fixed else target.parent) as draft_root:
             draft = Path(draft_root) / MADE_LISTS / folder.name
             draft.mkdir(parents=True)
