@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -25,6 +27,7 @@ def ltbench(*args: object, folder: Path = ROOT) -> Done:
     """The entry point of the command, called in this process: importing PyTorch anew each time takes seconds."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
+        mock.patch.dict(os.environ),  # which an option before the command changes
         pytest.MonkeyPatch.context() as patch,
         contextlib.chdir(folder),
         contextlib.redirect_stdout(out),
