@@ -43,16 +43,17 @@ def tiny(tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def photos() -> Path:
     """The folder of real photographs that the variable PHOTOS_LT names."""
-    given = os.environ.get("PHOTOS_LT")
-    if not given:
-        pytest.skip("PHOTOS_LT is not set: it names the folder of real photographs these tests run on")
-    return Path(given)
+    return _given("PHOTOS_LT", "the folder of real photographs these tests run on")
 
 
 @pytest.fixture(scope="session")
 def voc_mini() -> Path:
     """The data root of voc-mini-lt that the variable VOC_MINI_LT names."""
-    given = os.environ.get("VOC_MINI_LT")
-    if not given:
-        pytest.skip("VOC_MINI_LT is not set: it names a data root with the photographs of VOC 2012")
-    return Path(given)
+    return _given("VOC_MINI_LT", "a data root with the photographs of VOC 2012")
+
+
+def _given(variable: str, what: str) -> Path:
+    """The folder that a variable names; the test is skipped without."""
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set: it names {what}")
+    return Path(os.environ[variable])

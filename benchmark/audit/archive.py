@@ -17,9 +17,7 @@ import io
 import json
 import re
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,7 +28,7 @@ from pydantic import Field, ValidationError, field_validator
 from benchmark import __version__
 from benchmark.audit.files import RECORD, Files, Stated
 from benchmark.audit.signatures import Signer, signed, signer
-from benchmark.base.files import MOST_TEXT, open_regular
+from benchmark.base.files import MOST_TEXT, ZIP_DAMAGE, open_regular
 from benchmark.errors import StoreError
 from benchmark.spec import Sha256, Strict
 from benchmark.store.records import whole
@@ -47,12 +45,6 @@ MOST_TENSORS = 4 * 2**30
 _HEADER = 2**20
 # The date of all members: the same run gives the same bundle, byte for byte.
 _DATE = (1980, 1, 1, 0, 0, 0)
-
-# Errors of reading a damaged or hostile zip file, beside OSError.
-_DAMAGE = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError,
-    OverflowError,
-)  # fmt: skip
 
 
 class Member(Strict):
@@ -113,7 +105,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}; give the path of a bundle") from None
-    except _DAMAGE as error:
+    except ZIP_DAMAGE as error:
         raise StoreError(f"{path}: not a whole zip file ({error}); {_AGAIN}") from None
 
 

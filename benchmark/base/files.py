@@ -9,6 +9,9 @@ import io
 import os
 import re
 import stat
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +20,12 @@ _SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin")
 
 # The most bytes that are read of a text file: a record, a lease, a manifest.
 MOST_TEXT = 16 * 2**20
+
+# Errors of reading a damaged or hostile zip file, beside OSError.
+ZIP_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError,
+    OverflowError,
+)  # fmt: skip
 
 
 def open_regular(path: Path) -> io.BufferedReader:

@@ -45,12 +45,16 @@ def _module_of(command: str) -> str:
     return f"{command}_" if keyword.iskeyword(command) or hasattr(builtins, command) else command
 
 
+def _place_of(package: str, command: str) -> Path:
+    """The package of a group, or the module of a command."""
+    path = _HERE.joinpath(*package.split(".")[2:], _module_of(command))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 @functools.cache
 def _help_of(package: str, command: str) -> str:
     """The docstring of a command's module: the first token of the file, which is read without importing it."""
-    path = _HERE.joinpath(*package.split(".")[2:], _module_of(command))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    with path.open(encoding="utf-8") as source:
+    with _place_of(package, command).open(encoding="utf-8") as source:
         return ast.literal_eval(next(tokenize.generate_tokens(source.readline)).string)
 
 
@@ -84,7 +88,7 @@ class _Commands(Mapping[str, Any]):
         for name in self.names:
             found = re.search(r"^Examples?:\n(.*?)(?:\n\n|\n?\Z)", _help_of(self.package, name), re.S | re.M)
             lines += found[1].split("\n") if found else []
-            if _HERE.joinpath(*self.package.split(".")[2:], _module_of(name)).is_dir():
+            if _place_of(self.package, name).name == "__init__.py":
                 group = importlib.import_module(f"{self.package}.{_module_of(name)}")
                 lines += _Commands(group.__name__, group.COMMANDS).examples()
         return lines

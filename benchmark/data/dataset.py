@@ -46,6 +46,12 @@ MADE_JSON = "made.json"
 MOST_EPISODES = 1000
 
 
+def given_root(data_root: Path | None) -> Path | None:
+    """The data root: `data_root`, or the one that the variable names; None without either."""
+    named = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+    return Path(named) if named else None
+
+
 class ListsNotMade(InputError):
     """The lists of a registered dataset are made from official files, and were not made here."""
 
@@ -126,13 +132,13 @@ class Dataset:
     @cached_property
     def class_counts(self) -> np.ndarray:
         """Training positives of every class, int64 [C]."""
-        return positives(self.splits["train"])
+        return self.splits["train"].positives
 
     @cached_property
     def groups(self) -> dict[str, Group]:
         """Group of every class, in class order, by its training positives; by the most in any episode where
         there are several, so that all episodes have the same groups."""
-        most = np.max([positives(support) for support in self.supports or [self.splits["train"]]], axis=0)
+        most = np.max([support.positives for support in self.supports or [self.splits["train"]]], axis=0)
         if self.card.groups == "thirds":
             ranked = np.argsort(-most, kind="stable")  # equal counts: in class order
             group_of = np.empty(len(ranked), dtype=object)
@@ -157,11 +163,6 @@ class Dataset:
         }
         content = {"classes": self.classes, "groups": self.groups, "lists": lists, "images": self.source.identity}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
-
-
-def positives(split: Split) -> np.ndarray:
-    """Positives of every class in a list, int64 [C]."""
-    return split.targets.sum(axis=0, dtype=np.int64)
 
 
 def episode_lists(episodes: int) -> list[str]:
@@ -224,8 +225,8 @@ class DatasetFolder:
 
     def made_folder(self, data_root: Path | None) -> Path | None:
         """The folder of the lists that `ltbench data prepare` makes; None without a data root."""
-        root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
-        return Path(root) / MADE_LISTS / self.name if root else None
+        root = given_root(data_root)
+        return root / MADE_LISTS / self.name if root else None
 
     def open(self, data_root: Path | None = None) -> Dataset:
         """Read and check the lists.
@@ -268,7 +269,7 @@ class DatasetFolder:
 
     def _check_counts(self, file: Path, classes: tuple[str, ...], split: Split) -> None:
         """Raise InputError where a class has fewer training positives than it must have."""
-        few = [repr(shown(name)) for name, n in zip(classes, positives(split), strict=True) if n < self.card.shots]
+        few = [repr(shown(name)) for name, n in zip(classes, split.positives, strict=True) if n < self.card.shots]
         if few:
             number = f"fewer than {self.card.shots} training images" if self.card.shots > 1 else "no training image"
             raise InputError(
@@ -317,7 +318,7 @@ class DatasetFolder:
             return RenderedImages(lists.values())
         if self.card.images == "dataset-folder":
             return FileImages(self.path / self.card.folder, hint=f"the images of {self.path} are looked up there")
-        given = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+        given = given_root(data_root)
         how = how_to_prepare(self.name, self.card.archives) if self.card.archives else self.card.download
         if not given:
             hint = (
@@ -327,7 +328,7 @@ class DatasetFolder:
             return FileImages(None, hint)
         where = "--data-root" if data_root else DATA_ROOT_VARIABLE
         hint = f"the root is set by {where}. {how}"
-        return FileImages(Path(given) / self.card.folder, hint, base=Path(given))
+        return FileImages(given / self.card.folder, hint, base=given)
 
 
 def _load_datasets() -> None:

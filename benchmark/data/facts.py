@@ -110,7 +110,7 @@ def facts_of(dataset: Dataset) -> Facts:
     """The facts of an opened dataset."""
     groups = list[str](dataset.groups.values())
     counts = dataset.class_counts
-    positives = {split.name: split.targets.sum(axis=0, dtype=np.int64).tolist() for split in dataset.splits.values()}
+    positives = {split.name: split.positives.tolist() for split in dataset.splits.values()}
     return Facts(
         name=dataset.name,
         title=dataset.card.title,

@@ -37,6 +37,11 @@ class Split:
         return len(self.paths)
 
     @property
+    def positives(self) -> np.ndarray:
+        """Images of every class, int64 [C]."""
+        return self.targets.sum(axis=0, dtype=np.int64)
+
+    @property
     def labels(self) -> dict[str, frozenset[int]]:
         """Path -> its classes' indices, in the order of the list."""
         return {path: frozenset(row) for path, row in zip(self.paths, self.label_indices(), strict=True)}

@@ -200,7 +200,7 @@ def write_dataset(
 
 def warnings_about(dataset: Dataset) -> list[str]:
     """What the test list cannot say for want of images."""
-    positives = dict(zip(dataset.classes, dataset.splits["test"].targets.sum(axis=0, dtype=np.int64), strict=True))
+    positives = dict(zip(dataset.classes, dataset.splits["test"].positives, strict=True))
     none = [name for name, n in positives.items() if n == 0]
     few = [name for name, n in positives.items() if 0 < n < FEW and dataset.groups[name] == "tail"]
     found = []

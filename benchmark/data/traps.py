@@ -41,7 +41,7 @@ def _borders(dataset: Dataset) -> Iterator[str]:
 
 def _scores(dataset: Dataset) -> Iterator[str]:
     """Classes without a test positive, and with few."""
-    positives = dataset.splits["test"].targets.sum(axis=0, dtype=np.int64)
+    positives = dataset.splits["test"].positives
     if missing := _names(dataset, positives == 0):
         yield (
             f"Without a test positive: {_listed(missing)}. Such a class has no average precision, and no mean contains "

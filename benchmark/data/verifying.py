@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.data.contents import named
-from benchmark.data.dataset import DATA_ROOT_VARIABLE, DATASETS, MADE_JSON, Dataset, DatasetFolder
+from benchmark.data.dataset import DATA_ROOT_VARIABLE, DATASETS, MADE_JSON, Dataset, DatasetFolder, given_root
 from benchmark.data.images import bad_images
 from benchmark.data.official import Labels, Official, official_annotations
 from benchmark.errors import InputError
@@ -84,8 +83,8 @@ def _places(folder: DatasetFolder, data_root: Path | None, annotations: Path | N
         return [annotations, annotations.resolve().parent]
     if folder.card.images != "data-root":
         return list(dict.fromkeys([folder.path / folder.card.folder, folder.path]))
-    given = data_root or os.environ.get(DATA_ROOT_VARIABLE)
-    return list(dict.fromkeys([Path(given), Path(given) / folder.card.folder])) if given else []
+    root = given_root(data_root)
+    return list(dict.fromkeys([root, root / folder.card.folder])) if root else []
 
 
 def _check_fingerprint(dataset: Dataset, registered: bool, found: _Findings) -> None:

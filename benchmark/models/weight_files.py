@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmark.base.download import SILENCE_S, DownloadError, check_connection, download
 from benchmark.base.files import is_file
 from benchmark.ui.progress import Reporter
+from benchmark.ui.text import in_bytes
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Git's digests: of a commit, and of a small file.
@@ -218,7 +219,7 @@ class HubFile(WeightsFile):
 
 @contextlib.contextmanager
 def _shown(reporter: Reporter, name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a download's progress in megabytes. total: bytes, 0 where the server does not say."""
-    reporter.line(f"fetching {name}, {total / 1e6:,.1f} MB" if total else f"fetching {name}")
-    with reporter.task(f"fetching {name}, MB", round(total / 1e6)) as task:
-        yield lambda done: task.update(round(done / 1e6))
+    """Show a download's progress. total: bytes, 0 where the server does not say."""
+    reporter.line(f"fetching {name}, {in_bytes(total)}" if total else f"fetching {name}")
+    with reporter.task(f"fetching {name}", total, of_bytes=True) as task:
+        yield task.update

@@ -121,7 +121,6 @@ def _print_lists(dataset: Dataset) -> None:
     header += [f"labels: {np.count_nonzero(group_of == name)} {name}" for name in names]
     rows = []
     for split in dataset.splits.values():
-        counts = split.targets.sum(axis=0, dtype=np.int64)
         without = np.count_nonzero(~split.targets.any(axis=1))
-        rows.append([split.name, len(split), without, *(counts[group_of == name].sum() for name in names)])
+        rows.append([split.name, len(split), without, *(split.positives[group_of == name].sum() for name in names)])
     print_table(header, rows)

